@@ -1,1 +1,21 @@
-//! Placeholder.
+//! DNS for captured pods and for the lab: names of the mesh are answered here, everything else is forwarded.
+//!
+//! [`answer`] is pure: a query's bytes and a [`Resolver`] in, a [`Reply`] out. [`serve_udp`] and [`serve_tcp`] are
+//! the thin asynchronous shell around it, and [`Forwarder`] passes on what is not ours, byte for byte, so that
+//! record types, operations and extensions unknown to this crate keep working.
+//!
+//! This crate deliberately has no cache, no policy, and no search path (the client's libc expands short names), and
+//! it opens no upstream socket by itself: [`Upstream`] does, because those sockets belong in the pod's network
+//! namespace.
+
+mod answer;
+mod forward;
+mod resolv_conf;
+mod server;
+
+pub use answer::{ANSWER_TTL, Reply, Resolver, Transport, answer};
+pub use forward::{ForwardError, Forwarder, MAX_SERVERS, TRY_DEADLINE, Upstream};
+pub use resolv_conf::name_servers;
+pub use server::{
+    MAX_CONNECTIONS, MAX_FORWARDS, Observer, QueryInfo, Silent, TCP_IDLE_DEADLINE, serve_tcp, serve_udp,
+};
