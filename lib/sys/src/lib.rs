@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The operating system: network namespaces, links and routes, sockets with the options a transparent proxy needs,
+//! descriptor passing, socket diagnosis, and processes in namespaces.
+//!
+//! What this crate deliberately is not: it holds no policy. It does not know pods, meshes, ports or marks; who calls it
+//! says which namespace, which mark, which address. It is the only crate with `unsafe`, and every such block says why
+//! it is sound.
+//!
+//! Everything here is Linux only. What needs privileges (most of it) returns the kernel's own error when they lack.
+
+#![allow(unsafe_code)]
+
+pub mod diag;
+pub mod link;
+mod namespace;
+pub mod process;
+pub mod seqpacket;
+pub mod socket;
+#[cfg(test)]
+mod test_support;
+
+pub use namespace::{Namespace, NamespaceError, NamespaceId, share_mounts_below};

@@ -1,0 +1,262 @@
+//! TCP and UDP sockets inside a chosen network namespace.
+//!
+//! A socket belongs to the namespace its thread was in when it was made, for good. So each function here enters the
+//! namespace only to make the socket; binding, connecting and everything after happens outside.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+
+use crate::Namespace;
+
+/// Idle time before the first keepalive probe.
+pub const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
+/// Time between keepalive probes.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(180);
+/// Probes without an answer before the connection counts as dead.
+pub const KEEPALIVE_RETRIES: u32 = 9;
+
+/// How to listen. Accepted connections inherit mark, keepalive and NODELAY from the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions {
+    /// SO_MARK, which needs CAP_NET_ADMIN.
+    pub mark: Option<u32>,
+    /// IP_TRANSPARENT: accept connections to addresses which this namespace does not hold.
+    pub transparent: bool,
+    /// SO_REUSEPORT: several processes may listen on the same port, as during an upgrade.
+    pub reuse_port: bool,
+    /// Connections waiting to be accepted; the kernel caps it at net.core.somaxconn.
+    pub backlog: i32,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            mark: None,
+            transparent: false,
+            reuse_port: false,
+            backlog: 1024,
+        }
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectOptions {
+    /// SO_MARK, which needs CAP_NET_ADMIN.
+    pub mark: Option<u32>,
+    /// The source address to show to the peer, which this namespace need not hold (IP_TRANSPARENT and IP_FREEBIND).
+    /// Port 0 lets the kernel choose a port that is free towards this destination.
+    pub source: Option<SocketAddr>,
+    /// Send keepalive probes ([`KEEPALIVE_TIME`], [`KEEPALIVE_INTERVAL`], [`KEEPALIVE_RETRIES`]).
+    pub keepalive: bool,
+    /// Give up after this long with [`io::ErrorKind::TimedOut`]; `None` leaves it to the kernel (about two minutes).
+    pub timeout: Option<Duration>,
+}
+
+/// Listens for TCP connections in the namespace. `[::]` accepts IPv4 too, and becomes `0.0.0.0` on a kernel without
+/// IPv6. Needs a tokio runtime.
+pub fn listen(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: &ListenOptions,
+) -> io::Result<TcpListener> {
+    let socket = match listening_socket(namespace, address, options) {
+        Err(error) if address.ip() == IpAddr::from([0u16; 8]) && is_without_ipv6(&error) => {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            listening_socket(namespace, v4, options)?
+        }
+        other => other?,
+    };
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects from inside the namespace.
+pub async fn connect(
+    namespace: &Namespace,
+    options: &ConnectOptions,
+    destination: SocketAddr,
+) -> io::Result<TcpStream> {
+    let destination = normalise(destination);
+    let socket = connecting_socket(namespace, options, destination)?;
+    let connecting = TcpSocket::from_std_stream(socket.into()).connect(destination);
+    match options.timeout {
+        None => connecting.await,
+        Some(limit) => tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer from {destination} within {limit:?}"),
+            ))
+        }),
+    }
+}
+
+/// Binds a UDP socket in the namespace. Needs a tokio runtime.
+pub fn udp(namespace: &Namespace, address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
+    let socket = make(
+        namespace,
+        Domain::for_address(address),
+        Type::DGRAM,
+        Protocol::UDP,
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
+    }
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Where a redirected connection was going before netfilter changed its destination; for a connection that was not
+/// redirected, the local address.
+pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let local = local_address(stream)?;
+    let socket = SockRef::from(stream);
+    // The family of the connection decides, not the socket's: asking a v6 connection for its v4 destination would look
+    // up somebody else's conntrack entry.
+    let answer = if local.is_ipv4() {
+        socket.original_dst_v4()
+    } else {
+        socket.original_dst_v6()
+    };
+    match answer {
+        Ok(address) => Ok(address.as_socket().map_or(local, normalise)),
+        // No conntrack entry, or no conntrack in this kernel or namespace.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::ENOPROTOOPT | libc::EOPNOTSUPP)
+            ) =>
+        {
+            Ok(local)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The peer's address; an IPv4 peer of a dual-stack listener is IPv4.
+pub fn peer_address(stream: &TcpStream) -> io::Result<SocketAddr> {
+    stream.peer_addr().map(normalise)
+}
+
+/// The local address; IPv4 on a dual-stack listener is IPv4.
+pub fn local_address(stream: &TcpStream) -> io::Result<SocketAddr> {
+    stream.local_addr().map(normalise)
+}
+
+/// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) becomes the IPv4 address it stands for.
+pub fn normalise(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddrV4::new(v4, v6.port()).into(),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+/// Makes closing the socket send a reset instead of a FIN (SO_LINGER with zero seconds). What was not sent is lost.
+pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+fn listening_socket(
+    namespace: &Namespace,
+    address: SocketAddr,
+    options: &ListenOptions,
+) -> io::Result<Socket> {
+    let socket = make(
+        namespace,
+        Domain::for_address(address),
+        Type::STREAM,
+        Protocol::TCP,
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.reuse_port)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    if let Some(mark) = options.mark {
+        socket.set_mark(mark)?;
+    }
+    if options.transparent {
+        set_transparent(&socket, address)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    Ok(socket)
+}
+
+fn connecting_socket(
+    namespace: &Namespace,
+    options: &ConnectOptions,
+    destination: SocketAddr,
+) -> io::Result<Socket> {
+    let socket = make(
+        namespace,
+        Domain::for_address(destination),
+        Type::STREAM,
+        Protocol::TCP,
+    )?;
+    socket.set_tcp_nodelay(true)?;
+    if options.keepalive {
+        socket.set_tcp_keepalive(&keepalive())?;
+    }
+    if let Some(mark) = options.mark {
+        socket.set_mark(mark)?;
+    }
+    if let Some(source) = options.source.map(normalise) {
+        set_transparent(&socket, destination)?;
+        if source.is_ipv4() {
+            socket.set_freebind_v4(true)?;
+        } else {
+            socket.set_freebind_v6(true)?;
+        }
+        // The port is chosen when the destination is known, so that many connections can share one source port.
+        setsockopt(&socket.as_fd(), sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&source.into())?;
+    }
+    Ok(socket)
+}
+
+fn make(namespace: &Namespace, domain: Domain, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = namespace.enter(|| Socket::new(domain, kind, Some(protocol)))??;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn set_transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv4() {
+        socket.set_ip_transparent_v4(true)
+    } else {
+        socket.set_ip_transparent_v6(true)
+    }
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}
+
+#[cfg(test)]
+mod tests;
