@@ -1,0 +1,85 @@
+//! What was seen of endpoints, beside what the control plane says of them.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rpds::HashTrieMapSync;
+
+/// How long one failure keeps an endpoint out of the choice; each further one adds as much.
+pub const EJECTION_STEP: Duration = Duration::from_secs(5);
+/// The longest that failures keep an endpoint out.
+pub const MAX_EJECTION: Duration = Duration::from_secs(60);
+/// The most endpoints with failures that are remembered.
+pub const MAX_TRACKED: usize = 65_536;
+
+/// Recent failures to connect, by endpoint. Cloning is cheap, so it can be published like a snapshot.
+///
+/// An endpoint that failed is passed over for a while, as long as another is left; it never makes a service
+/// unreachable on its own.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointHealth {
+    failures: HashTrieMapSync<Arc<str>, Failures>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    consecutive: u32,
+    ejected_until: Instant,
+}
+
+impl EndpointHealth {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An attempt to reach the endpoint failed now.
+    pub fn record_failure(&mut self, uid: &Arc<str>, now: Instant) {
+        let known = self.failures.get(uid).map(|failures| failures.consecutive);
+        if known.is_none() && self.failures.size() >= MAX_TRACKED {
+            self.forget_old(now);
+            if self.failures.size() >= MAX_TRACKED {
+                // Passing over endpoints is a help, not a promise: one more is not worth unbounded memory.
+                return;
+            }
+        }
+        let consecutive = known.unwrap_or(0).saturating_add(1);
+        let ejected = EJECTION_STEP.saturating_mul(consecutive).min(MAX_EJECTION);
+        self.failures.insert_mut(
+            uid.clone(),
+            Failures {
+                consecutive,
+                ejected_until: now + ejected,
+            },
+        );
+    }
+
+    /// The endpoint was reached.
+    pub fn record_success(&mut self, uid: &str) {
+        self.failures.remove_mut(uid);
+    }
+
+    /// Whether the endpoint is passed over now.
+    pub fn is_ejected(&self, uid: &str, now: Instant) -> bool {
+        self.failures
+            .get(uid)
+            .is_some_and(|failures| now < failures.ejected_until)
+    }
+
+    /// Forgets endpoints whose time out is over for long.
+    fn forget_old(&mut self, now: Instant) {
+        let old = |failures: &Failures| now >= failures.ejected_until + MAX_EJECTION;
+        let gone: Vec<_> = self
+            .failures
+            .iter()
+            .filter(|(_, f)| old(f))
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in gone {
+            self.failures.remove_mut(&uid);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reads a policy from the wire, whole or not at all.
+
+use std::sync::Arc;
+
+use proto::security as message;
+use proto::security::string_match::MatchType;
+
+use super::{
+    Action, Clause, MAX_POLICY_SIZE, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch, wire,
+};
+use crate::address::{IpPrefix, ip_from_bytes};
+use crate::port::port_number;
+use crate::rejected::Rejected;
+use crate::workload::unknown;
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Policy, Rejected> {
+    if bytes.len() > MAX_POLICY_SIZE {
+        let size = bytes.len();
+        return Err(Rejected::new(
+            "",
+            format!("has {size} bytes; at most {MAX_POLICY_SIZE} are accepted"),
+        ));
+    }
+    let policy: message::Authorization = prost::Message::decode(bytes)
+        .map_err(|error| Rejected::new("", format!("is no valid Authorization message: {error}")))?;
+    let name = format!("{}/{}", policy.namespace, policy.name);
+    let surprise = wire::check(bytes).err();
+    // An unknown field beside scope and dry_run may change what they mean; one inside a rule cannot.
+    let certain = !surprise.as_ref().is_some_and(wire::Unknown::is_outermost);
+    let scope = scope(policy.scope).ok().filter(|_| certain);
+    let dry_run = policy.dry_run && certain;
+    let read = match surprise {
+        Some(surprise) => Err(surprise.to_string()),
+        None => read(policy, &name),
+    };
+    read.map_err(|reason| Rejected {
+        name,
+        reason,
+        scope,
+        dry_run,
+    })
+}
+
+fn read(policy: message::Authorization, key: &str) -> Result<Policy, String> {
+    for (field, value) in [("name", &policy.name), ("namespace", &policy.namespace)] {
+        if value.is_empty() || value.contains('/') {
+            return Err(format!("{field} is empty or contains '/'"));
+        }
+    }
+    Ok(Policy {
+        scope: scope(policy.scope)?,
+        action: match message::Action::try_from(policy.action) {
+            Ok(message::Action::Allow) => Action::Allow,
+            Ok(message::Action::Deny) => Action::Deny,
+            Err(_) => return Err(unknown("action", policy.action)),
+        },
+        rules: each("rules", policy.rules, rule)?,
+        dry_run: policy.dry_run,
+        name: policy.name.into(),
+        namespace: policy.namespace.into(),
+        key: key.into(),
+    })
+}
+
+fn scope(value: i32) -> Result<Scope, String> {
+    match message::Scope::try_from(value) {
+        Ok(message::Scope::Global) => Ok(Scope::Global),
+        Ok(message::Scope::Namespace) => Ok(Scope::Namespace),
+        Ok(message::Scope::WorkloadSelector) => Ok(Scope::WorkloadSelector),
+        Err(_) => Err(unknown("scope", value)),
+    }
+}
+
+/// Reads a list; what is wrong is said with its place in it.
+fn each<T, U>(name: &str, list: Vec<T>, read: impl Fn(T) -> Result<U, String>) -> Result<Vec<U>, String> {
+    let place = |(index, item)| read(item).map_err(|reason| format!("{name}[{index}]: {reason}"));
+    list.into_iter().enumerate().map(place).collect()
+}
+
+fn rule(rule: message::Rule) -> Result<Rule, String> {
+    Ok(Rule {
+        clauses: each("clauses", rule.clauses, clause)?,
+    })
+}
+
+fn clause(clause: message::Clause) -> Result<Clause, String> {
+    Ok(Clause {
+        matches: each("matches", clause.matches, one_match)?,
+    })
+}
+
+fn one_match(raw: message::Match) -> Result<Match, String> {
+    if let Some(extension) = raw.extensions.first() {
+        return Err(format!(
+            "extension {:?} is not known to this version",
+            extension.name
+        ));
+    }
+    Ok(Match {
+        namespaces: each("namespaces", raw.namespaces, string_match)?,
+        not_namespaces: each("not_namespaces", raw.not_namespaces, string_match)?,
+        service_accounts: each("service_accounts", raw.service_accounts, service_account)?,
+        not_service_accounts: each("not_service_accounts", raw.not_service_accounts, service_account)?,
+        principals: each("principals", raw.principals, string_match)?,
+        not_principals: each("not_principals", raw.not_principals, string_match)?,
+        source_ips: each("source_ips", raw.source_ips, prefix)?,
+        not_source_ips: each("not_source_ips", raw.not_source_ips, prefix)?,
+        destination_ips: each("destination_ips", raw.destination_ips, prefix)?,
+        not_destination_ips: each("not_destination_ips", raw.not_destination_ips, prefix)?,
+        destination_ports: each("destination_ports", raw.destination_ports, port)?,
+        not_destination_ports: each("not_destination_ports", raw.not_destination_ports, port)?,
+    })
+}
+
+fn string_match(raw: message::StringMatch) -> Result<StringMatch, String> {
+    match raw.match_type {
+        Some(MatchType::Exact(text)) => Ok(StringMatch::Exact(Arc::from(text))),
+        Some(MatchType::Prefix(text)) => Ok(StringMatch::Prefix(Arc::from(text))),
+        Some(MatchType::Suffix(text)) => Ok(StringMatch::Suffix(Arc::from(text))),
+        Some(MatchType::Presence(())) => Ok(StringMatch::Presence),
+        None => Err("says neither exact, prefix, suffix nor presence".to_owned()),
+    }
+}
+
+fn service_account(raw: message::ServiceAccountMatch) -> Result<ServiceAccountMatch, String> {
+    if raw.namespace.is_empty() || raw.service_account.is_empty() {
+        return Err("names no namespace or no service account".to_owned());
+    }
+    Ok(ServiceAccountMatch {
+        namespace: raw.namespace.into(),
+        service_account: raw.service_account.into(),
+    })
+}
+
+fn prefix(raw: message::Address) -> Result<IpPrefix, String> {
+    let ip = ip_from_bytes(&raw.address).map_err(|error| error.to_string())?;
+    IpPrefix::new(ip, raw.length).map_err(|error| error.to_string())
+}
+
+fn port(number: u32) -> Result<u16, String> {
+    match port_number(number)? {
+        0 => Err("port 0 is no port".to_owned()),
+        port => Ok(port),
+    }
+}
