@@ -8,8 +8,9 @@
 //! It holds names and versions, never resources, and gives nothing up when the control plane is away.
 
 mod client;
+mod error;
 pub mod state;
 
-pub use client::{ClientConfig, Handler, Observer, Status, Termination, run};
+pub use client::{ClientConfig, Handler, MAX_RESPONSE, Observer, Status, Termination, run};
 pub use proto::discovery::Node;
 pub use state::{Rejection, ResourceUpdate, Update};

@@ -1,6 +1,34 @@
-//! The protocol without I/O.
+//! The protocol without I/O: what is held, what to send, how long to wait.
+//!
+//! ```text
+//!  connected ──▶ first requests ──▶ received ──▶ (the handler applies) ──▶ applied ──▶ ACK or NACK
+//!      ▲                                                                      │
+//!      └───────────── wait ◀── disconnected ◀─────────────────────────────────┘
+//! ```
+//!
+//! What is held outlives the stream: a new stream begins by naming it, so that the control plane sends what has
+//! changed and names what is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
+use proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
+
+mod backoff;
+#[cfg(test)]
+mod tests;
+
+pub use backoff::{Backoff, FIRST_WAIT, LONGEST_WAIT};
+
+/// How many resources of one type are held. Those beyond it are rejected by name.
+pub const MAX_RESOURCES: usize = 2_000_000;
+
+/// The longest text of a rejection in bytes. What exceeds it is summed up.
+pub const MAX_ERROR_DETAIL: usize = 64 << 10;
+
+/// The gRPC status code of a rejection: INVALID_ARGUMENT.
+const INVALID_ARGUMENT: i32 = 3;
 
 /// A resource that is new or has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,17 +48,266 @@ pub struct ResourceUpdate {
 pub struct Update {
     /// The type of everything in it.
     pub type_url: String,
-    /// New or changed resources, each name once.
+    /// New or changed resources. A name that comes twice comes in the order to be applied.
     pub resources: Vec<ResourceUpdate>,
     /// Names of resources that no longer exist; also such that were never held.
     pub removed: Vec<String>,
 }
 
-/// A resource that the handler does not accept. It goes into the answer to the control plane.
+/// A resource that is not accepted. It goes into the answer to the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// The resource's name.
     pub name: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+/// The client's side of the protocol.
+#[derive(Debug)]
+pub struct State {
+    node: Node,
+    types: Vec<TypeState>,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+struct TypeState {
+    url: String,
+    /// Version in force by name. Empty where no version was ever accepted: then nothing is in force but a
+    /// placeholder, and the name is still told to the control plane, so that it says when the resource is gone.
+    held: BTreeMap<String, String>,
+    synced: bool,
+}
+
+/// A response that is to be answered once it is applied.
+#[derive(Debug)]
+pub struct Pending {
+    type_url: String,
+    nonce: String,
+    versions: Vec<(String, String)>,
+    removed: Vec<String>,
+    malformed: Vec<Rejection>,
+}
+
+/// The answer to a response.
+#[derive(Debug)]
+pub struct Answer {
+    /// The message to send.
+    pub request: DeltaDiscoveryRequest,
+    /// What it rejects, as the control plane is told. `None`: all is accepted.
+    pub rejected: Option<String>,
+}
+
+impl State {
+    /// Subscribes to every resource of each type, in this order.
+    pub fn new(node: Node, types: impl IntoIterator<Item = String>) -> Self {
+        let mut seen = BTreeSet::new();
+        let types = types
+            .into_iter()
+            .filter(|url| seen.insert(url.clone()))
+            .map(|url| TypeState {
+                url,
+                held: BTreeMap::new(),
+                synced: false,
+            })
+            .collect();
+        Self {
+            node,
+            types,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// The requests that a new stream begins with, one for each type. Nothing is subscribed to by name, which means
+    /// everything.
+    pub fn connected(&self) -> Vec<DeltaDiscoveryRequest> {
+        self.types
+            .iter()
+            .map(|state| DeltaDiscoveryRequest {
+                node: Some(self.node.clone()),
+                type_url: state.url.clone(),
+                initial_resource_versions: state.held.clone().into_iter().collect(),
+                ..DeltaDiscoveryRequest::default()
+            })
+            .collect()
+    }
+
+    /// Takes a response apart. The update, if any, is to be applied before [`State::applied`] is called with what
+    /// was not accepted. There is none for a type that was not subscribed to: that is answered and otherwise ignored.
+    pub fn received(&mut self, response: DeltaDiscoveryResponse) -> (Option<Update>, Pending) {
+        let DeltaDiscoveryResponse {
+            resources,
+            type_url,
+            removed_resources: removed,
+            nonce,
+            ..
+        } = response;
+        let mut pending = Pending {
+            type_url: type_url.clone(),
+            nonce,
+            versions: Vec::new(),
+            removed: Vec::new(),
+            malformed: Vec::new(),
+        };
+        let Some(state) = self.types.iter().find(|state| state.url == type_url) else {
+            return (None, pending);
+        };
+        let mut room = MAX_RESOURCES.saturating_sub(state.held.len());
+        let mut accepted = Vec::with_capacity(resources.len());
+        for resource in resources {
+            let is_new = !state.held.contains_key(&resource.name);
+            match read(&type_url, resource, !is_new || room > 0) {
+                Ok(resource) => {
+                    room = room.saturating_sub(usize::from(is_new));
+                    pending
+                        .versions
+                        .push((resource.name.clone(), resource.version.clone()));
+                    accepted.push(resource);
+                }
+                Err(rejection) => pending.malformed.push(rejection),
+            }
+        }
+        pending.removed.clone_from(&removed);
+        (
+            Some(Update {
+                type_url,
+                resources: accepted,
+                removed,
+            }),
+            pending,
+        )
+    }
+
+    /// Notes what is in force now and says what to answer.
+    pub fn applied(&mut self, pending: Pending, rejections: Vec<Rejection>) -> Answer {
+        let Pending {
+            type_url,
+            nonce,
+            versions,
+            removed,
+            mut malformed,
+        } = pending;
+        malformed.extend(rejections);
+        let rejections = malformed;
+        if let Some(state) = self.types.iter_mut().find(|state| state.url == type_url) {
+            let rejected: BTreeSet<&str> = rejections
+                .iter()
+                .map(|rejection| rejection.name.as_str())
+                .collect();
+            for (name, version) in versions {
+                if rejected.contains(name.as_str()) {
+                    state.held.entry(name).or_default();
+                } else {
+                    state.held.insert(name, version);
+                }
+            }
+            for name in removed {
+                state.held.remove(&name);
+            }
+            state.synced = true;
+            self.backoff.reset();
+        }
+        let rejected = (!rejections.is_empty()).then(|| describe(&rejections));
+        let error_detail = rejected.clone().map(|message| Status {
+            code: INVALID_ARGUMENT,
+            message,
+            ..Status::default()
+        });
+        let request = DeltaDiscoveryRequest {
+            type_url,
+            response_nonce: nonce,
+            error_detail,
+            ..DeltaDiscoveryRequest::default()
+        };
+        Answer { request, rejected }
+    }
+
+    /// The stream has ended or could not be opened: how long to wait before the next. `entropy` is any random
+    /// number; it spreads the clients of one control plane.
+    pub fn disconnected(&mut self, entropy: u64) -> Duration {
+        self.backoff.next(entropy)
+    }
+
+    /// The types whose first response has been applied.
+    pub fn synced(&self) -> impl Iterator<Item = &str> {
+        self.types
+            .iter()
+            .filter(|state| state.synced)
+            .map(|state| state.url.as_str())
+    }
+
+    /// The names and versions held of a type. The version is empty where none was ever accepted.
+    pub fn held(&self, type_url: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.types
+            .iter()
+            .filter(move |state| state.url == type_url)
+            .flat_map(|state| {
+                state
+                    .held
+                    .iter()
+                    .map(|(name, version)| (name.as_str(), version.as_str()))
+            })
+    }
+}
+
+/// A resource as the handler gets it.
+fn read(type_url: &str, resource: Resource, has_room: bool) -> Result<ResourceUpdate, Rejection> {
+    let Resource {
+        name,
+        aliases,
+        version,
+        resource: body,
+        ..
+    } = resource;
+    let reject = |name: String, reason: String| Err(Rejection { name, reason });
+    let Some(body) = body else {
+        return reject(name, "the resource has no body".to_owned());
+    };
+    if name.is_empty() {
+        return reject(name, "the resource has no name".to_owned());
+    }
+    if body.type_url != type_url {
+        return reject(
+            name,
+            format!(
+                "the resource's body is of type {:?}, not of the response's",
+                body.type_url
+            ),
+        );
+    }
+    if !has_room {
+        return reject(name, format!("more than {MAX_RESOURCES} resources of one type"));
+    }
+    Ok(ResourceUpdate {
+        name,
+        aliases,
+        version,
+        payload: body.value.into(),
+    })
+}
+
+/// The rejections as one text of bounded length.
+fn describe(rejections: &[Rejection]) -> String {
+    let mut text = String::new();
+    for (index, Rejection { name, reason }) in rejections.iter().enumerate() {
+        let one = format!("{}{name}: {reason}", if index == 0 { "" } else { ", " });
+        if index > 0 && text.len() + one.len() > MAX_ERROR_DETAIL {
+            text.push_str(&format!(", and {} more", rejections.len() - index));
+            return text;
+        }
+        text.push_str(cut(&one, MAX_ERROR_DETAIL));
+    }
+    text
+}
+
+fn cut(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    let end = (0..=limit)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
+    &text[..end]
 }

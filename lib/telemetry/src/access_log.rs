@@ -111,13 +111,23 @@ impl AccessLog<'_> {
         let duration = format!("{}ms", self.duration.as_millis());
         match self.failure {
             None => line!(
-                info, self, "connection complete",
-                bytes_sent = self.bytes_sent, bytes_recv = self.bytes_recv, duration = duration.as_str(),
+                info,
+                self,
+                "connection complete",
+                bytes_sent = self.bytes_sent,
+                bytes_recv = self.bytes_recv,
+                duration = duration.as_str(),
             ),
             Some(failure) => line!(
-                error, self, "connection complete",
-                bytes_sent = self.bytes_sent, bytes_recv = self.bytes_recv, duration = duration.as_str(),
-                response_flags = failure.flags.as_str(), reason = failure.reason, error = failure.error,
+                error,
+                self,
+                "connection complete",
+                bytes_sent = self.bytes_sent,
+                bytes_recv = self.bytes_recv,
+                duration = duration.as_str(),
+                response_flags = failure.flags.as_str(),
+                reason = failure.reason,
+                error = failure.error,
             ),
         }
     }

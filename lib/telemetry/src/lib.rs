@@ -19,5 +19,6 @@ pub use log::{
 };
 pub use metrics::{
     CertificateState, DEFAULT_SERIES_LIMIT, DnsLabels, Label, MAX_LABEL_BYTES, Metrics, MetricsSettings,
-    OPENMETRICS_CONTENT_TYPE, OpenSocket, Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, WorkloadLabels,
+    OPENMETRICS_CONTENT_TYPE, OpenSocket, Reporter, ResponseFlags, SecurityPolicy, TrafficLabels,
+    WorkloadLabels,
 };

@@ -51,7 +51,11 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: Format::Text, output: LogOutput::Stdout }
+        Self {
+            filter: "info".to_owned(),
+            format: Format::Text,
+            output: LogOutput::Stdout,
+        }
     }
 }
 
@@ -96,9 +100,20 @@ pub fn init(settings: &LogSettings) -> Result<(LogGuard, FilterHandle), InitErro
         .fmt_fields(EscapedFields)
         .event_format(LineFormat::new(settings.format))
         .with_writer(queue);
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| InitError::Twice)?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()
+        .map_err(|_| InitError::Twice)?;
     let current = Arc::new(Mutex::new(settings.filter.clone()));
-    Ok((guard, FilterHandle { reload, initial: settings.filter.as_str().into(), current }))
+    Ok((
+        guard,
+        FilterHandle {
+            reload,
+            initial: settings.filter.as_str().into(),
+            current,
+        },
+    ))
 }
 
 /// Changes the log's filter while the process runs.
@@ -112,16 +127,20 @@ pub struct FilterHandle {
 impl FilterHandle {
     /// The filter in force.
     pub fn current(&self) -> String {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts another filter in force, as a whole. On an error the present one stays.
     pub fn set(&self, filter: &str) -> Result<(), FilterError> {
         let parsed = parse(filter)?;
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reload
-            .reload(parsed)
-            .map_err(|error| FilterError { filter: filter.to_owned(), reason: error.to_string() })?;
+        self.reload.reload(parsed).map_err(|error| FilterError {
+            filter: filter.to_owned(),
+            reason: error.to_string(),
+        })?;
         filter.clone_into(&mut current);
         Ok(())
     }
@@ -134,7 +153,8 @@ impl FilterHandle {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| FilterError { filter: filter.to_owned(), reason: error.to_string() })
+    EnvFilter::builder().parse(filter).map_err(|error| FilterError {
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    })
 }

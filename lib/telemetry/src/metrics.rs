@@ -115,7 +115,10 @@ impl Metrics {
         let inner = Inner::register(&mut families, &settings);
         let build = families.gauges("istio_build", "Version of the component", ["component", "tag"]);
         build.set([&settings.component, &settings.version], 1);
-        Self { registry: Arc::new(families.into_registry()), inner: Arc::new(inner) }
+        Self {
+            registry: Arc::new(families.into_registry()),
+            inner: Arc::new(inner),
+        }
     }
 
     /// A connection was established.
@@ -143,7 +146,10 @@ impl Metrics {
     /// Counts a connection's socket as open until the guard is dropped.
     pub fn open_socket(&self, reporter: Reporter) -> OpenSocket {
         self.inner.sockets.add(reporter, 1);
-        OpenSocket { sockets: self.inner.sockets.clone(), reporter }
+        OpenSocket {
+            sockets: self.inner.sockets.clone(),
+            reporter,
+        }
     }
 
     /// A connection was refused; `reason` is a short stable word.
@@ -174,7 +180,9 @@ impl Metrics {
     /// A response arrived from the control plane.
     pub fn xds_message(&self, type_url: &str, bytes: usize) {
         self.inner.xds_messages.add([type_url], 1);
-        self.inner.xds_message_bytes.add([type_url], u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.inner
+            .xds_message_bytes
+            .add([type_url], u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     /// A connection to the control plane ended; `reason` is `ConnectionError`, `Error`, `Reconnect` or `Complete`.

@@ -122,13 +122,20 @@ impl Connection {
             })
             .collect();
         queue.push_back(Request::SnapshotSent);
-        Self { phase: Phase::AwaitHello { since: now }, queue, told: BTreeSet::new() }
+        Self {
+            phase: Phase::AwaitHello { since: now },
+            queue,
+            told: BTreeSet::new(),
+        }
     }
 
     /// A pod joins, or has got a new network namespace. Fails when the pod's names don't fit in a record: that
     /// pod cannot be served, the connection is untouched.
     pub fn add(&mut self, uid: &str, info: PodInfo) -> Result<(), FrameError> {
-        let request = Request::Add { uid: uid.to_owned(), info };
+        let request = Request::Add {
+            uid: uid.to_owned(),
+            info,
+        };
         encode_request(&request)?;
         // The newest addition is the true one; a removal that waits before it stays, since the proxy may be
         // serving an earlier life of that pod.
@@ -145,9 +152,12 @@ impl Connection {
     /// A pod leaves. Says whether the proxy will be told: when it has never heard of the pod, there is nothing to
     /// tell and no [`Event::Removed`] follows.
     pub fn remove(&mut self, uid: &str) -> bool {
-        let removal_waits =
-            self.queue.iter().any(|queued| matches!(queued, Request::Del { uid: of } if of == uid));
-        self.queue.retain(|queued| queued.uid() != Some(uid) || matches!(queued, Request::Del { .. }));
+        let removal_waits = self
+            .queue
+            .iter()
+            .any(|queued| matches!(queued, Request::Del { uid: of } if of == uid));
+        self.queue
+            .retain(|queued| queued.uid() != Some(uid) || matches!(queued, Request::Del { .. }));
         if removal_waits {
             return true;
         }
@@ -186,7 +196,10 @@ impl Connection {
             }
             Request::SnapshotSent => None,
         };
-        self.phase = Phase::AwaitAnswer { to: request, since: now };
+        self.phase = Phase::AwaitAnswer {
+            to: request,
+            since: now,
+        };
         Some(Ok(Outgoing { bytes, descriptor_of }))
     }
 

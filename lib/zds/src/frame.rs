@@ -103,13 +103,19 @@ pub enum FrameError {
 impl FrameError {
     /// Whether the record was a whole message, so that the request can be refused and the connection go on.
     pub fn is_refusable(&self) -> bool {
-        matches!(self, Self::NoPayload { .. } | Self::NoInfo { .. } | Self::NoUid { .. })
+        matches!(
+            self,
+            Self::NoPayload { .. } | Self::NoInfo { .. } | Self::NoUid { .. }
+        )
     }
 }
 
 /// The proxy's first record.
 pub fn encode_hello() -> Vec<u8> {
-    ZdsHello { version: Version::V1.into() }.encode_to_vec()
+    ZdsHello {
+        version: Version::V1.into(),
+    }
+    .encode_to_vec()
 }
 
 /// Reads the proxy's first record.
@@ -118,7 +124,9 @@ pub fn decode_hello(record: &[u8]) -> Result<(), FrameError> {
     if hello.version == i32::from(Version::V1) {
         Ok(())
     } else {
-        Err(FrameError::Version { version: hello.version })
+        Err(FrameError::Version {
+            version: hello.version,
+        })
     }
 }
 
@@ -138,7 +146,10 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, FrameError> {
         Request::Del { uid } => Payload::Del(DelWorkload { uid: uid.clone() }),
         Request::SnapshotSent => Payload::SnapshotSent(SnapshotSent {}),
     };
-    let record = WorkloadRequest { payload: Some(payload) }.encode_to_vec();
+    let record = WorkloadRequest {
+        payload: Some(payload),
+    }
+    .encode_to_vec();
     check_length(&record)?;
     Ok(record)
 }
@@ -147,7 +158,9 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, FrameError> {
 pub fn decode_request(record: &[u8]) -> Result<Request, FrameError> {
     use workload_request::Payload;
     let request: WorkloadRequest = decode("WorkloadRequest", record)?;
-    let payload = request.payload.ok_or(FrameError::NoPayload { message: "WorkloadRequest" })?;
+    let payload = request.payload.ok_or(FrameError::NoPayload {
+        message: "WorkloadRequest",
+    })?;
     match payload {
         Payload::Add(AddWorkload { uid, workload_info }) => {
             let uid = known_uid("AddWorkload", uid)?;
@@ -163,8 +176,12 @@ pub fn decode_request(record: &[u8]) -> Result<Request, FrameError> {
                 },
             })
         }
-        Payload::Keep(KeepWorkload { uid }) => Ok(Request::Keep { uid: known_uid("KeepWorkload", uid)? }),
-        Payload::Del(DelWorkload { uid }) => Ok(Request::Del { uid: known_uid("DelWorkload", uid)? }),
+        Payload::Keep(KeepWorkload { uid }) => Ok(Request::Keep {
+            uid: known_uid("KeepWorkload", uid)?,
+        }),
+        Payload::Del(DelWorkload { uid }) => Ok(Request::Del {
+            uid: known_uid("DelWorkload", uid)?,
+        }),
         Payload::SnapshotSent(SnapshotSent {}) => Ok(Request::SnapshotSent),
     }
 }
@@ -180,7 +197,10 @@ pub fn encode_answer(result: Result<(), &str>) -> Vec<u8> {
         Err(error) => cut(error, MAX_RECORD - ENVELOPE).to_owned(),
     };
     let payload = workload_response::Payload::Ack(Ack { error });
-    WorkloadResponse { payload: Some(payload) }.encode_to_vec()
+    WorkloadResponse {
+        payload: Some(payload),
+    }
+    .encode_to_vec()
 }
 
 /// Reads the answer to a request: the outer result says whether the record is an answer, the inner one what the
@@ -190,21 +210,34 @@ pub fn decode_answer(record: &[u8]) -> Result<Result<(), String>, FrameError> {
     match response.payload {
         Some(workload_response::Payload::Ack(Ack { error })) if error.is_empty() => Ok(Ok(())),
         Some(workload_response::Payload::Ack(Ack { error })) => Ok(Err(error)),
-        None => Err(FrameError::NoPayload { message: "WorkloadResponse" }),
+        None => Err(FrameError::NoPayload {
+            message: "WorkloadResponse",
+        }),
     }
 }
 
 fn decode<M: Message + Default>(expected: &'static str, record: &[u8]) -> Result<M, FrameError> {
     check_length(record)?;
-    M::decode(record).map_err(|error| FrameError::Undecodable { expected, reason: error.to_string() })
+    M::decode(record).map_err(|error| FrameError::Undecodable {
+        expected,
+        reason: error.to_string(),
+    })
 }
 
 fn check_length(record: &[u8]) -> Result<(), FrameError> {
-    if record.len() > MAX_RECORD { Err(FrameError::TooLong { length: record.len() }) } else { Ok(()) }
+    if record.len() > MAX_RECORD {
+        Err(FrameError::TooLong { length: record.len() })
+    } else {
+        Ok(())
+    }
 }
 
 fn known_uid(message: &'static str, uid: String) -> Result<String, FrameError> {
-    if uid.is_empty() { Err(FrameError::NoUid { message }) } else { Ok(uid) }
+    if uid.is_empty() {
+        Err(FrameError::NoUid { message })
+    } else {
+        Ok(uid)
+    }
 }
 
 /// The longest prefix of at most `limit` bytes that ends between two characters.
@@ -212,6 +245,9 @@ fn cut(text: &str, limit: usize) -> &str {
     if text.len() <= limit {
         return text;
     }
-    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=limit)
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     &text[..end]
 }

@@ -151,7 +151,11 @@ impl Connection {
             Request::SnapshotSent => ("SnapshotSent", 0),
         };
         if descriptors != expected {
-            return Err(Violation::Descriptors { request: name, found: descriptors, expected });
+            return Err(Violation::Descriptors {
+                request: name,
+                found: descriptors,
+                expected,
+            });
         }
         match request {
             Request::Add { uid, info } => {
@@ -170,7 +174,9 @@ impl Connection {
             Request::SnapshotSent if self.snapshot_taken => Err(Violation::SecondSnapshot),
             Request::SnapshotSent => {
                 self.snapshot_taken = true;
-                Ok(Event::SnapshotSent { named: std::mem::take(&mut self.named) })
+                Ok(Event::SnapshotSent {
+                    named: std::mem::take(&mut self.named),
+                })
             }
         }
     }
@@ -189,5 +195,8 @@ impl Connection {
 }
 
 fn refuse(violation: Violation) -> Received {
-    Received::Refused { answer: encode_answer(Err(&violation.to_string())), violation }
+    Received::Refused {
+        answer: encode_answer(Err(&violation.to_string())),
+        violation,
+    }
 }

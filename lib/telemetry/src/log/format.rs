@@ -36,7 +36,11 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = Fields { format: self.format, message: String::new(), rest: String::new() };
+        let mut fields = Fields {
+            format: self.format,
+            message: String::new(),
+            rest: String::new(),
+        };
         event.record(&mut fields);
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
@@ -58,8 +62,15 @@ where
                 }
             }
             Format::Json => {
-                let message = if fields.message.is_empty() { "\"\"" } else { &fields.message };
-                write!(out, r#"{{"level":"{level}","time":"{time}","scope":"{target}","message":{message}"#)?;
+                let message = if fields.message.is_empty() {
+                    "\"\""
+                } else {
+                    &fields.message
+                };
+                write!(
+                    out,
+                    r#"{{"level":"{level}","time":"{time}","scope":"{target}","message":{message}"#
+                )?;
                 if !fields.rest.is_empty() {
                     write!(out, ",{}", fields.rest)?;
                 }
@@ -76,7 +87,11 @@ pub(crate) struct EscapedFields;
 
 impl<'writer> FormatFields<'writer> for EscapedFields {
     fn format_fields<R: RecordFields>(&self, mut out: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut visitor = Fields { format: Format::Text, message: String::new(), rest: String::new() };
+        let mut visitor = Fields {
+            format: Format::Text,
+            message: String::new(),
+            rest: String::new(),
+        };
         fields.record(&mut visitor);
         out.write_str(&visitor.message)?;
         out.write_str(&visitor.rest)

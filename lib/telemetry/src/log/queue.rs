@@ -57,12 +57,28 @@ impl Queue {
         let (sender, receiver) = sync_channel(MAX_QUEUED_LINES);
         let bytes = Arc::new(AtomicUsize::new(0));
         let dropped = DroppedLines::default();
-        let writer = Writer { receiver, bytes: bytes.clone(), dropped: dropped.clone() };
+        let writer = Writer {
+            receiver,
+            bytes: bytes.clone(),
+            dropped: dropped.clone(),
+        };
         // It ends when the last queue and the guard are gone. Nobody joins it: a reader that never reads would
         // keep the process from ending.
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(output))?;
-        let guard = LogGuard { sender: sender.clone(), dropped: dropped.clone() };
-        Ok((Self { sender, bytes, dropped }, guard))
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.run(output))?;
+        let guard = LogGuard {
+            sender: sender.clone(),
+            dropped: dropped.clone(),
+        };
+        Ok((
+            Self {
+                sender,
+                bytes,
+                dropped,
+            },
+            guard,
+        ))
     }
 
     pub(crate) fn push(&self, line: &[u8]) {
@@ -177,7 +193,9 @@ impl LogGuard {
                 Err(_) => return false,
             }
         }
-        is_done.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
+        is_done
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+            .is_ok()
     }
 }
 
@@ -189,6 +207,8 @@ impl Drop for LogGuard {
 
 impl fmt::Debug for LogGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogGuard").field("dropped", &self.dropped.count()).finish_non_exhaustive()
+        f.debug_struct("LogGuard")
+            .field("dropped", &self.dropped.count())
+            .finish_non_exhaustive()
     }
 }

@@ -64,7 +64,9 @@ fn is_hidden(character: char) -> bool {
 
 fn is_plain(value: &str) -> bool {
     !value.is_empty()
-        && !value.chars().any(|c| c.is_whitespace() || c == '"' || c == '\\' || c == '=' || is_hidden(c))
+        && !value
+            .chars()
+            .any(|c| c.is_whitespace() || c == '"' || c == '\\' || c == '=' || is_hidden(c))
 }
 
 /// Whether `value` is one quoted string from its first to its last character.

@@ -45,7 +45,10 @@ impl DnsLabels {
             ("request_query_type", self.request_query_type.as_str()),
             ("request_protocol", self.request_protocol.as_str()),
             ("source_canonical_service", self.source_canonical_service.as_str()),
-            ("source_canonical_revision", self.source_canonical_revision.as_str()),
+            (
+                "source_canonical_revision",
+                self.source_canonical_revision.as_str(),
+            ),
         ]
     }
 }
@@ -76,7 +79,9 @@ pub(crate) struct Dns {
 
 impl Dns {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { series: Table::new(limit) }
+        Self {
+            series: Table::new(limit),
+        }
     }
 
     pub(crate) fn request(&self, labels: &DnsLabels) {
@@ -110,18 +115,30 @@ impl Collector for Dns {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.series.all();
         let counters: [(&str, &str, fn(&Series) -> &AtomicU64); 3] = [
-            ("istio_dns_requests", "DNS queries of captured pods (unstable)", |series| &series.requests),
-            ("istio_dns_upstream_requests", "DNS queries forwarded (unstable)", |series| {
-                &series.upstream_requests
-            }),
-            ("istio_dns_upstream_failures", "Forwarded DNS queries without an answer (unstable)", |series| {
-                &series.upstream_failures
-            }),
+            (
+                "istio_dns_requests",
+                "DNS queries of captured pods (unstable)",
+                |series| &series.requests,
+            ),
+            (
+                "istio_dns_upstream_requests",
+                "DNS queries forwarded (unstable)",
+                |series| &series.upstream_requests,
+            ),
+            (
+                "istio_dns_upstream_failures",
+                "Forwarded DNS queries without an answer (unstable)",
+                |series| &series.upstream_failures,
+            ),
         ];
         for (name, help, counter) in counters {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (labels, series) in &all {
-                encode_counter(&mut metric, &labels.named(), counter(series).load(Ordering::Relaxed))?;
+                encode_counter(
+                    &mut metric,
+                    &labels.named(),
+                    counter(series).load(Ordering::Relaxed),
+                )?;
             }
         }
         let mut metric = encoder.encode_descriptor(
@@ -131,7 +148,9 @@ impl Collector for Dns {
             MetricType::Histogram,
         )?;
         for (labels, series) in &all {
-            series.upstream_duration.encode(metric.encode_family(&labels.named())?)?;
+            series
+                .upstream_duration
+                .encode(metric.encode_family(&labels.named())?)?;
         }
         Ok(())
     }

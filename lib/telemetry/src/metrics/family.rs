@@ -35,8 +35,12 @@ impl Families {
         help: &'static str,
         labels: [&'static str; N],
     ) -> Arc<CounterFamily<N>> {
-        let family =
-            self.collect(CounterFamily { name, help, labels, series: Table::new(SMALL_SERIES_LIMIT) });
+        let family = self.collect(CounterFamily {
+            name,
+            help,
+            labels,
+            series: Table::new(SMALL_SERIES_LIMIT),
+        });
         self.publish_folded(name, family.clone());
         family
     }
@@ -47,7 +51,12 @@ impl Families {
         help: &'static str,
         labels: [&'static str; N],
     ) -> Arc<GaugeFamily<N>> {
-        let family = self.collect(GaugeFamily { name, help, labels, series: Table::new(SMALL_SERIES_LIMIT) });
+        let family = self.collect(GaugeFamily {
+            name,
+            help,
+            labels,
+            series: Table::new(SMALL_SERIES_LIMIT),
+        });
         self.publish_folded(name, family.clone());
         family
     }
@@ -63,8 +72,10 @@ impl Families {
     }
 
     pub(crate) fn into_registry(mut self) -> Registry {
-        self.registry.register_collector(Box::new(FoldedSeries(self.folding)));
-        self.registry.register_collector(Box::new(super::process::Process));
+        self.registry
+            .register_collector(Box::new(FoldedSeries(self.folding)));
+        self.registry
+            .register_collector(Box::new(super::process::Process));
         self.registry
     }
 }
@@ -81,7 +92,9 @@ pub(crate) struct CounterFamily<const N: usize> {
 impl<const N: usize> CounterFamily<N> {
     pub(crate) fn add(&self, values: [&str; N], count: u64) {
         let key = values.map(Label::new);
-        self.series.get(&key, |_| overflow(), AtomicU64::default).fetch_add(count, Ordering::Relaxed);
+        self.series
+            .get(&key, |_| overflow(), AtomicU64::default)
+            .fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -95,11 +108,20 @@ impl<const N: usize> Collector for CounterFamily<N> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
         if N == 0 {
-            let total: u64 = self.series.all().iter().map(|(_, count)| count.load(Ordering::Relaxed)).sum();
+            let total: u64 = self
+                .series
+                .all()
+                .iter()
+                .map(|(_, count)| count.load(Ordering::Relaxed))
+                .sum();
             return encode_counter(&mut metric, &[], total);
         }
         for (values, count) in self.series.all() {
-            encode_counter(&mut metric, &named(&self.labels, &values), count.load(Ordering::Relaxed))?;
+            encode_counter(
+                &mut metric,
+                &named(&self.labels, &values),
+                count.load(Ordering::Relaxed),
+            )?;
         }
         Ok(())
     }
@@ -117,7 +139,9 @@ pub(crate) struct GaugeFamily<const N: usize> {
 impl<const N: usize> GaugeFamily<N> {
     pub(crate) fn set(&self, values: [&str; N], value: i64) {
         let key = values.map(Label::new);
-        self.series.get(&key, |_| overflow(), AtomicI64::default).store(value, Ordering::Relaxed);
+        self.series
+            .get(&key, |_| overflow(), AtomicI64::default)
+            .store(value, Ordering::Relaxed);
     }
 }
 
@@ -131,11 +155,20 @@ impl<const N: usize> Collector for GaugeFamily<N> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
         if N == 0 {
-            let sum: i64 = self.series.all().iter().map(|(_, value)| value.load(Ordering::Relaxed)).sum();
+            let sum: i64 = self
+                .series
+                .all()
+                .iter()
+                .map(|(_, value)| value.load(Ordering::Relaxed))
+                .sum();
             return encode_gauge(&mut metric, &[], sum);
         }
         for (values, value) in self.series.all() {
-            encode_gauge(&mut metric, &named(&self.labels, &values), value.load(Ordering::Relaxed))?;
+            encode_gauge(
+                &mut metric,
+                &named(&self.labels, &values),
+                value.load(Ordering::Relaxed),
+            )?;
         }
         Ok(())
     }
@@ -169,7 +202,9 @@ pub(crate) fn encode_counter(
     if labels.is_empty() {
         return metric.encode_counter::<NoLabelSet, u64, u64>(&value, None);
     }
-    metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+    metric
+        .encode_family(&labels)?
+        .encode_counter::<NoLabelSet, u64, u64>(&value, None)
 }
 
 /// Writes one gauge with its labels.
@@ -184,8 +219,15 @@ pub(crate) fn encode_gauge(
     metric.encode_family(&labels)?.encode_gauge(&value)
 }
 
-fn named<'v, const N: usize>(names: &[&'static str; N], values: &'v [Label; N]) -> Vec<(&'static str, &'v str)> {
-    names.iter().copied().zip(values.iter().map(Label::as_str)).collect()
+fn named<'v, const N: usize>(
+    names: &[&'static str; N],
+    values: &'v [Label; N],
+) -> Vec<(&'static str, &'v str)> {
+    names
+        .iter()
+        .copied()
+        .zip(values.iter().map(Label::as_str))
+        .collect()
 }
 
 fn overflow<const N: usize>() -> [Label; N] {

@@ -13,7 +13,11 @@ pub struct Label(Arc<str>);
 impl Label {
     /// A value.
     pub fn new(value: &str) -> Self {
-        if value.is_empty() { Self::unknown() } else { Self(cut(value).into()) }
+        if value.is_empty() {
+            Self::unknown()
+        } else {
+            Self(cut(value).into())
+        }
     }
 
     /// What stands for a value that is not known.
@@ -67,7 +71,11 @@ impl From<String> for Label {
 
 impl From<&Arc<str>> for Label {
     fn from(value: &Arc<str>) -> Self {
-        if value.is_empty() || value.len() > MAX_LABEL_BYTES { Self::new(value) } else { Self(value.clone()) }
+        if value.is_empty() || value.len() > MAX_LABEL_BYTES {
+            Self::new(value)
+        } else {
+            Self(value.clone())
+        }
     }
 }
 
@@ -84,6 +92,9 @@ fn cut(value: &str) -> &str {
     if value.len() <= MAX_LABEL_BYTES {
         return value;
     }
-    let end = (0..=MAX_LABEL_BYTES).rev().find(|end| value.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=MAX_LABEL_BYTES)
+        .rev()
+        .find(|end| value.is_char_boundary(*end))
+        .unwrap_or(0);
     &value[..end]
 }

@@ -27,7 +27,11 @@ impl Collector for Process {
             )?;
             encode_gauge(&mut metric, &[], open)?;
         }
-        if let Some(max) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(max_descriptors) {
+        if let Some(max) = fs::read_to_string("/proc/self/limits")
+            .ok()
+            .as_deref()
+            .and_then(max_descriptors)
+        {
             let mut metric = encoder.encode_descriptor(
                 "process_max_fds",
                 "Maximum number of file descriptors (unstable)",
@@ -48,7 +52,9 @@ fn open_descriptors() -> Option<i64> {
 
 /// The soft limit in the text of `/proc/self/limits`.
 pub(crate) fn max_descriptors(limits: &str) -> Option<i64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -97,16 +103,29 @@ impl Collector for Runtime {
             return Ok(());
         };
         let totals = [
-            ("tokio_num_workers", "Worker threads of the runtime (unstable)", runtime.num_workers()),
-            ("tokio_num_alive_tasks", "Tasks alive in the runtime (unstable)", runtime.num_alive_tasks()),
-            ("tokio_global_queue_depth", "Tasks in the global queue (unstable)", runtime.global_queue_depth()),
+            (
+                "tokio_num_workers",
+                "Worker threads of the runtime (unstable)",
+                runtime.num_workers(),
+            ),
+            (
+                "tokio_num_alive_tasks",
+                "Tasks alive in the runtime (unstable)",
+                runtime.num_alive_tasks(),
+            ),
+            (
+                "tokio_global_queue_depth",
+                "Tasks in the global queue (unstable)",
+                runtime.global_queue_depth(),
+            ),
         ];
         for (name, help, value) in totals {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             encode_gauge(&mut metric, &[], i64::try_from(value).unwrap_or(i64::MAX))?;
         }
-        let workers: Vec<(usize, String)> =
-            (0..runtime.num_workers()).map(|worker| (worker, worker.to_string())).collect();
+        let workers: Vec<(usize, String)> = (0..runtime.num_workers())
+            .map(|worker| (worker, worker.to_string()))
+            .collect();
         let mut busy = encoder.encode_descriptor(
             "tokio_worker_total_busy_duration_seconds",
             "Time the worker was busy (unstable)",

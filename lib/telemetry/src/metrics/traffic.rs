@@ -209,11 +209,20 @@ impl TrafficLabels {
             ("source_version", source.version.as_str()),
             ("source_cluster", source.cluster.as_str()),
             ("destination_service", self.destination_service.as_str()),
-            ("destination_service_namespace", self.destination_service_namespace.as_str()),
+            (
+                "destination_service_namespace",
+                self.destination_service_namespace.as_str(),
+            ),
             ("destination_service_name", self.destination_service_name.as_str()),
             ("destination_workload", destination.workload.as_str()),
-            ("destination_canonical_service", destination.canonical_service.as_str()),
-            ("destination_canonical_revision", destination.canonical_revision.as_str()),
+            (
+                "destination_canonical_service",
+                destination.canonical_service.as_str(),
+            ),
+            (
+                "destination_canonical_revision",
+                destination.canonical_revision.as_str(),
+            ),
             ("destination_workload_namespace", destination.namespace.as_str()),
             ("destination_principal", destination.principal.as_str()),
             ("destination_app", destination.app.as_str()),
@@ -221,7 +230,10 @@ impl TrafficLabels {
             ("destination_cluster", destination.cluster.as_str()),
             ("request_protocol", "tcp"),
             ("response_flags", flags.as_str()),
-            ("connection_security_policy", self.connection_security_policy.as_str()),
+            (
+                "connection_security_policy",
+                self.connection_security_policy.as_str(),
+            ),
         ];
         if locality {
             labels.extend([
@@ -258,7 +270,10 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new(limit: usize, locality: bool) -> Self {
-        Self { series: Table::new(limit), locality }
+        Self {
+            series: Table::new(limit),
+            locality,
+        }
     }
 
     pub(crate) fn opened(&self, labels: &TrafficLabels) {
@@ -277,7 +292,9 @@ impl Traffic {
     }
 
     pub(crate) fn failed(&self, labels: &TrafficLabels, flags: ResponseFlags) {
-        self.of(labels).ends[flags as usize].failed.fetch_add(1, Ordering::Relaxed);
+        self.of(labels).ends[flags as usize]
+            .failed
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn forget(&self, namespace: &str, workload: &str) {
@@ -310,7 +327,11 @@ impl Collector for Traffic {
         for (labels, series) in &all {
             let opened = series.opened.load(Ordering::Relaxed);
             if opened > 0 {
-                encode_counter(&mut metric, &labels.named(ResponseFlags::None, self.locality), opened)?;
+                encode_counter(
+                    &mut metric,
+                    &labels.named(ResponseFlags::None, self.locality),
+                    opened,
+                )?;
             }
         }
         drop(metric);
@@ -378,7 +399,11 @@ impl Collector for Sockets {
             MetricType::Gauge,
         )?;
         for (reporter, open) in Reporter::ALL.into_iter().zip(&self.open) {
-            encode_gauge(&mut metric, &[("reporter", reporter.as_str())], open.load(Ordering::Relaxed))?;
+            encode_gauge(
+                &mut metric,
+                &[("reporter", reporter.as_str())],
+                open.load(Ordering::Relaxed),
+            )?;
         }
         Ok(())
     }
