@@ -1,0 +1,39 @@
+//! Watching objects.
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use objects::{Object, ObjectKey};
+
+use crate::SourceError;
+
+/// Something that can be watched for objects.
+pub trait ObjectSource: Send + Sync + 'static {
+    /// Everything there is, and then every change.
+    ///
+    /// The first batch holds every object and is sent also when there is none. The stream never ends by itself: an
+    /// error is followed by further attempts, and what was missed is in the next batch. A reader that is slow gets
+    /// fewer and larger batches, never a longer queue.
+    fn watch(&self) -> BoxStream<'static, Result<Batch, SourceError>>;
+}
+
+/// What changed, up to a revision at which nothing was half done.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// With this batch the reader knows everything up to this revision of the store.
+    pub revision: u64,
+    /// The changes; each object at most once. May be empty. An object that was deleted and made again is one
+    /// [`StoreChange::Put`] with another uid.
+    pub changes: Vec<StoreChange>,
+    /// True for the batch that holds everything: what is not in it does not exist.
+    pub initial: bool,
+}
+
+/// One change of one object.
+#[derive(Clone, Debug)]
+pub enum StoreChange {
+    /// The object is new, or other than it was.
+    Put(Arc<Object>),
+    /// The object is gone.
+    Delete(ObjectKey),
+}
