@@ -1,0 +1,219 @@
+//! Text to objects.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::authorization_policy::AuthorizationPolicy;
+use crate::deployment::Deployment;
+use crate::document::{self, Data, Tree, quoted};
+use crate::endpoint_slice::EndpointSlice;
+use crate::error::{ParseError, ParseErrors};
+use crate::kind::{Kind, ObjectKey};
+use crate::metadata::Metadata;
+use crate::node::Node;
+use crate::object::{Object, Spec};
+use crate::peer_authentication::PeerAuthentication;
+use crate::pod::Pod;
+use crate::read::{Field, Fields, Reader};
+use crate::service::Service;
+
+/// How many errors are reported for one text; a text with more is hardly a manifest.
+pub const MAX_ERRORS: usize = 100;
+
+/// Reads every object of a manifest: several documents, and `List`s of objects. `file` is the name for messages.
+///
+/// # Errors
+/// All that is wrong, in the order of the text, up to [`MAX_ERRORS`]. Nothing is returned of a text with an error.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Object>, ParseErrors> {
+    let (documents, text_errors) = document::read(text);
+    let mut errors: Vec<ParseError> = text_errors
+        .into_iter()
+        .map(|error| at(file, error.line, None, error.problem))
+        .collect();
+    let mut objects: Vec<Object> = Vec::new();
+    let mut lines: HashMap<ObjectKey, usize> = HashMap::new();
+    for tree in flatten(file, &documents, &mut errors) {
+        match object(file, tree) {
+            Ok(object) => {
+                match lines.get(&object.key()) {
+                    Some(first) => {
+                        let problem = format!("is defined twice: on line {first} and on line {}", tree.line);
+                        errors.push(at(file, tree.line, Some(object.key().to_string()), problem));
+                    }
+                    None => drop(lines.insert(object.key(), tree.line)),
+                }
+                objects.push(object);
+            }
+            Err(found) => errors.extend(found),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(objects);
+    }
+    errors.sort_by_key(|error| error.line);
+    if errors.len() > MAX_ERRORS {
+        let left = errors.len() - MAX_ERRORS;
+        errors.truncate(MAX_ERRORS);
+        errors.push(ParseError {
+            file: file.to_owned(),
+            line: None,
+            object: None,
+            field: String::new(),
+            problem: format!("and {left} further errors"),
+        });
+    }
+    Err(ParseErrors(errors))
+}
+
+/// The objects of the documents, those inside of Lists included.
+fn flatten<'a>(file: &str, documents: &'a [Tree], errors: &mut Vec<ParseError>) -> Vec<&'a Tree> {
+    let mut trees = Vec::new();
+    for tree in documents {
+        if tree.get("kind").and_then(Tree::text) != Some("List") {
+            trees.push(tree);
+            continue;
+        }
+        let reader = Reader::new(file, Some("List".to_owned()));
+        if let Some(mut fields) = Field::root(&reader, tree).fields() {
+            fields.keep(&["kind", "metadata"]);
+            if let Some(version) = fields.require("apiVersion", "use v1") {
+                version.choice(&[("v1", ())]);
+            }
+            if let Some(items) = fields.get("items")
+                && !items.tree().is_sequence()
+            {
+                items.error("must be a list of objects");
+            }
+            fields.finish();
+        }
+        errors.extend(reader.into_errors());
+        if let Some(Data::Sequence(items)) = tree.get("items").map(|items| &items.data) {
+            trees.extend(items);
+        }
+    }
+    trees
+}
+
+/// Reads one object; all errors, never an empty list of them.
+pub(crate) fn object(file: &str, tree: &Tree) -> Result<Object, Vec<ParseError>> {
+    if !matches!(tree.data, Data::Mapping(_)) {
+        let problem = format!(
+            "a document must be a mapping with apiVersion, kind and metadata, not {}",
+            tree.describe()
+        );
+        return Err(vec![at(file, tree.line, None, problem)]);
+    }
+    let reader = Reader::new(file, describe(tree));
+    let read = Field::root(&reader, tree).fields().and_then(whole);
+    let mut errors = reader.into_errors();
+    let Some((metadata, spec)) = read else {
+        if errors.is_empty() {
+            errors.push(at(file, tree.line, describe(tree), "cannot be read".to_owned()));
+        }
+        return Err(errors);
+    };
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut raw = tree.to_value();
+    if let (false, Some(Value::Object(written))) = (metadata.namespace.is_empty(), raw.get_mut("metadata")) {
+        written.insert("namespace".to_owned(), Value::String(metadata.namespace.clone()));
+    }
+    Ok(Object::new(metadata, spec, raw))
+}
+
+fn whole(mut fields: Fields<'_>) -> Option<(Metadata, Spec)> {
+    let version = fields.require("apiVersion", "such as v1");
+    let kind = fields.require("kind", "such as Pod")?;
+    let word = kind.text()?;
+    let Some(found) = Kind::from_manifest(word) else {
+        let known = Kind::ALL
+            .map(|kind| format!("{kind} ({})", kind.api_versions().join(", ")))
+            .join(", ");
+        kind.error(format!(
+            "the kind {} is not supported; supported are {known}, and List (v1)",
+            quoted(word)
+        ));
+        return None;
+    };
+    if let Some(version) = version {
+        version.checked(|text| {
+            let accepted = found.api_versions();
+            if accepted.contains(&text) {
+                return Ok(());
+            }
+            Err(format!(
+                "is not supported for {found}: use {}",
+                accepted.join(" or ")
+            ))
+        });
+    }
+    let metadata = fields
+        .require("metadata", "every object needs a name")
+        .and_then(|field| Metadata::read(found, &field));
+    let namespace = metadata
+        .as_ref()
+        .map(|metadata| metadata.namespace.as_str())
+        .unwrap_or_default();
+    let spec = spec(found, &mut fields, namespace);
+    fields.finish();
+    Some((metadata?, spec?))
+}
+
+fn spec(kind: Kind, fields: &mut Fields<'_>, namespace: &str) -> Option<Spec> {
+    Some(match kind {
+        Kind::Namespace => {
+            for section in ["spec", "status"] {
+                if let Some(mut fields) = fields.get(section).and_then(|field| field.fields()) {
+                    fields.keep(&["finalizers", "conditions", "phase"]);
+                    fields.finish();
+                }
+            }
+            Spec::Namespace
+        }
+        Kind::ServiceAccount => {
+            fields.keep(&["secrets", "imagePullSecrets", "automountServiceAccountToken"]);
+            Spec::ServiceAccount
+        }
+        Kind::Pod => Spec::Pod(Pod::read(fields)),
+        Kind::Deployment => Spec::Deployment(Deployment::read(fields)?),
+        Kind::Service => Spec::Service(Service::read(fields)?),
+        Kind::Node => Spec::Node(Node::read(fields)),
+        Kind::EndpointSlice => Spec::EndpointSlice(EndpointSlice::read(fields)?),
+        Kind::PeerAuthentication => Spec::PeerAuthentication(PeerAuthentication::read(fields)?),
+        Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(AuthorizationPolicy::read(fields, namespace)?),
+    })
+}
+
+/// The object's name for messages, as far as it can be told.
+fn describe(tree: &Tree) -> Option<String> {
+    let kind = tree.get("kind").and_then(Tree::text)?;
+    let metadata = tree.get("metadata")?;
+    let name = metadata.get("name").and_then(Tree::text)?;
+    let plain = |text: &str| text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !plain(kind) || !plain(name) {
+        return None;
+    }
+    match metadata
+        .get("namespace")
+        .and_then(Tree::text)
+        .filter(|namespace| plain(namespace))
+    {
+        Some(namespace) => Some(format!("{kind} {namespace}/{name}")),
+        None => Some(format!("{kind} {name}")),
+    }
+}
+
+fn at(file: &str, line: usize, object: Option<String>, problem: String) -> ParseError {
+    ParseError {
+        file: file.to_owned(),
+        line: (line > 0).then_some(line),
+        object,
+        field: String::new(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests;
