@@ -1,1 +1,2 @@
-//! Placeholder.
+//! The control plane.
+mod xds;

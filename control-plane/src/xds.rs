@@ -1,0 +1,53 @@
+//! Serving workloads, services and policies over delta xDS.
+//!
+//! [`table`] holds what is served, encoded once for everybody; [`session`] is the protocol of one stream, without
+//! I/O; [`service`] joins the two to gRPC; [`proxies`] knows who is connected and how far each one is.
+
+pub(crate) mod codec;
+pub(crate) mod node;
+pub(crate) mod proxies;
+pub(crate) mod resource;
+//pub(crate) mod service;
+pub(crate) mod session;
+pub(crate) mod table;
+
+use std::fmt;
+
+use proto::security::AUTHORIZATION_TYPE_URL;
+use proto::workload::ADDRESS_TYPE_URL;
+
+/// What is served, by type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ResourceKind {
+    /// Policies. Before the addresses, because a workload must not be known before the policies that it lists.
+    Authorization,
+    /// Workloads and services.
+    Address,
+}
+
+impl ResourceKind {
+    pub(crate) const ALL: [ResourceKind; 2] = [ResourceKind::Authorization, ResourceKind::Address];
+
+    pub(crate) fn type_url(self) -> &'static str {
+        match self {
+            ResourceKind::Authorization => AUTHORIZATION_TYPE_URL,
+            ResourceKind::Address => ADDRESS_TYPE_URL,
+        }
+    }
+
+    pub(crate) fn from_type_url(type_url: &str) -> Option<ResourceKind> {
+        ResourceKind::ALL
+            .into_iter()
+            .find(|kind| kind.type_url() == type_url)
+    }
+}
+
+/// The message's name, as logs and the debug page say it.
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            ResourceKind::Authorization => "Authorization",
+            ResourceKind::Address => "Address",
+        })
+    }
+}

@@ -1,0 +1,292 @@
+//! The protocol of one delta xDS stream, without I/O: requests, states of the mesh and the time go in, responses
+//! come out.
+//!
+//! ```text
+//!              request                    new view, or an answer is owed
+//!   (nothing) ─────────▶ Holding ─────────▶ Planning ──▶ Step sent ──┐
+//!                        until both types    │   ▲         │  answered, or too late
+//!                        are asked for       │   └─────────┴──────────┘ next step, or the plan is done
+//!                                            └─▶ Idle (nothing to send)
+//! ```
+//!
+//! A change is sent as a plan of up to three steps: policies that are new or changed, then addresses, then policies
+//! that are gone. So a proxy never knows a workload before the policies that the workload lists, nor loses a policy
+//! that a workload still lists. The next step waits until the proxy has answered the one before; a proxy that does
+//! not answer is given a few seconds. A plan is for one state of the mesh: what changes meanwhile is in the next
+//! plan, all at once, so that a slow proxy is owed one plan at most.
+
+mod plan;
+mod rejection;
+mod subscription;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::plan::Plan;
+use self::rejection::Rejections;
+use self::subscription::Subscription;
+use super::ResourceKind;
+use super::table::View;
+
+/// How long a proxy may take to answer a step before the next one is sent all the same.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the first answer waits for the stream to ask for the other type too.
+pub(crate) const HOLD: Duration = Duration::from_millis(200);
+/// How many names one stream may ask for.
+pub(crate) const MAX_NAMES: usize = 65_536;
+
+pub(crate) struct Session {
+    /// Makes this stream's nonces unlike those of any other.
+    stream: u64,
+    nonces: u64,
+    /// The proxy's own node, whose workloads it is told of without asking.
+    node: Arc<str>,
+    latest: Arc<View>,
+    subscriptions: HashMap<ResourceKind, Subscription>,
+    first_request: Option<Instant>,
+    plan: Option<Plan>,
+    awaited: Option<Awaited>,
+    unanswered: HashMap<ResourceKind, Unanswered>,
+    /// The generation and the revision of the last view all of which was sent.
+    told: Option<u64>,
+    sent: u64,
+    acknowledged: u64,
+    rejections: Rejections,
+}
+
+/// A step without whose answer the next one is not sent yet.
+struct Awaited {
+    kind: ResourceKind,
+    deadline: Instant,
+}
+
+/// The last response of a type, while it has no answer.
+struct Unanswered {
+    nonce: String,
+    /// The revision of the first response of this type in a row that has no answer.
+    since: u64,
+}
+
+/// What a request says, once its type is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) subscribe: Vec<String>,
+    pub(crate) unsubscribe: Vec<String>,
+    pub(crate) initial_versions: HashMap<String, String>,
+    pub(crate) nonce: String,
+    /// The reason for not accepting something of the response with that nonce.
+    pub(crate) error: Option<String>,
+}
+
+/// One response, its resources encoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub(crate) kind: ResourceKind,
+    pub(crate) nonce: String,
+    /// The revision of the store, for people who read along.
+    pub(crate) revision: u64,
+    pub(crate) resources: Vec<Bytes>,
+    pub(crate) removed: Vec<Arc<str>>,
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Send this and ask again.
+    Send(Response),
+    /// Wait for a request or a new view; ask again at the time given, if any.
+    Wait(Option<Instant>),
+    /// End the stream: the proxy is so far behind that it has to say itself what it has.
+    Restart,
+}
+
+/// A resource that the proxy did not accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(crate) kind: ResourceKind,
+    /// Empty where the proxy named none.
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// The client breaks a limit; the stream ends with this as its reason.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("more than {MAX_NAMES} names are asked for on one stream; subscribe to everything instead")]
+    TooManyNames,
+}
+
+impl Session {
+    pub(crate) fn new(stream: u64, node: &str, view: Arc<View>) -> Session {
+        Session {
+            stream,
+            nonces: 0,
+            node: node.into(),
+            latest: view,
+            subscriptions: HashMap::new(),
+            first_request: None,
+            plan: None,
+            awaited: None,
+            unanswered: HashMap::new(),
+            told: None,
+            sent: 0,
+            acknowledged: 0,
+            rejections: Rejections::default(),
+        }
+    }
+
+    /// The mesh is now so. Views must come in order.
+    pub(crate) fn update(&mut self, view: Arc<View>) {
+        self.latest = view;
+    }
+
+    /// Takes a request; returns what the proxy rejects with it.
+    pub(crate) fn request(
+        &mut self,
+        now: Instant,
+        kind: ResourceKind,
+        request: Request,
+    ) -> Result<Vec<Rejection>, RequestError> {
+        self.first_request.get_or_insert(now);
+        let rejections = self.answer(kind, &request);
+        match self.subscriptions.get_mut(&kind) {
+            Some(subscription) => subscription.change(request)?,
+            None => {
+                let subscription = Subscription::begin(request)?;
+                self.subscriptions.insert(kind, subscription);
+            }
+        }
+        Ok(rejections)
+    }
+
+    /// What to do now.
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        loop {
+            if let Some(awaited) = &self.awaited {
+                if now < awaited.deadline && self.unanswered.contains_key(&awaited.kind) {
+                    return Next::Wait(Some(awaited.deadline));
+                }
+                self.awaited = None;
+            }
+            let Some(plan) = &mut self.plan else {
+                if let Some(until) = self.held_until(now) {
+                    return Next::Wait(until);
+                }
+                let owed = self.subscriptions.values().any(Subscription::is_owed);
+                if !owed && self.told == Some(self.latest.generation) {
+                    return Next::Wait(None);
+                }
+                match Plan::new(self.latest.clone(), &self.node, &mut self.subscriptions) {
+                    Some(plan) => self.plan = Some(plan),
+                    None => return Next::Restart,
+                }
+                continue;
+            };
+            let revision = plan.view().revision;
+            if let Some(step) = plan.next() {
+                return Next::Send(self.send(now, step, revision));
+            }
+            self.told = Some(plan.view().generation);
+            self.sent = revision;
+            self.plan = None;
+            self.settle();
+        }
+    }
+
+    /// The highest revision of which the proxy was sent everything that concerns it and has answered.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// The highest revision of which the proxy was sent everything that concerns it.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What the proxy has not accepted, and has not been sent anew.
+    pub(crate) fn rejected(&self) -> impl Iterator<Item = &Rejection> {
+        self.rejections.iter()
+    }
+
+    /// While a plan must not begin yet: until when, where time alone ends it.
+    fn held_until(&self, now: Instant) -> Option<Option<Instant>> {
+        let Some(first) = self.first_request else {
+            return Some(None);
+        };
+        let until = first + HOLD;
+        let complete = ResourceKind::ALL
+            .iter()
+            .all(|kind| self.subscriptions.contains_key(kind));
+        (!complete && now < until).then_some(Some(until))
+    }
+
+    fn answer(&mut self, kind: ResourceKind, request: &Request) -> Vec<Rejection> {
+        // Another nonce is that of an earlier response (a later one is on its way), of another stream, or nonsense.
+        let is_answer = self
+            .unanswered
+            .get(&kind)
+            .is_some_and(|unanswered| unanswered.nonce == request.nonce);
+        if !is_answer {
+            return Vec::new();
+        }
+        self.unanswered.remove(&kind);
+        let rejections = match &request.error {
+            Some(message) => rejection::read(kind, message, |name| self.is_known(kind, name)),
+            None => Vec::new(),
+        };
+        self.rejections.answered(kind, &rejections);
+        self.settle();
+        rejections
+    }
+
+    fn is_known(&self, kind: ResourceKind, name: &str) -> bool {
+        let view = self.plan.as_ref().map_or(&*self.latest, Plan::view);
+        view.table(kind).get(name).is_some() || self.latest.table(kind).get(name).is_some()
+    }
+
+    fn send(&mut self, now: Instant, step: plan::Step, revision: u64) -> Response {
+        self.nonces += 1;
+        let nonce = format!("{:x}-{}", self.stream, self.nonces);
+        let since = self
+            .unanswered
+            .get(&step.kind)
+            .map_or(revision, |unanswered| unanswered.since);
+        self.unanswered.insert(
+            step.kind,
+            Unanswered {
+                nonce: nonce.clone(),
+                since,
+            },
+        );
+        self.awaited = Some(Awaited {
+            kind: step.kind,
+            deadline: now + ANSWER_DEADLINE,
+        });
+        self.rejections.sent(step.kind, step.names());
+        Response {
+            kind: step.kind,
+            nonce,
+            revision,
+            resources: step.encoded(),
+            removed: step.removed,
+        }
+    }
+
+    /// A revision counts as acknowledged when it was sent and no response up to it lacks its answer. A rejection is
+    /// an answer: the rest of that response is in force, and what was rejected is listed.
+    fn settle(&mut self) {
+        if self
+            .unanswered
+            .values()
+            .all(|unanswered| unanswered.since > self.sent)
+        {
+            self.acknowledged = self.sent;
+        }
+    }
+}

@@ -1,0 +1,764 @@
+//! The protocol, as tables of what goes in and what comes out.
+
+use prost::Message;
+use proto::discovery;
+
+use super::*;
+use crate::xds::ResourceKind::{Address, Authorization};
+use crate::xds::resource::{Links, Resource};
+use crate::xds::table::MAX_REMOVED;
+
+/// A mesh that changes, and one stream that watches it.
+struct Bench {
+    view: View,
+    session: Session,
+    now: Instant,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let view = View::default();
+        let session = Session::new(0xabc, "node-a", Arc::new(view.clone()));
+        Bench {
+            view,
+            session,
+            now: Instant::now(),
+        }
+    }
+
+    /// A stream that asked for everything and was told of an empty mesh.
+    fn synced() -> Bench {
+        let mut bench = Bench::new();
+        bench.wildcard(Authorization);
+        bench.wildcard(Address);
+        bench.settle();
+        bench
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut View)) {
+        self.view.revision += 1;
+        self.view.generation += 1;
+        change(&mut self.view);
+        self.session.update(Arc::new(self.view.clone()));
+    }
+
+    fn request(&mut self, kind: ResourceKind, request: Request) -> Vec<Rejection> {
+        self.session.request(self.now, kind, request).unwrap()
+    }
+
+    fn wildcard(&mut self, kind: ResourceKind) {
+        self.request(kind, Request::default());
+    }
+
+    fn ask(&mut self, kind: ResourceKind, names: &[&str]) {
+        self.request(
+            kind,
+            Request {
+                subscribe: strings(names),
+                ..Request::default()
+            },
+        );
+    }
+
+    fn ack(&mut self, response: &Sent) {
+        assert!(
+            self.request(
+                response.kind,
+                Request {
+                    nonce: response.nonce.clone(),
+                    ..Request::default()
+                }
+            )
+            .is_empty()
+        );
+    }
+
+    fn nack(&mut self, response: &Sent, error: &str) -> Vec<Rejection> {
+        let error = Some(error.to_owned());
+        self.request(
+            response.kind,
+            Request {
+                nonce: response.nonce.clone(),
+                error,
+                ..Request::default()
+            },
+        )
+    }
+
+    fn sent(&mut self) -> Sent {
+        match self.session.next(self.now) {
+            Next::Send(response) => Sent::new(response),
+            other => panic!("nothing is sent but {other:?}"),
+        }
+    }
+
+    fn idle(&mut self) {
+        assert_eq!(self.session.next(self.now), Next::Wait(None));
+    }
+
+    fn waits(&mut self) {
+        assert!(matches!(self.session.next(self.now), Next::Wait(Some(_))));
+    }
+
+    /// Everything that is sent when each response is acknowledged at once.
+    fn settle(&mut self) -> Vec<Sent> {
+        let mut all = Vec::new();
+        loop {
+            match self.session.next(self.now) {
+                Next::Send(response) => {
+                    let response = Sent::new(response);
+                    self.ack(&response);
+                    all.push(response);
+                }
+                Next::Wait(None) => return all,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// A response, its resources decoded: names with a `!` are removed ones.
+struct Sent {
+    kind: ResourceKind,
+    nonce: String,
+    names: Vec<String>,
+    versions: HashMap<String, String>,
+    aliases: HashMap<String, Vec<String>>,
+}
+
+impl Sent {
+    fn new(response: Response) -> Sent {
+        let decode = |encoded: &Bytes| discovery::Resource::decode(encoded.clone()).unwrap();
+        let resources: Vec<_> = response.resources.iter().map(decode).collect();
+        for resource in &resources {
+            assert_eq!(
+                resource.resource.as_ref().unwrap().type_url,
+                response.kind.type_url()
+            );
+        }
+        let mut names: Vec<String> = resources.iter().map(|resource| resource.name.clone()).collect();
+        names.sort();
+        names.extend(response.removed.iter().map(|name| format!("!{name}")));
+        Sent {
+            kind: response.kind,
+            nonce: response.nonce,
+            names,
+            versions: resources
+                .iter()
+                .map(|resource| (resource.name.clone(), resource.version.clone()))
+                .collect(),
+            aliases: resources
+                .into_iter()
+                .map(|resource| (resource.name, resource.aliases))
+                .collect(),
+        }
+    }
+
+    fn brief(&self) -> (ResourceKind, Vec<&str>) {
+        (self.kind, self.names.iter().map(String::as_str).collect())
+    }
+}
+
+fn brief(all: &[Sent]) -> Vec<(ResourceKind, Vec<&str>)> {
+    all.iter().map(Sent::brief).collect()
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn arcs(texts: &[&str]) -> Vec<Arc<str>> {
+    texts.iter().map(|text| Arc::from(*text)).collect()
+}
+
+fn policy(name: &str, content: &str) -> Resource {
+    Resource::new(Authorization, name, content.as_bytes().to_vec(), Links::default())
+}
+
+fn address(name: &str, content: &str) -> Resource {
+    Resource::new(Address, name, content.as_bytes().to_vec(), Links::default())
+}
+
+fn workload(uid: &str, ip: &str, node: &str, services: &[&str]) -> Resource {
+    let links = Links {
+        aliases: arcs(&[ip]),
+        node: Some(node.into()),
+        services: arcs(services),
+    };
+    Resource::new(
+        Address,
+        uid,
+        format!("{uid} {ip} {services:?}").into_bytes(),
+        links,
+    )
+}
+
+#[test]
+fn an_empty_mesh_is_said_too() {
+    let mut bench = Bench::new();
+    bench.idle();
+    bench.wildcard(Address);
+    bench.wildcard(Authorization);
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Authorization, vec![]), (Address, vec![])]
+    );
+    bench.idle();
+}
+
+#[test]
+fn on_first_sync_policies_are_acknowledged_before_addresses_are_sent() {
+    let mut bench = Bench::new();
+    bench.change(|view| {
+        view.policies.put(policy("demo/strict", "1"));
+        view.addresses.put(address("uid", "1"));
+    });
+    // The order of the requests does not matter.
+    bench.wildcard(Address);
+    bench.waits();
+    bench.wildcard(Authorization);
+    let first = bench.sent();
+    assert_eq!(first.brief(), (Authorization, vec!["demo/strict"]));
+    bench.waits();
+    assert_eq!(bench.session.acknowledged(), 0);
+    bench.ack(&first);
+    let second = bench.sent();
+    assert_eq!(second.brief(), (Address, vec!["uid"]));
+    assert_ne!(first.nonce, second.nonce);
+    bench.waits();
+    assert_eq!((bench.session.sent(), bench.session.acknowledged()), (0, 0));
+    bench.ack(&second);
+    bench.idle();
+    assert_eq!((bench.session.sent(), bench.session.acknowledged()), (1, 1));
+}
+
+#[test]
+fn a_stream_that_asks_for_one_type_only_is_held_for_a_moment() {
+    let mut bench = Bench::new();
+    bench.wildcard(Address);
+    assert_eq!(bench.session.next(bench.now), Next::Wait(Some(bench.now + HOLD)));
+    bench.now += HOLD;
+    assert_eq!(brief(&bench.settle()), [(Address, vec![])]);
+    // The other type may still come.
+    bench.wildcard(Authorization);
+    assert_eq!(brief(&bench.settle()), [(Authorization, vec![])]);
+}
+
+#[test]
+fn a_change_is_policies_then_addresses_then_policies_that_are_gone() {
+    let mut bench = Bench::synced();
+    bench.change(|view| {
+        view.policies.put(policy("demo/old", "1"));
+        view.policies.put(policy("demo/kept", "1"));
+        view.addresses.put(address("a", "lists demo/old"));
+        view.addresses.put(address("b", "1"));
+    });
+    bench.settle();
+    bench.change(|view| {
+        view.policies.put(policy("demo/new", "1"));
+        view.policies.put(policy("demo/kept", "1"));
+        view.policies.remove("demo/old");
+        view.addresses.put(address("a", "lists demo/new"));
+        view.addresses.remove("b");
+    });
+    let expected = [
+        (Authorization, vec!["demo/new"]),
+        (Address, vec!["a", "!b"]),
+        (Authorization, vec!["!demo/old"]),
+    ];
+    let mut sent = Vec::new();
+    for _ in 0..expected.len() {
+        let response = bench.sent();
+        // Nothing more before the answer.
+        bench.waits();
+        assert_eq!(bench.session.acknowledged(), 1);
+        bench.ack(&response);
+        sent.push(response);
+    }
+    assert_eq!(brief(&sent), expected);
+    bench.idle();
+    assert_eq!(bench.session.acknowledged(), 2);
+}
+
+#[test]
+fn a_revision_that_changes_nothing_for_the_client_counts_at_once() {
+    let mut bench = Bench::synced();
+    bench.change(|view| view.addresses.put(address("a", "1")));
+    bench.settle();
+    bench.change(|_| ());
+    bench.change(|view| view.addresses.put(address("a", "1")));
+    bench.idle();
+    assert_eq!(bench.session.acknowledged(), 3);
+    // What comes and goes between two plans is said as gone, and does no harm.
+    bench.change(|view| view.addresses.put(address("b", "1")));
+    bench.change(|view| view.addresses.remove("b"));
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["!b"])]);
+}
+
+#[test]
+fn a_slow_client_gets_the_latest_state_and_no_queue() {
+    let mut bench = Bench::synced();
+    bench.change(|view| view.addresses.put(address("a", "0")));
+    let slow = bench.sent();
+    let before = slow.versions["a"].clone();
+    for round in 1..100 {
+        bench.change(|view| {
+            view.addresses.put(address("a", &round.to_string()));
+            view.addresses
+                .put(address(&format!("b{}", round % 2), &round.to_string()));
+        });
+        bench.waits();
+    }
+    bench.ack(&slow);
+    let all = bench.settle();
+    assert_eq!(brief(&all), [(Address, vec!["a", "b0", "b1"])]);
+    assert_ne!(all[0].versions["a"], before);
+    assert_eq!(bench.session.acknowledged(), 100);
+}
+
+#[test]
+fn a_client_that_never_answers_is_sent_everything_but_counts_for_nothing() {
+    let mut bench = Bench::synced();
+    bench.change(|view| {
+        view.policies.put(policy("demo/p", "1"));
+        view.addresses.put(address("a", "1"));
+    });
+    assert_eq!(bench.sent().brief(), (Authorization, vec!["demo/p"]));
+    assert_eq!(
+        bench.session.next(bench.now),
+        Next::Wait(Some(bench.now + ANSWER_DEADLINE))
+    );
+    bench.now += ANSWER_DEADLINE;
+    let addresses = bench.sent();
+    assert_eq!(addresses.brief(), (Address, vec!["a"]));
+    bench.now += ANSWER_DEADLINE;
+    bench.idle();
+    assert_eq!((bench.session.sent(), bench.session.acknowledged()), (1, 0));
+    // A later change of another type does not cover for it.
+    bench.change(|view| view.addresses.put(address("a", "2")));
+    let addresses = bench.sent();
+    bench.ack(&addresses);
+    bench.idle();
+    assert_eq!((bench.session.sent(), bench.session.acknowledged()), (2, 0));
+    // The answer to a later response of the same type does: the client took them in order.
+    bench.change(|view| view.policies.put(policy("demo/p", "2")));
+    let policies = bench.sent();
+    bench.ack(&policies);
+    bench.idle();
+    assert_eq!(bench.session.acknowledged(), 3);
+}
+
+#[test]
+fn a_stale_or_unknown_nonce_is_no_answer() {
+    let mut bench = Bench::synced();
+    bench.change(|view| view.addresses.put(address("a", "1")));
+    let late = bench.sent();
+    bench.now += ANSWER_DEADLINE;
+    bench.idle();
+    bench.change(|view| view.addresses.put(address("a", "2")));
+    let current = bench.sent();
+    for nonce in [late.nonce.as_str(), "nonsense", "abc-99"] {
+        let error = Some("a: no".to_owned());
+        let request = Request {
+            nonce: nonce.to_owned(),
+            error,
+            ..Request::default()
+        };
+        assert!(bench.request(Address, request).is_empty());
+        // Of the right type only.
+        let request = Request {
+            nonce: current.nonce.clone(),
+            ..Request::default()
+        };
+        assert!(bench.request(Authorization, request).is_empty());
+        bench.waits();
+        assert_eq!(bench.session.acknowledged(), 0);
+    }
+    bench.ack(&current);
+    bench.ack(&current);
+    bench.idle();
+    assert_eq!(bench.session.acknowledged(), 2);
+    assert_eq!(bench.session.rejected().count(), 0);
+}
+
+#[test]
+fn a_rejection_is_an_answer_that_is_remembered_until_the_resource_is_sent_anew() {
+    let mut bench = Bench::synced();
+    bench.change(|view| {
+        view.policies.put(policy("demo/bad", "1"));
+        view.policies.put(policy("demo/good", "1"));
+        view.addresses.put(address("cluster//Pod/demo/web", "1"));
+    });
+    let response = bench.sent();
+    let rejections = bench.nack(
+        &response,
+        "demo/bad: unknown field 99: not understood, demo/good: also no",
+    );
+    let said: Vec<_> = rejections
+        .iter()
+        .map(|rejection| (rejection.name.as_str(), rejection.reason.as_str()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("demo/bad", "unknown field 99: not understood"),
+            ("demo/good", "also no")
+        ]
+    );
+    let response = bench.sent();
+    assert_eq!(response.kind, Address);
+    let rejections = bench.nack(&response, "something is wrong");
+    assert_eq!(rejections[0].name, "");
+    assert_eq!(rejections[0].reason, "something is wrong");
+    bench.idle();
+    assert_eq!(bench.session.acknowledged(), 1);
+    assert_eq!(bench.session.rejected().count(), 3);
+
+    bench.change(|view| view.policies.put(policy("demo/bad", "2")));
+    let response = bench.sent();
+    assert_eq!(
+        bench.session.rejected().count(),
+        3,
+        "still rejected until the answer is there"
+    );
+    bench.ack(&response);
+    let left: Vec<_> = bench
+        .session
+        .rejected()
+        .map(|rejection| rejection.name.as_str())
+        .collect();
+    assert_eq!(left, ["demo/good", ""]);
+    bench.change(|view| {
+        view.policies.remove("demo/good");
+        view.addresses.put(address("x", "1"));
+    });
+    bench.settle();
+    assert_eq!(bench.session.rejected().count(), 0);
+}
+
+#[test]
+fn after_a_reconnect_only_the_difference_is_sent() {
+    let mut bench = Bench::new();
+    bench.change(|view| {
+        view.policies.put(policy("demo/same", "1"));
+        view.policies.put(policy("demo/changed", "2"));
+        view.addresses.put(address("same", "1"));
+        view.addresses.put(address("changed", "2"));
+        view.addresses.put(address("new", "1"));
+    });
+    let version = |resource: Resource| (resource.name.to_string(), resource.version.to_string());
+    let policies = [
+        policy("demo/same", "1"),
+        policy("demo/changed", "1"),
+        policy("demo/gone", "1"),
+    ];
+    let addresses = [
+        address("same", "1"),
+        address("changed", "1"),
+        address("gone", "1"),
+    ];
+    for (kind, known) in [(Address, addresses), (Authorization, policies)] {
+        let initial_versions = known.into_iter().map(version).collect();
+        bench.request(
+            kind,
+            Request {
+                initial_versions,
+                ..Request::default()
+            },
+        );
+    }
+    let expected = [
+        (Authorization, vec!["demo/changed"]),
+        (Address, vec!["changed", "new", "!gone"]),
+        (Authorization, vec!["!demo/gone"]),
+    ];
+    assert_eq!(brief(&bench.settle()), expected);
+    assert_eq!(bench.session.acknowledged(), 1);
+}
+
+#[test]
+fn a_reconnect_that_knows_everything_is_answered_with_nothing() {
+    let mut bench = Bench::new();
+    bench.change(|view| view.addresses.put(address("a", "1")));
+    let a = address("a", "1");
+    let initial_versions = HashMap::from([(a.name.to_string(), a.version.to_string())]);
+    bench.request(
+        Address,
+        Request {
+            initial_versions,
+            ..Request::default()
+        },
+    );
+    bench.wildcard(Authorization);
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Authorization, vec![]), (Address, vec![])]
+    );
+    // A request out of the blue is a new subscription, and answered.
+    bench.wildcard(Address);
+    assert_eq!(brief(&bench.settle()), [(Address, vec![])]);
+}
+
+#[test]
+fn a_name_that_is_asked_for_by_who_has_everything_is_sent_again() {
+    let mut bench = Bench::synced();
+    bench.change(|view| view.addresses.put(workload("uid", "net/10.0.0.1", "node-b", &[])));
+    bench.settle();
+    bench.ask(Address, &["uid", "net/10.0.0.9"]);
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid", "!net/10.0.0.9"])]);
+}
+
+#[test]
+fn a_client_that_is_too_far_behind_is_made_to_reconnect() {
+    let mut bench = Bench::synced();
+    bench.change(|view| view.addresses.put(address("a", "1")));
+    let slow = bench.sent();
+    bench.change(|view| {
+        for number in 0..=MAX_REMOVED {
+            let name = format!("gone{number}");
+            view.addresses.put(address(&name, "1"));
+            view.addresses.remove(&name);
+        }
+    });
+    bench.ack(&slow);
+    assert_eq!(bench.session.next(bench.now), Next::Restart);
+}
+
+/// Asks for nothing yet, as on-demand clients begin.
+fn on_demand() -> Bench {
+    let mut bench = Bench::new();
+    bench.wildcard(Authorization);
+    let star = || strings(&["*"]);
+    bench.request(
+        Address,
+        Request {
+            subscribe: star(),
+            unsubscribe: star(),
+            ..Request::default()
+        },
+    );
+    bench
+}
+
+#[test]
+fn on_demand_begins_with_the_workloads_of_the_own_node() {
+    let mut bench = on_demand();
+    bench.change(|view| {
+        view.addresses
+            .put(workload("here", "net/10.0.0.1", "node-a", &[]));
+        view.addresses
+            .put(workload("there", "net/10.0.1.1", "node-b", &[]));
+        view.policies.put(policy("demo/p", "1"));
+    });
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Authorization, vec!["demo/p"]), (Address, vec!["here"])]
+    );
+    bench.change(|view| {
+        view.addresses
+            .put(workload("here-too", "net/10.0.0.2", "node-a", &[]));
+        view.addresses
+            .put(workload("there-too", "net/10.0.1.2", "node-b", &[]));
+        view.addresses.remove("here");
+    });
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["here-too", "!here"])]);
+}
+
+#[test]
+fn on_demand_names_are_uids_services_and_addresses() {
+    let mut bench = on_demand();
+    bench.change(|view| {
+        view.addresses.put(workload(
+            "uid-1",
+            "net/10.0.1.1",
+            "node-b",
+            &["demo/web.demo.svc"],
+        ));
+        view.addresses.put(workload(
+            "uid-2",
+            "net/10.0.1.2",
+            "node-b",
+            &["demo/web.demo.svc"],
+        ));
+        view.addresses
+            .put(workload("uid-3", "net/10.0.1.3", "node-b", &[]));
+        let links = Links {
+            aliases: arcs(&["net/10.2.0.1"]),
+            ..Links::default()
+        };
+        view.addresses.put(Resource::new(
+            Address,
+            "demo/web.demo.svc",
+            b"vip".to_vec(),
+            links,
+        ));
+    });
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Authorization, vec![]), (Address, vec![])]
+    );
+
+    bench.ask(Address, &["uid-3"]);
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid-3"])]);
+    // By address: under its own name with its aliases, and under the name that was asked for.
+    bench.ask(Address, &["net/10.0.1.1"]);
+    let all = bench.settle();
+    assert_eq!(brief(&all), [(Address, vec!["net/10.0.1.1", "uid-1"])]);
+    assert_eq!(all[0].aliases["uid-1"], ["net/10.0.1.1"]);
+    // A service brings its workloads; what the client has is not sent again.
+    bench.ask(Address, &["net/10.2.0.1"]);
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Address, vec!["demo/web.demo.svc", "net/10.2.0.1", "uid-2"])]
+    );
+    // Unknown: said once, and said when it comes to be.
+    bench.ask(Address, &["net/10.9.9.9"]);
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["!net/10.9.9.9"])]);
+    bench.change(|view| {
+        view.addresses
+            .put(workload("elsewhere", "net/10.0.1.9", "node-b", &[]))
+    });
+    bench.idle();
+    bench.change(|view| {
+        view.addresses
+            .put(workload("uid-9", "net/10.9.9.9", "node-b", &[]))
+    });
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["net/10.9.9.9", "uid-9"])]);
+    // Asked for once more it is answered once more.
+    bench.ask(Address, &["uid-9", "nobody"]);
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid-9", "!nobody"])]);
+    bench.ask(Address, &["nobody"]);
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["!nobody"])]);
+}
+
+#[test]
+fn on_demand_resources_are_followed_once_they_were_sent() {
+    let mut bench = on_demand();
+    let service = || {
+        let links = Links {
+            aliases: arcs(&["net/10.2.0.1"]),
+            ..Links::default()
+        };
+        Resource::new(Address, "demo/web", b"vip".to_vec(), links)
+    };
+    bench.change(|view| view.addresses.put(service()));
+    bench.ask(Address, &["net/10.2.0.1"]);
+    assert_eq!(
+        brief(&bench.settle())[1],
+        (Address, vec!["demo/web", "net/10.2.0.1"])
+    );
+    // A new member of a service that was asked for.
+    bench.change(|view| {
+        view.addresses
+            .put(workload("uid-1", "net/10.0.1.1", "node-b", &["demo/web"]))
+    });
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid-1"])]);
+    // It leaves the service: still followed.
+    bench.change(|view| {
+        view.addresses
+            .put(workload("uid-1", "net/10.0.1.1", "node-b", &[]))
+    });
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid-1"])]);
+    bench.change(|view| view.addresses.remove("uid-1"));
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["!uid-1"])]);
+    bench.change(|view| view.addresses.remove("demo/web"));
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Address, vec!["!demo/web", "!net/10.2.0.1"])]
+    );
+    bench.change(|view| view.addresses.put(service()));
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Address, vec!["demo/web", "net/10.2.0.1"])]
+    );
+    // No longer wanted, and not sent by its own name: gone from the books.
+    let unsubscribe = strings(&["net/10.2.0.1", "demo/web"]);
+    bench.request(
+        Address,
+        Request {
+            unsubscribe,
+            nonce: "any".to_owned(),
+            ..Request::default()
+        },
+    );
+    bench.change(|view| view.addresses.remove("demo/web"));
+    bench.idle();
+}
+
+#[test]
+fn on_demand_reconnect_wants_what_it_has() {
+    let mut bench = Bench::new();
+    let here = || workload("uid-1", "net/10.0.1.1", "node-b", &[]);
+    bench.change(|view| {
+        view.addresses.put(here());
+        view.addresses
+            .put(workload("uid-2", "net/10.0.1.2", "node-b", &[]));
+    });
+    bench.wildcard(Authorization);
+    let same = here().version.to_string();
+    let known = [
+        ("uid-1", same.as_str()),
+        ("uid-2", "old"),
+        ("uid-3", "old"),
+        ("net/10.7.7.7", ""),
+    ];
+    let initial_versions = known
+        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .into();
+    let star = || strings(&["*"]);
+    let request = Request {
+        subscribe: star(),
+        unsubscribe: star(),
+        initial_versions,
+        ..Request::default()
+    };
+    bench.request(Address, request);
+    assert_eq!(
+        brief(&bench.settle())[1],
+        (Address, vec!["uid-2", "!net/10.7.7.7", "!uid-3"])
+    );
+}
+
+#[test]
+fn names_are_limited() {
+    let mut bench = on_demand();
+    bench.settle();
+    let subscribe = (0..=MAX_NAMES).map(|number| format!("net/{number}")).collect();
+    let result = bench.session.request(
+        bench.now,
+        Address,
+        Request {
+            subscribe,
+            ..Request::default()
+        },
+    );
+    assert_eq!(result, Err(RequestError::TooManyNames));
+}
+
+#[test]
+fn from_some_to_everything_and_back() {
+    let mut bench = on_demand();
+    bench.change(|view| {
+        view.addresses
+            .put(workload("uid-1", "net/10.0.1.1", "node-b", &[]));
+        view.addresses
+            .put(workload("uid-2", "net/10.0.1.2", "node-b", &[]));
+    });
+    bench.ask(Address, &["uid-1"]);
+    assert_eq!(brief(&bench.settle())[1], (Address, vec!["uid-1"]));
+    bench.ask(Address, &["*"]);
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid-2"])]);
+    bench.request(
+        Address,
+        Request {
+            unsubscribe: strings(&["*"]),
+            ..Request::default()
+        },
+    );
+    bench.settle();
+    bench.change(|view| {
+        view.addresses
+            .put(workload("uid-3", "net/10.0.1.3", "node-b", &[]))
+    });
+    bench.idle();
+}

@@ -1,0 +1,199 @@
+//! All resources of one type, as an immutable value: a change costs what it changes, and every reader keeps what it
+//! has. Also knows what changed since any earlier state, so that nothing is remembered for each client.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use rpds::{HashTrieMapSync, HashTrieSetSync, RedBlackTreeMapSync};
+
+use super::ResourceKind;
+use super::resource::Resource;
+
+/// How many removals are remembered. A client that is further behind is made to reconnect, and then tells itself
+/// what it has.
+pub(crate) const MAX_REMOVED: usize = 65_536;
+
+/// Everything that is served, at one revision of the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// The revision of the store that this was compiled from.
+    pub(crate) revision: u64,
+    /// Counts views: another number, another view.
+    pub(crate) generation: u64,
+    pub(crate) policies: Table,
+    pub(crate) addresses: Table,
+}
+
+impl View {
+    pub(crate) fn table(&self, kind: ResourceKind) -> &Table {
+        match kind {
+            ResourceKind::Authorization => &self.policies,
+            ResourceKind::Address => &self.addresses,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    listed: HashTrieMapSync<Arc<str>, Listed>,
+    /// Counts changes; each listed or removed name has the number of its last one.
+    sequence: u64,
+    changed: RedBlackTreeMapSync<u64, Arc<str>>,
+    removed: RedBlackTreeMapSync<u64, Arc<str>>,
+    removed_at: HashTrieMapSync<Arc<str>, u64>,
+    /// The number of the last removal that is no longer remembered.
+    forgotten: u64,
+    by_alias: Index,
+    by_node: Index,
+    by_service: Index,
+}
+
+#[derive(Clone, Debug)]
+struct Listed {
+    resource: Arc<Resource>,
+    sequence: u64,
+}
+
+type Index = HashTrieMapSync<Arc<str>, HashTrieSetSync<Arc<str>>>;
+
+impl Table {
+    /// Adds or replaces. A resource that is the same as the one that is there changes nothing.
+    pub(crate) fn put(&mut self, resource: Resource) {
+        if self
+            .get(&resource.name)
+            .is_some_and(|old| old.version == resource.version)
+        {
+            return;
+        }
+        let name = resource.name.clone();
+        self.unlist(&name);
+        if let Some(sequence) = self.removed_at.get(&name).copied() {
+            self.removed.remove_mut(&sequence);
+            self.removed_at.remove_mut(&name);
+        }
+        self.sequence += 1;
+        for alias in &resource.aliases {
+            link(&mut self.by_alias, alias, &name);
+        }
+        for node in &resource.node {
+            link(&mut self.by_node, node, &name);
+        }
+        for service in &resource.services {
+            link(&mut self.by_service, service, &name);
+        }
+        self.changed.insert_mut(self.sequence, name.clone());
+        self.listed.insert_mut(
+            name,
+            Listed {
+                resource: Arc::new(resource),
+                sequence: self.sequence,
+            },
+        );
+    }
+
+    /// Removes; a name that is not there changes nothing.
+    pub(crate) fn remove(&mut self, name: &str) {
+        let Some(name) = self.unlist(name) else { return };
+        self.sequence += 1;
+        self.removed.insert_mut(self.sequence, name.clone());
+        self.removed_at.insert_mut(name, self.sequence);
+        while self.removed.size() > MAX_REMOVED {
+            let Some((oldest, name)) = self.removed.first().map(|(oldest, name)| (*oldest, name.clone()))
+            else {
+                break;
+            };
+            self.forgotten = oldest;
+            self.removed.remove_mut(&oldest);
+            self.removed_at.remove_mut(&name);
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Resource>> {
+        self.listed.get(name).map(|listed| &listed.resource)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.listed.values().map(|listed| &listed.resource)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.listed.size()
+    }
+
+    /// Where in the history this state is; for [`Table::since`].
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// What changed and what was removed after an earlier state of this table, each name once and as it is now;
+    /// `None` when that is too long ago to be known.
+    pub(crate) fn since(&self, sequence: u64) -> Option<(Vec<Arc<Resource>>, Vec<Arc<str>>)> {
+        if sequence < self.forgotten {
+            return None;
+        }
+        let after = (Bound::Excluded(sequence), Bound::Unbounded);
+        let changed = self
+            .changed
+            .range(after)
+            .filter_map(|(_, name)| self.get(name).cloned())
+            .collect();
+        let removed = self.removed.range(after).map(|(_, name)| name.clone()).collect();
+        Some((changed, removed))
+    }
+
+    /// The resources that can be asked for by this alias.
+    pub(crate) fn by_alias(&self, alias: &str) -> impl Iterator<Item = &Arc<Resource>> {
+        self.indexed(&self.by_alias, alias)
+    }
+
+    /// The workloads on a node.
+    pub(crate) fn by_node(&self, node: &str) -> impl Iterator<Item = &Arc<Resource>> {
+        self.indexed(&self.by_node, node)
+    }
+
+    /// The workloads of a service.
+    pub(crate) fn by_service(&self, service: &str) -> impl Iterator<Item = &Arc<Resource>> {
+        self.indexed(&self.by_service, service)
+    }
+
+    fn indexed<'a>(&'a self, index: &'a Index, key: &str) -> impl Iterator<Item = &'a Arc<Resource>> {
+        index
+            .get(key)
+            .into_iter()
+            .flat_map(|names| names.iter())
+            .filter_map(|name| self.get(name))
+    }
+
+    /// Takes a resource out of everything but the memory of removals.
+    fn unlist(&mut self, name: &str) -> Option<Arc<str>> {
+        let Listed { resource, sequence } = self.listed.get(name)?.clone();
+        for alias in &resource.aliases {
+            unlink(&mut self.by_alias, alias, name);
+        }
+        for node in &resource.node {
+            unlink(&mut self.by_node, node, name);
+        }
+        for service in &resource.services {
+            unlink(&mut self.by_service, service, name);
+        }
+        self.changed.remove_mut(&sequence);
+        self.listed.remove_mut(name);
+        Some(resource.name.clone())
+    }
+}
+
+fn link(index: &mut Index, key: &Arc<str>, name: &Arc<str>) {
+    let names = index.get(key).cloned().unwrap_or_else(HashTrieSetSync::new_sync);
+    index.insert_mut(key.clone(), names.insert(name.clone()));
+}
+
+fn unlink(index: &mut Index, key: &Arc<str>, name: &str) {
+    let Some(names) = index.get(key).map(|names| names.remove(name)) else {
+        return;
+    };
+    if names.is_empty() {
+        index.remove_mut(key);
+    } else {
+        index.insert_mut(key.clone(), names);
+    }
+}
