@@ -10,6 +10,7 @@
 
 mod answer;
 mod forward;
+mod message;
 mod resolv_conf;
 mod server;
 
