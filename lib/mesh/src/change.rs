@@ -10,8 +10,12 @@ use crate::rejected::Rejected;
 use crate::service::Service;
 use crate::workload::Workload;
 
-/// One change of the snapshot.
+/// One change of the snapshot. It lives for the moment between decoding and applying.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "short-lived; a box would cost an allocation and save nothing"
+)]
 pub enum Change {
     /// A workload is new or changed.
     Workload(Workload),

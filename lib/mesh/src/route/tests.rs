@@ -1,1 +1,372 @@
+mod balance;
 
+use proto::workload as wire;
+
+use super::*;
+use crate::change::Change;
+use crate::testing::{gateway, identity, mesh, pod, read_pod, service, serving};
+
+/// Routes a connection of pod `web/client` (10.0.0.9, node-a).
+fn go(snapshot: &Snapshot, destination: &str) -> Route {
+    go_from(
+        snapshot,
+        pod("web", "client", &["10.0.0.9", "fd00::9"]),
+        destination,
+    )
+}
+
+fn go_from(snapshot: &Snapshot, source: wire::Workload, destination: &str) -> Route {
+    let source = read_pod(source);
+    let request = Request {
+        source: &source,
+        destination: destination.parse().unwrap(),
+    };
+    route(&request, snapshot, &EndpointHealth::new(), &[], Instant::now(), 0)
+}
+
+/// `authority` of a tunnel, or what else became of it.
+fn summary(route: &Route) -> String {
+    match route {
+        Route::Hbone { peer, authority, .. } => format!("hbone {peer} {authority}"),
+        Route::Passthrough { destination, why, .. } => format!("tcp {destination} {}", why.code()),
+        Route::Wait(need) => format!("wait {need:?}"),
+        Route::Refuse(refusal) => format!("refuse {}", refusal.code()),
+    }
+}
+
+fn to(snapshot: &Snapshot, destination: &str) -> String {
+    summary(&go(snapshot, destination))
+}
+
+#[test]
+fn what_the_mesh_does_not_know_passes() {
+    let snapshot = mesh(vec![pod("shop", "cart", &["10.0.0.1"])], vec![]);
+    assert_eq!(
+        to(&snapshot, "93.184.216.34:443"),
+        "tcp 93.184.216.34:443 unknown_destination"
+    );
+    assert_eq!(
+        to(&snapshot, "[::ffff:93.184.216.34]:443"),
+        "tcp 93.184.216.34:443 unknown_destination"
+    );
+    assert_eq!(
+        to(&snapshot, "[2001:db8::1]:443"),
+        "tcp [2001:db8::1]:443 unknown_destination"
+    );
+}
+
+#[test]
+fn the_proxy_is_not_called_by_its_application() {
+    let snapshot = mesh(vec![], vec![]);
+    for port in OWN_PORTS {
+        for loopback in ["127.0.0.1", "127.8.8.8", "[::1]", "[::ffff:127.0.0.1]"] {
+            assert_eq!(to(&snapshot, &format!("{loopback}:{port}")), "refuse self_call");
+        }
+        let elsewhere = format!("10.0.0.1:{port}");
+        assert_eq!(
+            to(&snapshot, &elsewhere),
+            format!("tcp {elsewhere} unknown_destination")
+        );
+    }
+    assert_eq!(
+        to(&snapshot, "127.0.0.1:8080"),
+        "tcp 127.0.0.1:8080 unknown_destination"
+    );
+}
+
+#[test]
+fn a_workload_in_the_mesh_is_reached_by_its_tunnel() {
+    let raw = wire::Workload {
+        service_account: "sa".into(),
+        ..pod("shop", "cart", &["10.0.0.1", "fd00::1"])
+    };
+    let snapshot = mesh(vec![raw], vec![]);
+    let Route::Hbone {
+        peer,
+        authority,
+        accepted,
+        workload,
+        service,
+        destination,
+    } = go(&snapshot, "10.0.0.1:8080")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (peer.to_string(), authority.as_str()),
+        ("10.0.0.1:15008".to_owned(), "10.0.0.1:8080")
+    );
+    assert_eq!(accepted, [identity("spiffe://cluster.local/ns/shop/sa/sa")]);
+    assert_eq!(
+        (&*workload.name, service, destination.to_string()),
+        ("cart", None, "10.0.0.1:8080".to_owned())
+    );
+    assert_eq!(
+        to(&snapshot, "[fd00::1]:80"),
+        "hbone [fd00::1]:15008 [fd00::1]:80"
+    );
+    assert_eq!(
+        to(&snapshot, "[::ffff:10.0.0.1]:80"),
+        "hbone 10.0.0.1:15008 10.0.0.1:80"
+    );
+}
+
+#[test]
+fn a_workload_outside_the_mesh_is_reached_plainly() {
+    let plain = wire::Workload {
+        tunnel_protocol: 0,
+        ..pod("shop", "old", &["10.0.0.1"])
+    };
+    let snapshot = mesh(vec![plain], vec![]);
+    let Route::Passthrough {
+        destination,
+        workload: Some(workload),
+        why,
+        ..
+    } = go(&snapshot, "10.0.0.1:80")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (destination.to_string(), &*workload.name),
+        ("10.0.0.1:80".to_owned(), "old")
+    );
+    assert_eq!(why, PassthroughReason::NotInMesh);
+}
+
+#[test]
+fn exact_service_then_workload_then_prefix() {
+    let cart = serving(pod("shop", "cart", &["10.0.0.1"]), "shop/wide.shop.svc", &[]);
+    let services = vec![
+        service("shop", "exact", &["10.0.0.2"], &[(80, 0)]),
+        service("shop", "wide", &["10.0.0.0/24"], &[(80, 8080)]),
+    ];
+    let hidden = serving(
+        pod("shop", "hidden", &["10.0.0.2"]),
+        "shop/exact.shop.svc",
+        &[(80, 8081)],
+    );
+    let snapshot = mesh(vec![cart, hidden], services);
+    assert_eq!(to(&snapshot, "10.0.0.2:80"), "hbone 10.0.0.2:15008 10.0.0.2:8081");
+    assert_eq!(
+        to(&snapshot, "10.0.0.1:80"),
+        "hbone 10.0.0.1:15008 10.0.0.1:80",
+        "by its own address: no mapping"
+    );
+    assert_eq!(
+        to(&snapshot, "10.0.0.77:80"),
+        "hbone 10.0.0.1:15008 10.0.0.1:8080"
+    );
+    assert_eq!(
+        to(&snapshot, "10.0.1.77:80"),
+        "tcp 10.0.1.77:80 unknown_destination"
+    );
+}
+
+#[test]
+fn a_service_accepts_its_endpoint_and_whom_it_names() {
+    let mut raw = service("shop", "cart", &["10.96.0.1"], &[(80, 8080)]);
+    raw.subject_alt_names = vec![
+        "spiffe://td/ns/a/sa/z".into(),
+        "spiffe://cluster.local/ns/shop/sa/default".into(),
+        "nonsense".into(),
+    ];
+    let endpoint = serving(pod("shop", "cart", &["10.0.0.1"]), "shop/cart.shop.svc", &[]);
+    let snapshot = mesh(vec![endpoint], vec![raw]);
+    let Route::Hbone {
+        accepted,
+        service: Some(service),
+        ..
+    } = go(&snapshot, "10.96.0.1:80")
+    else {
+        panic!()
+    };
+    assert_eq!(&**service.key(), "shop/cart.shop.svc");
+    let expected = [
+        "spiffe://cluster.local/ns/shop/sa/default",
+        "spiffe://td/ns/a/sa/z",
+    ];
+    assert_eq!(accepted, expected.map(identity));
+}
+
+#[test]
+fn a_service_is_seen_from_its_namespace_only_if_it_says_so() {
+    let raw = wire::Service {
+        visibility: 1,
+        ..service("shop", "cart", &["10.96.0.1"], &[(80, 0)])
+    };
+    let endpoint = serving(pod("shop", "cart", &["10.0.0.1"]), "shop/cart.shop.svc", &[]);
+    let snapshot = mesh(vec![endpoint], vec![raw]);
+    assert_eq!(
+        to(&snapshot, "10.96.0.1:80"),
+        "tcp 10.96.0.1:80 unknown_destination"
+    );
+    let inside = go_from(&snapshot, pod("shop", "client", &["10.0.0.9"]), "10.96.0.1:80");
+    assert_eq!(summary(&inside), "hbone 10.0.0.1:15008 10.0.0.1:80");
+}
+
+#[test]
+fn a_pod_may_be_balanced_to_itself() {
+    let own = serving(pod("web", "client", &["10.0.0.9"]), "web/client.web.svc", &[]);
+    let snapshot = mesh(
+        vec![own.clone()],
+        vec![service("web", "client", &["10.96.0.1"], &[(80, 8080)])],
+    );
+    assert_eq!(
+        summary(&go_from(&snapshot, own, "10.96.0.1:80")),
+        "hbone 10.0.0.9:15008 10.0.0.9:8080"
+    );
+}
+
+#[test]
+fn what_needs_a_waypoint_is_refused() {
+    let direct = wire::Workload {
+        waypoint: Some(gateway("shop", "w")),
+        ..pod("shop", "cart", &["10.0.0.1"])
+    };
+    let endpoint = serving(direct, "shop/cart.shop.svc", &[]);
+    let plain = wire::Workload {
+        tunnel_protocol: 0,
+        waypoint: Some(gateway("shop", "w")),
+        ..pod("shop", "old", &["10.0.0.2"])
+    };
+    let open = service("shop", "cart", &["10.96.0.1"], &[(80, 0)]);
+    let guarded = wire::Service {
+        waypoint: Some(gateway("shop", "w")),
+        ..service("shop", "g", &["10.96.0.2"], &[(80, 0)])
+    };
+    let mut passing = guarded.clone();
+    (passing.hostname, passing.addresses) = ("p".into(), service("shop", "p", &["10.96.0.3"], &[]).addresses);
+    passing.load_balancing = Some(wire::LoadBalancing {
+        mode: 3,
+        ..Default::default()
+    });
+    let snapshot = mesh(vec![endpoint, plain], vec![open, guarded, passing]);
+    for destination in ["10.0.0.1:80", "10.0.0.2:80", "10.96.0.2:80", "10.96.0.3:80"] {
+        assert_eq!(
+            to(&snapshot, destination),
+            "refuse waypoint_not_supported",
+            "{destination}"
+        );
+    }
+    let Route::Refuse(refusal) = go(&snapshot, "10.96.0.2:80") else {
+        panic!()
+    };
+    assert!(
+        refusal
+            .to_string()
+            .contains("shop/g.shop.svc is reached through a waypoint"),
+        "{refusal}"
+    );
+    // A workload's waypoint is for those who address the workload itself.
+    assert_eq!(to(&snapshot, "10.96.0.1:80"), "hbone 10.0.0.1:15008 10.0.0.1:80");
+}
+
+#[test]
+fn tunnels_that_pods_make_themselves_are_not_wrapped() {
+    let native = wire::Workload {
+        native_tunnel: true,
+        ..pod("shop", "waypoint", &["10.0.0.1"])
+    };
+    let guarded = wire::Workload {
+        waypoint: Some(gateway("shop", "w")),
+        ..pod("shop", "cart", &["10.0.0.2"])
+    };
+    let snapshot = mesh(vec![native.clone(), guarded], vec![]);
+    assert_eq!(
+        to(&snapshot, "10.0.0.1:15008"),
+        "tcp 10.0.0.1:15008 already_tunnelled"
+    );
+    assert_eq!(
+        to(&snapshot, "10.0.0.1:80"),
+        "hbone 10.0.0.1:15008 10.0.0.1:80",
+        "it takes tunnels, not plaintext"
+    );
+    assert_eq!(to(&snapshot, "10.0.0.2:15008"), "refuse waypoint_not_supported");
+    let from_native = go_from(&snapshot, native, "10.0.0.2:15008");
+    assert_eq!(summary(&from_native), "tcp 10.0.0.2:15008 already_tunnelled");
+}
+
+#[test]
+fn passthrough_services_leave_connections_where_they_went() {
+    let mut raw = service("shop", "ext", &["240.0.0.1", "10.0.0.0/24"], &[(443, 0)]);
+    raw.load_balancing = Some(wire::LoadBalancing {
+        mode: 3,
+        ..Default::default()
+    });
+    let endpoint = serving(pod("shop", "cart", &["10.0.9.9"]), "shop/ext.shop.svc", &[]);
+    let mut snapshot = mesh(vec![endpoint], vec![raw]);
+    let Route::Passthrough {
+        service: Some(service),
+        why,
+        ..
+    } = go(&snapshot, "240.0.0.1:443")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (&**service.key(), why),
+        ("shop/ext.shop.svc", PassthroughReason::PassthroughService)
+    );
+    assert_eq!(
+        to(&snapshot, "240.0.0.1:444"),
+        "tcp 240.0.0.1:444 passthrough_service"
+    );
+    // If the address is a workload's, plaintext would go around its tunnel.
+    snapshot.apply([Change::Workload(read_pod(pod("shop", "db", &["240.0.0.1"])))]);
+    let Route::Hbone {
+        service, destination, ..
+    } = go(&snapshot, "240.0.0.1:443")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (service.is_some(), destination.to_string()),
+        (true, "240.0.0.1:443".to_owned())
+    );
+}
+
+#[test]
+fn other_networks_are_other_addresses() {
+    let near = pod("shop", "near", &["10.0.0.1"]);
+    let snapshot = mesh(vec![near], vec![]);
+    let far = wire::Workload {
+        network: "n2".into(),
+        ..pod("web", "far", &["10.0.0.9"])
+    };
+    assert_eq!(
+        summary(&go_from(&snapshot, far, "10.0.0.1:80")),
+        "tcp 10.0.0.1:80 unknown_destination"
+    );
+}
+
+#[test]
+fn every_refusal_has_its_own_code_and_names_its_subject() {
+    let service: Arc<str> = "shop/cart".into();
+    let needs = |what| Refusal::NotYetSupported {
+        target: service.clone(),
+        what,
+    };
+    let all = [
+        Refusal::NoSuchPort {
+            service: service.clone(),
+            port: 81,
+        },
+        Refusal::NoEndpoint {
+            service: service.clone(),
+            shortage: Shortage::default(),
+        },
+        needs(NotYetSupported::Waypoint),
+        needs(NotYetSupported::NetworkGateway),
+        needs(NotYetSupported::HostnameResolution),
+    ];
+    let codes: std::collections::BTreeSet<_> = all.iter().map(Refusal::code).collect();
+    assert_eq!(codes.len(), all.len());
+    for refusal in &all {
+        assert!(refusal.to_string().contains("shop/cart"), "{refusal}");
+    }
+    let call = Refusal::SelfCall {
+        destination: "127.0.0.1:15001".parse().unwrap(),
+    };
+    assert!(call.to_string().contains("127.0.0.1:15001"));
+}

@@ -1,6 +1,10 @@
 //! A naive second opinion: reads the messages as the specification words it, with no index and no shortcut.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 
@@ -276,6 +280,27 @@ fn any_case() -> impl Strategy<Value = Case> {
             }
         },
     )
+}
+
+/// The cases below are worth something only if every kind of decision occurs among them.
+#[test]
+fn cases_reach_every_reason() {
+    let mut runner = TestRunner::deterministic();
+    let mut codes = BTreeMap::<_, u32>::new();
+    for _ in 0..4000 {
+        let case = any_case().new_tree(&mut runner).unwrap().current();
+        *codes.entry(case.decide().reason.code()).or_default() += 1;
+    }
+    let expected = [
+        "allowed_by_policy",
+        "denied_by_policy",
+        "mtls_required",
+        "no_allow_policy",
+        "no_allow_policy_matched",
+        "policy_unknown",
+    ];
+    assert_eq!(codes.keys().copied().collect::<Vec<_>>(), expected);
+    assert!(codes.values().all(|count| *count >= 20), "{codes:?}");
 }
 
 proptest! {
