@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The node proxy: one process a node, serving every pod of the node that is in the mesh.
+//!
+//! The node agent hands over a pod's network namespace; listeners made inside it take the pod's connections. What
+//! leaves goes through HBONE tunnels in the pod's name, what arrives is authenticated, authorized, and handed to
+//! the application with the caller's own address.
+//!
+//! Deliberately not here: decisions. Where a connection goes and whether it may is `mesh`'s; this crate finds the
+//! facts for the question, does what the answer says, and reports it. It holds no `unsafe` and no TLS or HTTP/2 of
+//! its own either.
+
+mod application;
+pub mod config;
+mod connections;
+mod context;
+mod dns;
+mod enforcement;
+mod failure;
+mod flow;
+mod headers;
+mod http;
+mod identities;
+mod inbound;
+mod inbound_plaintext;
+mod manager;
+mod node;
+mod outbound;
+mod pod_proxy;
+mod pods;
+mod readiness;
+mod run;
+mod state;
+mod unproxied;
+
+pub use run::{RunError, run};

@@ -1,0 +1,190 @@
+//! Judging what is open by what is now in force.
+//!
+//! Runs after every change of policy or workloads and before the change is acknowledged, and for a pod when it
+//! joins. The decision is `mesh::authorize`'s, the same that admits new connections.
+
+use crate::connections::{CloseReason, Connections, InboundSubject, Subject};
+use crate::pods::{Pod, Pods};
+use crate::state::MeshState;
+use crate::unproxied;
+use mesh::authorize::{self, Decision, Verdict};
+use mesh::{Snapshot, Workload};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+use sys::Namespace;
+use sys::diag::{self, SocketInfo};
+use telemetry::{Metrics, Reporter};
+use tracing::{info, warn};
+
+/// How long an acknowledgement waits for denied connections to have ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Closes what is no longer allowed.
+#[derive(Clone, Debug)]
+pub(crate) struct Enforcement {
+    /// Name of this node.
+    pub(crate) node: Arc<str>,
+    /// What is in force.
+    pub(crate) state: MeshState,
+    /// What is open.
+    pub(crate) connections: Connections,
+    /// Who is served.
+    pub(crate) pods: Pods,
+    /// Where it is counted.
+    pub(crate) metrics: Metrics,
+}
+
+impl Enforcement {
+    /// Judges everything that is open on this node.
+    pub(crate) async fn enforce(&self) {
+        if !self.state.progress().borrow().is_synced() {
+            // Nothing was admitted yet.
+            return;
+        }
+        let snapshot = self.state.snapshot();
+        let closed = self.connections.close_where(PATIENCE, |open| {
+            let Subject::Inbound(subject) = &open.subject else {
+                return None;
+            };
+            self.judge(&open.pod, subject, &snapshot).map(CloseReason::Policy)
+        });
+        let closed = closed.await;
+        if closed > 0 {
+            info!(
+                connections = closed,
+                revision = snapshot.revision(),
+                "closed connections that policy no longer allows"
+            );
+        }
+        let sweeps: Vec<_> = self
+            .pods
+            .list()
+            .into_iter()
+            .map(|pod| self.sweep(pod, snapshot.clone()))
+            .collect();
+        futures_util::future::join_all(sweeps).await;
+    }
+
+    /// Judges the older connections of a pod that has just joined, as soon as the control plane has told of it.
+    pub(crate) fn sweep_when_known(&self, pod: Arc<Pod>) {
+        let enforcement = self.clone();
+        tokio::spawn(async move {
+            let (node, identity) = (enforcement.node.clone(), pod.identity.clone());
+            // Not known in time: the change that makes it known sweeps it.
+            if let Some((snapshot, _)) = enforcement.state.own_workload(&node, &pod.name, &identity).await {
+                enforcement.sweep(pod, snapshot).await;
+            }
+        });
+    }
+
+    /// Ends the connections of `pod` that are older than its enrolment and that policy refuses.
+    pub(crate) async fn sweep(&self, pod: Arc<Pod>, snapshot: Arc<Snapshot>) {
+        let Some(workload) = self.workload(&pod, &snapshot) else {
+            return;
+        };
+        let (searched, judged) = (pod.clone(), snapshot.clone());
+        let search = tokio::task::spawn_blocking(move || denied_directly(&searched, &workload, &judged));
+        match search.await {
+            Ok(Ok(denied)) => {
+                for (socket, decision) in denied {
+                    self.end(&pod, &socket, &decision).await;
+                }
+            }
+            Ok(Err(error)) => {
+                warn!(pod = pod.full_name(), %error, "cannot look for connections older than enrolment");
+            }
+            Err(error) => {
+                warn!(pod = pod.full_name(), %error, "the search for connections older than enrolment failed");
+            }
+        }
+    }
+
+    async fn end(&self, pod: &Pod, socket: &SocketInfo, decision: &Decision) {
+        let (source, destination) = (socket.remote, socket.local);
+        let pod_name = pod.full_name();
+        let reason = &decision.reason;
+        match unproxied::end(&pod.network, socket).await {
+            Ok(how) => {
+                self.metrics
+                    .closed_early(Reporter::Destination, "unproxied_connection");
+                info!(pod = pod_name, %source, %destination, ?how, %reason, "ended a plaintext connection that is older than enrolment");
+            }
+            Err(error) => {
+                warn!(pod = pod_name, %source, %destination, %error, %reason, "cannot end a plaintext connection that policy refuses");
+            }
+        }
+    }
+
+    /// The reason to close, if `subject` is not allowed.
+    fn judge(&self, pod: &Pod, subject: &InboundSubject, snapshot: &Snapshot) -> Option<String> {
+        let Some(workload) = self.workload(pod, snapshot) else {
+            return Some("the control plane no longer knows this pod".into());
+        };
+        let decision = decide(subject, &workload, snapshot);
+        (decision.verdict == Verdict::Deny).then(|| decision.reason.to_string())
+    }
+
+    fn workload(&self, pod: &Pod, snapshot: &Snapshot) -> Option<Arc<Workload>> {
+        let identity = &pod.identity;
+        snapshot
+            .local_workload(
+                &self.node,
+                identity.namespace(),
+                &pod.name,
+                identity.service_account(),
+            )
+            .cloned()
+    }
+}
+
+/// Whether `subject` may reach `workload`.
+pub(crate) fn decide(subject: &InboundSubject, workload: &Workload, snapshot: &Snapshot) -> Decision {
+    let connection = authorize::Connection {
+        peer: subject.peer.as_ref(),
+        source_ip: subject.source_ip,
+        workload,
+        destination: subject.destination,
+    };
+    authorize::authorize(&connection, snapshot)
+}
+
+/// The pod's connections past this proxy that policy refuses. Blocks while the kernel lists sockets.
+fn denied_directly(
+    pod: &Pod,
+    workload: &Workload,
+    snapshot: &Snapshot,
+) -> std::io::Result<Vec<(SocketInfo, Decision)>> {
+    let sockets = diag::sockets(&pod.network)?;
+    let ephemeral = ephemeral_ports(&pod.network);
+    let mut denied = Vec::new();
+    let views: Vec<unproxied::View> = sockets.iter().map(Into::into).collect();
+    for position in unproxied::accepted_directly(&views, &ephemeral) {
+        let socket = &sockets[position];
+        let subject = InboundSubject {
+            peer: None,
+            source_ip: socket.remote.ip(),
+            destination: socket.local,
+        };
+        let decision = decide(&subject, workload, snapshot);
+        if decision.verdict == Verdict::Deny {
+            denied.push((socket.clone(), decision));
+        }
+    }
+    Ok(denied)
+}
+
+/// The namespace's range of automatic local ports; Linux' default when it cannot be read.
+fn ephemeral_ports(namespace: &Namespace) -> RangeInclusive<u16> {
+    const PATH: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    let text = namespace
+        .enter(|| std::fs::read_to_string(PATH))
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    let mut bounds = text.split_whitespace().filter_map(|bound| bound.parse().ok());
+    match (bounds.next(), bounds.next()) {
+        (Some(first), Some(last)) => first..=last,
+        _ => 32768..=60999,
+    }
+}

@@ -1,0 +1,154 @@
+//! Why a connection was not served, or ended early: who is to blame, a stable code, a sentence.
+
+use crate::connections::CloseReason;
+use crate::identities::CertificateError;
+use mesh::authorize::Decision;
+use mesh::route::Refusal;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use telemetry::ResponseFlags;
+use tls::HandshakeError;
+
+/// Why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Configuration: the control plane has not told us about the connection's own pod.
+    #[error("the control plane does not know pod {0} yet; nothing is sent in its name until it does")]
+    OwnWorkloadUnknown(String),
+    /// Configuration: the model refuses the destination.
+    #[error("{0}")]
+    Route(Refusal),
+    /// Application: it addressed one of this proxy's own ports.
+    #[error("{0} is a port of the proxy itself, not of an application")]
+    ProxyPort(SocketAddr),
+    /// System: no certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Peer or configuration: TLS failed.
+    #[error("TLS with {peer}: {error}")]
+    Tls {
+        /// The other proxy.
+        peer: SocketAddr,
+        /// What went wrong.
+        error: HandshakeError,
+    },
+    /// Peer: TLS was fine, HTTP/2 was not.
+    #[error("HTTP/2 with {peer}: {error}")]
+    Tunnel {
+        /// The other proxy.
+        peer: SocketAddr,
+        /// What went wrong.
+        error: String,
+    },
+    /// The failure of a tunnel that several connections waited for.
+    #[error("{0}")]
+    Shared(Arc<Failure>),
+    /// Application or network: nothing answers there.
+    #[error("cannot connect to {to}: {error}")]
+    Connect {
+        /// Where.
+        to: SocketAddr,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// Peer: it refused the connection by status.
+    #[error("{}", status_sentence(.peer, .status))]
+    PeerStatus {
+        /// The other proxy.
+        peer: SocketAddr,
+        /// HTTP status.
+        status: u16,
+    },
+    /// Policy: refused here.
+    #[error("{}", .0.reason)]
+    Denied(Box<Decision>),
+    /// Peer: the request is not one that this proxy serves.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Closed from outside while open.
+    #[error("{0}")]
+    Closed(CloseReason),
+    /// One side was reset.
+    #[error("{0}")]
+    Reset(String),
+    /// A connection was lost.
+    #[error("{0}")]
+    Lost(String),
+    /// System.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl Failure {
+    /// Stable word for metrics and logs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::OwnWorkloadUnknown(_) => "own_workload_unknown",
+            Self::Route(refusal) => refusal.code(),
+            Self::ProxyPort(_) => "proxy_port",
+            Self::Certificate(CertificateError::Expired { .. }) => "own_certificate_expired",
+            Self::Certificate(_) => "no_own_certificate",
+            Self::Tls { error, .. } => error.code(),
+            Self::Tunnel { .. } => "http2",
+            Self::Shared(failure) => failure.code(),
+            Self::Connect { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => {
+                "connection_refused"
+            }
+            Self::Connect { error, .. } if error.kind() == io::ErrorKind::TimedOut => "connect_timeout",
+            Self::Connect { .. } => "connect_failed",
+            Self::PeerStatus { status: 401, .. } => "denied_by_peer",
+            Self::PeerStatus { status: 503, .. } => "unavailable_at_peer",
+            Self::PeerStatus { .. } => "peer_status",
+            Self::Denied(decision) => decision.reason.code(),
+            Self::BadRequest(_) => "bad_request",
+            Self::Closed(reason) => reason.code(),
+            Self::Reset(_) => "reset",
+            Self::Lost(_) => "lost",
+            Self::System(_) => "system",
+        }
+    }
+
+    /// The flag that existing dashboards know.
+    pub(crate) fn flags(&self) -> ResponseFlags {
+        match self {
+            Self::Denied(_) | Self::Closed(CloseReason::Policy(_)) => ResponseFlags::Denied,
+            Self::Tls { .. } => ResponseFlags::TlsFailure,
+            Self::Tunnel { .. } => ResponseFlags::H2HandshakeFailure,
+            Self::Shared(failure) => failure.flags(),
+            Self::Certificate(_) => ResponseFlags::IdentityError,
+            _ => ResponseFlags::Connect,
+        }
+    }
+
+    /// The status with which a tunnel request is refused.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Denied(_) => 401,
+            Self::BadRequest(_) => 400,
+            _ => 503,
+        }
+    }
+
+    /// Whether another endpoint may be tried: nothing of the connection has reached an application, and nobody
+    /// has said no.
+    pub(crate) fn may_try_elsewhere(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Tls { .. } | Self::Tunnel { .. } => true,
+            Self::PeerStatus { status, .. } => *status == 503,
+            Self::Shared(failure) => failure.may_try_elsewhere(),
+            _ => false,
+        }
+    }
+}
+
+fn status_sentence(peer: &SocketAddr, status: &u16) -> String {
+    match status {
+        401 => format!(
+            "policy at {peer} does not allow this connection (status 401); the log of the proxy there names the policy"
+        ),
+        503 => format!("{peer} could not reach the application (status 503)"),
+        400 => format!("{peer} does not serve this destination (status 400)"),
+        other => format!("{peer} answered with status {other}"),
+    }
+}

@@ -1,0 +1,124 @@
+use super::*;
+use ca::Authority;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tls::{BoxFuture, IssueError, KeyAndRequest};
+
+/// An authority in this process that can be made to fail.
+struct Local {
+    authority: Authority,
+    asked: AtomicUsize,
+    failing: std::sync::atomic::AtomicBool,
+}
+
+impl Issuer for Local {
+    fn issue<'a>(
+        &'a self,
+        identity: &'a Identity,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<WorkloadCertificate, IssueError>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.failing.load(Ordering::SeqCst) {
+                return Err(IssueError::Failed("not today".into()));
+            }
+            let KeyAndRequest { key, request_pem } = KeyAndRequest::generate(identity)?;
+            let chain = self
+                .authority
+                .sign(&request_pem, identity, ttl, SystemTime::now())
+                .expect("signs")
+                .chain;
+            Ok(WorkloadCertificate::from_pem(&chain, &key, identity)?)
+        })
+    }
+}
+
+fn local(directory: &std::path::Path, failing: bool) -> Arc<Local> {
+    let authority = Authority::load_or_create(directory, SystemTime::now()).expect("an authority");
+    Arc::new(Local {
+        authority,
+        asked: AtomicUsize::new(0),
+        failing: failing.into(),
+    })
+}
+
+fn identity() -> Identity {
+    Identity::new("cluster.local", "shop", "cart")
+}
+
+#[tokio::test]
+async fn pods_of_one_identity_share_a_certificate_and_the_last_one_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let issuer = local(directory.path(), false);
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(3600));
+    let (first, second) = (identities.hold(&identity()), identities.hold(&identity()));
+    let certificate = identities.certificate(&identity()).await.unwrap();
+    assert_eq!(*certificate.identity(), identity());
+    drop(first);
+    assert_eq!(
+        identities.certificate(&identity()).await.unwrap().serial(),
+        certificate.serial()
+    );
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 1);
+    drop(second);
+    assert_eq!(
+        identities.certificate(&identity()).await.unwrap_err(),
+        CertificateError::NotHeld(identity())
+    );
+    assert!(identities.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_is_named_after_the_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let identities = Identities::new(local(directory.path(), true), Duration::from_secs(3600));
+    let _held = identities.hold(&identity());
+    tokio::time::pause();
+    let error = identities.certificate(&identity()).await.unwrap_err();
+    assert!(
+        matches!(&error, CertificateError::Unavailable { reason, .. } if reason.contains("not today")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_short_life_is_renewed_before_it_ends_and_an_outage_does_not_take_what_is_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let issuer = local(directory.path(), false);
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(4));
+    let _held = identities.hold(&identity());
+    let first = identities.certificate(&identity()).await.unwrap();
+    let renewed = async {
+        while identities.certificate(&identity()).await.unwrap().serial() == first.serial() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), renewed)
+        .await
+        .expect("renewed");
+    issuer.failing.store(true, Ordering::SeqCst);
+    let asked = issuer.asked.load(Ordering::SeqCst);
+    let failed = async {
+        while issuer.asked.load(Ordering::SeqCst) == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), failed)
+        .await
+        .expect("asked again");
+    assert!(
+        identities.certificate(&identity()).await.is_ok(),
+        "a valid certificate is kept while renewal fails"
+    );
+    let expired = async {
+        loop {
+            if let Err(error) = identities.certificate(&identity()).await {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(20), expired)
+        .await
+        .expect("expires");
+    assert!(matches!(error, CertificateError::Expired { .. }), "{error}");
+}

@@ -1,0 +1,231 @@
+//! Tunnels that other proxies open to a captured pod, and the connections inside them.
+
+use crate::application;
+use crate::connections::InboundSubject;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::flow::{Direction, Flow, Parties};
+use crate::headers::{self, Authority};
+use crate::pods::Pod;
+use hbone::Settings;
+use hbone::server::{Incoming, Server};
+use mesh::{Identity, Snapshot, Workload};
+use relay::TcpEnd;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use sys::socket;
+use telemetry::Reporter;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Serves tunnels to one pod.
+pub(crate) struct Inbound {
+    /// Everything shared.
+    pub(crate) context: Arc<Context>,
+    /// The pod.
+    pub(crate) pod: Arc<Pod>,
+    /// Set when no new connection is wanted any more: tunnels say so and end with their last stream.
+    pub(crate) draining: CancellationToken,
+    /// Set when tunnels have to end now.
+    pub(crate) ended: CancellationToken,
+}
+
+/// Who is at the other end of one tunnel.
+#[derive(Clone)]
+struct Peer {
+    identity: Identity,
+    source: SocketAddr,
+    /// The address of ours that the peer connected to.
+    local: SocketAddr,
+}
+
+impl Inbound {
+    /// Serves one tunnel to its end.
+    pub(crate) async fn serve(self: &Arc<Self>, stream: TcpStream) {
+        let (source, local) = match (socket::peer_address(&stream), socket::local_address(&stream)) {
+            (Ok(source), Ok(local)) => (source, local),
+            // The peer has gone before anything was known of it.
+            _ => return,
+        };
+        if let Err(failure) = self.serve_tunnel(stream, source, local).await {
+            self.context
+                .metrics
+                .handshake_failed(Reporter::Destination, failure.code());
+            info!(pod = self.pod.full_name(), %source, reason = failure.code(), "no tunnel: {failure}");
+        }
+    }
+
+    async fn serve_tunnel(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        source: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<(), Failure> {
+        let certificate = self.context.identities.certificate(&self.pod.identity).await?;
+        let config = self.context.tls.server(&certificate);
+        let (stream, peer) = tls::accept(stream, &config)
+            .await
+            .map_err(|error| Failure::Tls { peer: source, error })?;
+        let peer = Peer {
+            identity: peer.identity,
+            source,
+            local,
+        };
+        let server = hbone::server::handshake(stream, Settings::server())
+            .await
+            .map_err(|error| Failure::Tunnel {
+                peer: source,
+                error: error.to_string(),
+            })?;
+        self.accept_streams(server, peer).await;
+        Ok(())
+    }
+
+    async fn accept_streams<IO>(self: &Arc<Self>, mut server: Server<IO>, peer: Peer)
+    where
+        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut told = false;
+        loop {
+            tokio::select! {
+                incoming = server.accept() => match incoming {
+                    Some(Ok(incoming)) => {
+                        let (inbound, peer) = (self.clone(), peer.clone());
+                        tokio::spawn(async move { inbound.serve_stream(incoming, peer).await });
+                    }
+                    Some(Err(error)) => {
+                        debug!(pod = self.pod.full_name(), source = %peer.source, %error, "a tunnel ended");
+                        return;
+                    }
+                    None => return,
+                },
+                () = self.draining.cancelled(), if !told => {
+                    told = true;
+                    server.graceful_shutdown();
+                }
+                () = self.ended.cancelled() => return,
+            }
+        }
+    }
+
+    async fn serve_stream(self: Arc<Self>, incoming: Incoming, peer: Peer) {
+        let Some(authority) = headers::parse_authority(incoming.authority()) else {
+            debug!(authority = incoming.authority(), source = %peer.source, "refused a CONNECT without host and port");
+            self.context.metrics.refused(Reporter::Destination, "bad_request");
+            return refuse(incoming, 400);
+        };
+        let (snapshot, workload) = match application::own_workload(&self.context, &self.pod).await {
+            Ok(found) => found,
+            Err(failure) => {
+                info!(pod = self.pod.full_name(), source = %peer.source, reason = failure.code(), "refused a connection: {failure}");
+                self.context
+                    .metrics
+                    .refused(Reporter::Destination, failure.code());
+                return refuse(incoming, failure.status());
+            }
+        };
+        let target = self.application_address(&authority, &peer, &workload, &snapshot);
+        let named = target.as_ref().copied().unwrap_or(peer.local);
+        let subject = InboundSubject {
+            peer: Some(peer.identity.clone()),
+            source_ip: peer.source.ip(),
+            destination: named,
+        };
+        let flow = Flow::open(
+            &self.context,
+            &self.pod,
+            Direction::Inbound(subject.clone()),
+            peer.source,
+            named,
+        );
+        flow.opened(Parties::inbound(&self.context, &snapshot, &subject, &workload));
+        if let Some(baggage) = incoming.header(headers::BAGGAGE) {
+            flow.described_by_peer(headers::parse_baggage(baggage));
+        }
+        let reached = match target {
+            Ok(_) => {
+                let reach = application::reach(&self.context, &self.pod, &flow, &subject, &workload);
+                flow.unless_closed(reach).await
+            }
+            Err(failure) => Err(failure),
+        };
+        let outcome = match reached {
+            Ok(stream) => {
+                let description = self
+                    .context
+                    .config
+                    .response_baggage
+                    .then(|| headers::baggage(&workload));
+                match incoming.accept(description.map(|baggage| (headers::BAGGAGE, baggage))) {
+                    Ok(tunnel) => Ok(flow.relay(tunnel, TcpEnd::new(stream)).await),
+                    Err(error) => {
+                        let _ = socket::reset_on_close(&stream);
+                        Err(Failure::Lost(format!(
+                            "the tunnel ended before the connection was made: {error}"
+                        )))
+                    }
+                }
+            }
+            Err(failure) => {
+                refuse(incoming, failure.status());
+                Err(failure)
+            }
+        };
+        flow.close(outcome);
+    }
+
+    /// The application address that a CONNECT names: an address must be the one that the tunnel was opened to, a
+    /// host name must be a service that this pod serves.
+    fn application_address(
+        &self,
+        authority: &Authority,
+        peer: &Peer,
+        workload: &Workload,
+        snapshot: &Snapshot,
+    ) -> Result<SocketAddr, Failure> {
+        let address = match authority {
+            Authority::Address(address) if address.ip() == peer.local.ip() => *address,
+            Authority::Address(address) => {
+                return Err(Failure::BadRequest(format!(
+                    "a connection to {address} was asked for in a tunnel to {}; a pod serves its own address only",
+                    peer.local.ip()
+                )));
+            }
+            Authority::Hostname(host, port) => service_port(workload, snapshot, host, *port)
+                .map(|port| SocketAddr::new(peer.local.ip(), port))
+                .ok_or_else(|| {
+                    Failure::Lost(format!(
+                        "pod {} does not serve {host}:{port}",
+                        self.pod.full_name()
+                    ))
+                })?,
+        };
+        application::refuse_proxy_port(address)?;
+        Ok(address)
+    }
+}
+
+/// Answers with an error status. A peer that has gone meanwhile needs no answer.
+fn refuse(incoming: Incoming, status: u16) {
+    if let Err(error) = incoming.refuse(status, []) {
+        debug!(%error, status, "the refusal could not be sent");
+    }
+}
+
+/// The port on `workload` that stands for `port` of the service `host`.
+fn service_port(workload: &Workload, snapshot: &Snapshot, host: &str, port: u16) -> Option<u16> {
+    snapshot.services_by_hostname(host).find_map(|service| {
+        let own = workload.services.get(&*service.key())?;
+        let target = |ports: &[mesh::Port]| {
+            ports
+                .iter()
+                .find(|candidate| candidate.service_port == port)
+                .and_then(|found| found.target_port)
+        };
+        target(own)
+            .or_else(|| target(&service.ports))
+            .map(NonZeroU16::get)
+    })
+}

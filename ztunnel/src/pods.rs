@@ -1,0 +1,73 @@
+//! The pods of this node that are in the mesh.
+
+use mesh::Identity;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use sys::Namespace;
+
+/// A pod's uid, as the node agent names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PodId(Arc<str>);
+
+impl From<&str> for PodId {
+    fn from(uid: &str) -> Self {
+        Self(uid.into())
+    }
+}
+
+impl fmt::Display for PodId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// One pod: who it is, and the network namespace that proves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    /// Uid.
+    pub(crate) id: PodId,
+    /// Name.
+    pub(crate) name: Arc<str>,
+    /// What its service account gives it.
+    pub(crate) identity: Identity,
+    /// Its network namespace.
+    pub(crate) network: Namespace,
+}
+
+impl Pod {
+    /// `namespace/name`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.identity.namespace(), self.name)
+    }
+}
+
+/// The pods that are served now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pods {
+    inner: Arc<Mutex<HashMap<PodId, Arc<Pod>>>>,
+}
+
+impl Pods {
+    /// Adds a pod, or replaces it.
+    pub(crate) fn insert(&self, pod: Arc<Pod>) {
+        self.lock().insert(pod.id.clone(), pod);
+    }
+
+    /// Forgets exactly this pod, not one that came back under the same uid.
+    pub(crate) fn remove_exactly(&self, pod: &Arc<Pod>) {
+        let mut pods = self.lock();
+        if pods.get(&pod.id).is_some_and(|known| Arc::ptr_eq(known, pod)) {
+            pods.remove(&pod.id);
+        }
+    }
+
+    /// All pods.
+    pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<Pod>>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

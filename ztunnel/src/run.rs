@@ -1,0 +1,161 @@
+//! Putting the parts together, and ending in good order.
+
+use crate::config::{Config, Endpoint};
+use crate::connections::Connections;
+use crate::context::Context;
+use crate::enforcement::Enforcement;
+use crate::http::{self, ADMIN_PORT, METRICS_PORT, Pages, READINESS_PORT};
+use crate::identities::Identities;
+use crate::manager::Manager;
+use crate::pods::Pods;
+use crate::readiness::{Readiness, Task};
+use crate::state::{MeshState, StateHandler};
+use ca::GrpcIssuer;
+use grpc_channel::{ChannelConfig, Token};
+use proto::security::AUTHORIZATION_TYPE_URL;
+use proto::workload::ADDRESS_TYPE_URL;
+use std::io;
+use std::sync::Arc;
+use telemetry::{FilterHandle, Metrics, MetricsSettings};
+use tls::server_auth::RootSource;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Why the proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// System: a listener or a signal handler.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Configuration: the control plane's address or headers.
+    #[error("the control plane's address cannot be used: {0}")]
+    ControlPlane(#[from] grpc_channel::ConfigError),
+}
+
+/// Runs the proxy until SIGTERM or SIGINT, then drains.
+pub async fn run(config: Config, log: FilterHandle) -> Result<(), RunError> {
+    let readiness = Readiness::default();
+    let state_known = readiness.task("state from the control plane");
+    let snapshot_taken = readiness.task("pods from the node agent");
+
+    let metrics = Metrics::new(MetricsSettings {
+        component: "ztunnel".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..MetricsSettings::default()
+    });
+    let context = Arc::new(build(config, log, metrics)?);
+    let config = &context.config;
+    serve_pages(&context, readiness.clone()).await?;
+
+    let discovery = xds_client::ClientConfig {
+        types: vec![ADDRESS_TYPE_URL.into(), AUTHORIZATION_TYPE_URL.into()],
+        node: crate::node::describe(config),
+        channel: channel(config, &config.discovery),
+        observer: Some(Arc::new(crate::node::Observer(context.metrics.clone()))),
+    };
+    let handler = StateHandler::new(context.state.clone(), context.enforcement.clone());
+    let (status, _) = watch::channel(xds_client::Status::default());
+    tokio::spawn(async move { xds_client::run(discovery, handler, status).await });
+    tokio::spawn(watch_state(context.state.clone(), state_known));
+
+    let stop = CancellationToken::new();
+    let manager = Manager::new(context.clone(), snapshot_taken);
+    let serving = tokio::spawn(manager.run(config.agent_socket.clone(), stop.clone()));
+    info!(
+        node = config.node_name,
+        version = env!("CARGO_PKG_VERSION"),
+        "ztunnel runs"
+    );
+
+    wait_for_signal().await?;
+    let seconds = config.drain_deadline.as_secs();
+    info!(
+        open = context.connections.list().len(),
+        seconds, "told to stop; open connections have the drain deadline"
+    );
+    stop.cancel();
+    if let Err(error) = serving.await {
+        warn!(%error, "the drain failed");
+    }
+    Ok(())
+}
+
+fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context, RunError> {
+    let issuer = GrpcIssuer::for_node(channel(&config, &config.authority).channel()?);
+    let state = MeshState::default();
+    let (connections, pods) = (Connections::default(), Pods::default());
+    let enforcement = Enforcement {
+        node: config.node_name.as_str().into(),
+        state: state.clone(),
+        connections: connections.clone(),
+        pods: pods.clone(),
+        metrics: metrics.clone(),
+    };
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|error| {
+        warn!(%error, "cannot read /etc/resolv.conf: names outside the mesh cannot be looked up for captured pods");
+        String::new()
+    });
+    Ok(Context {
+        identities: Identities::new(Arc::new(issuer), config.certificate_life),
+        tls: tls::ConfigCache::new(),
+        name_servers: ::dns::name_servers(&resolv_conf),
+        config,
+        state,
+        connections,
+        pods,
+        enforcement,
+        metrics,
+        log,
+    })
+}
+
+fn channel(config: &Config, endpoint: &Endpoint) -> ChannelConfig {
+    ChannelConfig {
+        address: endpoint.address.clone(),
+        roots: root_source(&endpoint.roots),
+        alternative_name: endpoint.alternative_name.clone(),
+        token: Token::from_setting(&config.token),
+        cluster_id: config.cluster_id.clone(),
+        headers: endpoint.headers.clone(),
+    }
+}
+
+/// `SYSTEM`, PEM text, or a path.
+fn root_source(setting: &str) -> RootSource {
+    match setting {
+        "SYSTEM" => RootSource::System,
+        text if text.contains("-----BEGIN") => RootSource::Pem(text.to_owned()),
+        path => RootSource::Path(path.into()),
+    }
+}
+
+async fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<()> {
+    let ipv6 = context.config.ipv6;
+    let readiness_listener = http::bind(READINESS_PORT, ipv6, false).await?;
+    let metrics_listener = http::bind(METRICS_PORT, ipv6, false).await?;
+    let admin_listener = http::bind(ADMIN_PORT, ipv6, true).await?;
+    tokio::spawn(http::serve(readiness_listener, Pages::Readiness(readiness)));
+    tokio::spawn(http::serve(metrics_listener, Pages::Metrics(context.clone())));
+    tokio::spawn(http::serve(admin_listener, Pages::Admin(context.clone())));
+    Ok(())
+}
+
+/// Completes `task` when the first workloads and policies have come.
+async fn watch_state(state: MeshState, task: Task) {
+    let mut progress = state.progress();
+    // The state lives as long as the process.
+    let _ = progress.wait_for(|progress| progress.is_synced()).await;
+    task.complete();
+}
+
+async fn wait_for_signal() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

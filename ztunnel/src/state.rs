@@ -1,0 +1,217 @@
+//! What the control plane has told us: one immutable snapshot, swapped as a whole.
+//!
+//! A response becomes visible at once, then open connections are judged by it, and only then it is
+//! acknowledged: whoever waits for the acknowledgement may rely on the change being enforced.
+
+use crate::enforcement::Enforcement;
+use arc_swap::ArcSwap;
+use mesh::{Change, Identity, Policy, Rejected, Service, Snapshot, Workload};
+use prost::Message;
+use proto::security::AUTHORIZATION_TYPE_URL;
+use proto::workload::address::Type;
+use proto::workload::{ADDRESS_TYPE_URL, Address};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::warn;
+use xds_client::{Handler, Rejection, ResourceUpdate, Update};
+
+/// How long a connection waits for its own pod to become known.
+pub(crate) const WAIT_FOR_WORKLOAD: Duration = Duration::from_secs(5);
+
+/// The current snapshot and how complete it is.
+#[derive(Clone, Debug)]
+pub(crate) struct MeshState {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    snapshot: ArcSwap<Snapshot>,
+    progress: watch::Sender<Progress>,
+}
+
+/// How far the state has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Revision of the snapshot.
+    pub(crate) revision: u64,
+    /// Whether the first response with workloads and services was taken.
+    pub(crate) addresses: bool,
+    /// Whether the first response with policies was taken.
+    pub(crate) policies: bool,
+}
+
+impl Progress {
+    /// Whether decisions can be taken.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.addresses && self.policies
+    }
+}
+
+impl Default for MeshState {
+    fn default() -> Self {
+        let snapshot = ArcSwap::from_pointee(Snapshot::new());
+        Self {
+            inner: Arc::new(Inner {
+                snapshot,
+                progress: watch::Sender::new(Progress::default()),
+            }),
+        }
+    }
+}
+
+impl MeshState {
+    /// The snapshot in force.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.snapshot.load_full()
+    }
+
+    /// Follows the progress.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.inner.progress.subscribe()
+    }
+
+    /// Waits for a synced snapshot that knows the pod `namespace/name` with its account on `node`. None after
+    /// [`WAIT_FOR_WORKLOAD`].
+    pub(crate) async fn own_workload(
+        &self,
+        node: &str,
+        name: &str,
+        identity: &Identity,
+    ) -> Option<(Arc<Snapshot>, Arc<Workload>)> {
+        let find = || {
+            if !self.inner.progress.borrow().is_synced() {
+                return None;
+            }
+            let snapshot = self.snapshot();
+            let found = snapshot
+                .local_workload(node, identity.namespace(), name, identity.service_account())
+                .cloned()?;
+            (found.identity() == *identity).then_some((snapshot, found))
+        };
+        if let Some(found) = find() {
+            return Some(found);
+        }
+        let mut progress = self.progress();
+        let wait = async {
+            loop {
+                progress.mark_unchanged();
+                if let Some(found) = find() {
+                    return Some(found);
+                }
+                progress.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(WAIT_FOR_WORKLOAD, wait).await.ok().flatten()
+    }
+
+    fn store(&self, snapshot: Snapshot, addresses: bool, policies: bool) {
+        let revision = snapshot.revision();
+        self.inner.snapshot.store(Arc::new(snapshot));
+        self.inner.progress.send_modify(|progress| {
+            progress.revision = revision;
+            progress.addresses |= addresses;
+            progress.policies |= policies;
+        });
+    }
+}
+
+/// Takes discovery responses into the state and enforces them.
+#[derive(Debug)]
+pub(crate) struct StateHandler {
+    state: MeshState,
+    enforcement: Enforcement,
+}
+
+impl StateHandler {
+    /// Feeds `state`; after each change `enforcement` judges what is open.
+    pub(crate) fn new(state: MeshState, enforcement: Enforcement) -> Self {
+        Self { state, enforcement }
+    }
+}
+
+impl Handler for StateHandler {
+    async fn apply(&mut self, update: Update) -> Vec<Rejection> {
+        let is_address = update.type_url == ADDRESS_TYPE_URL;
+        let is_policy = update.type_url == AUTHORIZATION_TYPE_URL;
+        let (changes, rejections) = if is_address {
+            address_changes(update)
+        } else if is_policy {
+            policy_changes(update)
+        } else {
+            warn!(
+                type_url = update.type_url,
+                "the control plane sent a type that was not asked for; ignored"
+            );
+            return Vec::new();
+        };
+        for Rejection { name, reason } in &rejections {
+            warn!(
+                resource = name,
+                reason, "resource refused; the last good version, if any, stays in force"
+            );
+        }
+        let mut next = (*self.state.snapshot()).clone();
+        next.apply(changes);
+        self.state.store(next, is_address, is_policy);
+        self.enforcement.enforce().await;
+        rejections
+    }
+}
+
+fn address_changes(update: Update) -> (Vec<Change>, Vec<Rejection>) {
+    let mut rejections = Vec::new();
+    let mut changes = Vec::with_capacity(update.resources.len() + update.removed.len());
+    for resource in update.resources {
+        match address_change(&resource) {
+            Ok(change) => changes.push(change),
+            Err(reason) => rejections.push(Rejection {
+                name: resource.name,
+                reason,
+            }),
+        }
+    }
+    changes.extend(update.removed.into_iter().map(Change::RemoveAddress));
+    (changes, rejections)
+}
+
+fn address_change(resource: &ResourceUpdate) -> Result<Change, String> {
+    let address =
+        Address::decode(resource.payload.clone()).map_err(|error| format!("not an Address: {error}"))?;
+    match address.r#type {
+        Some(Type::Workload(workload)) => Workload::from_proto(workload)
+            .map(Change::Workload)
+            .map_err(|it| it.reason),
+        Some(Type::Service(service)) => Service::from_proto(service)
+            .map(Change::Service)
+            .map_err(|it| it.reason),
+        None => Err("an Address that is neither workload nor service".into()),
+    }
+}
+
+fn policy_changes(update: Update) -> (Vec<Change>, Vec<Rejection>) {
+    let mut rejections = Vec::new();
+    let mut changes = Vec::with_capacity(update.resources.len() + update.removed.len() + 1);
+    for resource in update.resources {
+        match Policy::decode(&resource.payload) {
+            Ok(policy) => changes.push(Change::Policy(policy)),
+            Err(rejected) => {
+                rejections.push(Rejection {
+                    name: resource.name.clone(),
+                    reason: rejected.reason.clone(),
+                });
+                changes.push(Change::RejectedPolicy(Rejected {
+                    name: resource.name,
+                    ..rejected
+                }));
+            }
+        }
+    }
+    changes.extend(update.removed.into_iter().map(Change::RemovePolicy));
+    changes.push(Change::PoliciesSynced);
+    (changes, rejections)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Connections that reached an application without passing through this proxy: those older than enrolment.
+//!
+//! Redirection takes new connections only, so a plaintext connection that was open before goes on directly.
+//! Where policy now refuses callers without identity it has to end. The kernel is asked for the sockets of the
+//! pod; those that are accepted connections and that no socket of ours stands behind are judged like any other
+//! plaintext connection, and destroyed when denied.
+
+mod destroy;
+
+pub(crate) use destroy::end;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use sys::diag::{SocketInfo, State};
+
+/// Mark on every socket of this proxy.
+pub(crate) const PROXY_MARK: u32 = 0x539;
+
+/// What is looked at of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    local: SocketAddr,
+    remote: SocketAddr,
+    listening: bool,
+    ours: bool,
+}
+
+impl From<&SocketInfo> for View {
+    fn from(socket: &SocketInfo) -> Self {
+        Self {
+            local: socket.local,
+            remote: socket.remote,
+            listening: socket.state == State::Listen,
+            ours: socket.mark == PROXY_MARK,
+        }
+    }
+}
+
+/// Positions of the accepted connections among `sockets` that did not come through the proxy.
+///
+/// A connection was accepted, not opened, when its local port is listened on or lies outside the
+/// `ephemeral` range. The pod's talk with itself never leaves it and is none of our business.
+pub(crate) fn accepted_directly(sockets: &[View], ephemeral: &RangeInclusive<u16>) -> Vec<usize> {
+    let theirs = || sockets.iter().filter(|socket| !socket.ours);
+    let listening: HashSet<u16> = theirs()
+        .filter(|socket| socket.listening)
+        .map(|socket| socket.local.port())
+        .collect();
+    let own_addresses: HashSet<IpAddr> = theirs()
+        .filter(|socket| !socket.listening)
+        .map(|socket| socket.local.ip())
+        .collect();
+    // The other end of a connection that we made to the application lives in the same namespace.
+    let made_by_us: HashSet<(SocketAddr, SocketAddr)> = sockets
+        .iter()
+        .filter(|socket| socket.ours)
+        .map(|socket| (socket.remote, socket.local))
+        .collect();
+    let accepted = |port: u16| listening.contains(&port) || !ephemeral.contains(&port);
+    let wanted = |socket: &View| {
+        !socket.listening
+            && !socket.ours
+            && accepted(socket.local.port())
+            && !socket.local.ip().is_loopback()
+            && !own_addresses.contains(&socket.remote.ip())
+            && !made_by_us.contains(&(socket.local, socket.remote))
+    };
+    sockets
+        .iter()
+        .enumerate()
+        .filter(|(_, socket)| wanted(socket))
+        .map(|(position, _)| position)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
