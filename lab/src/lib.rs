@@ -1,1 +1,33 @@
-//! Placeholder.
+//! A whole mesh on one Linux machine: nodes and pods are network namespaces joined by veth pairs and bridges, pods
+//! run ordinary processes, and plain Kubernetes YAML is the input. It is the demo, the development environment and
+//! the bed of the end-to-end tests.
+//!
+//! What it is not: it holds no product logic. Capture, identity, policy and certificates are made by the real
+//! `ztunnel`, `node-agent` and `control-plane`, which the lab only starts. It is not a Kubernetes either: its small
+//! controllers do for a handful of kinds what a user sees of them (scheduling, addresses, Deployments,
+//! EndpointSlices, Ready), and nothing more. It never touches the host's own network.
+
+pub mod app;
+mod cleanup;
+mod control;
+mod controllers;
+mod error;
+mod http;
+mod layout;
+mod logs;
+mod nat;
+mod network;
+mod options;
+mod plan;
+mod settle;
+mod status;
+mod supervisor;
+mod zone;
+
+pub use control::{FaultRequest, fault, restart, status};
+pub use error::LabError;
+pub use layout::Layout;
+pub use logs::log_files;
+pub use options::{LabOptions, Programs};
+pub use status::{ContainerView, LabStatus, NodeView, PodView, ProcessView};
+pub use supervisor::{Progress, run as supervise};

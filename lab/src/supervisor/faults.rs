@@ -1,0 +1,98 @@
+//! Broken wires, made on purpose.
+
+use std::collections::BTreeMap;
+
+use sys::Namespace;
+
+use super::services::restore;
+use crate::control::FaultRequest;
+use crate::error::LabError;
+use crate::network::Network;
+
+/// The faults that are on, by link.
+#[derive(Default)]
+pub(crate) struct Faults {
+    on: BTreeMap<String, Fault>,
+}
+
+#[derive(Default)]
+struct Fault {
+    loss: bool,
+    partitioned: bool,
+}
+
+/// The chains that lose packets: those that come in before anything sees them, those that go out after everything.
+const BASE: &str = "*mangle\n\
+     :LAB-LOSS-IN - [0:0]\n\
+     :LAB-LOSS-OUT - [0:0]\n\
+     COMMIT\n";
+const HOOKS: &str = "*mangle\n\
+     -I PREROUTING -i eth0 -j LAB-LOSS-IN\n\
+     -I POSTROUTING -o eth0 -j LAB-LOSS-OUT\n\
+     COMMIT\n";
+
+impl Faults {
+    /// Changes the faults of the wire between a node, or the control plane, and everybody else.
+    pub(crate) async fn apply(&mut self, network: &Network, request: &FaultRequest) -> Result<(), LabError> {
+        let namespace = match network.node(&request.link) {
+            Some(node) => &node.namespace,
+            None if request.link == "control-plane" => &network.control_plane,
+            None => {
+                let nodes: Vec<&str> = network.nodes.iter().map(|node| node.plan.name.as_str()).collect();
+                return Err(LabError::Usage(format!(
+                    "there is no link `{}`: the links of this lab are {} and control-plane",
+                    request.link,
+                    nodes.join(", ")
+                )));
+            }
+        };
+        let fault = self.on.entry(request.link.clone()).or_default();
+        if request.clear {
+            if std::mem::take(&mut fault.partitioned) {
+                network.set_connected(&request.link, true).await?;
+            }
+            if fault.loss {
+                lose(network, namespace, 0.0).await?;
+            }
+        }
+        if let Some(loss) = request.loss {
+            if !fault.loss {
+                for v6 in families(network) {
+                    restore(namespace, v6, BASE).await?;
+                    restore(namespace, v6, HOOKS).await?;
+                }
+                fault.loss = true;
+            }
+            lose(network, namespace, loss).await?;
+        }
+        if request.partition {
+            network.set_connected(&request.link, false).await?;
+            fault.partitioned = true;
+        }
+        Ok(())
+    }
+}
+
+/// Loses this part of the packets in each direction.
+async fn lose(network: &Network, namespace: &Namespace, part: f64) -> Result<(), LabError> {
+    let rule = |chain: &str| {
+        if part > 0.0 {
+            format!("-A {chain} -m statistic --mode random --probability {part:.6} -j DROP\n")
+        } else {
+            String::new()
+        }
+    };
+    let rules = format!(
+        "*mangle\n:LAB-LOSS-IN - [0:0]\n:LAB-LOSS-OUT - [0:0]\n{}{}COMMIT\n",
+        rule("LAB-LOSS-IN"),
+        rule("LAB-LOSS-OUT")
+    );
+    for v6 in families(network) {
+        restore(namespace, v6, &rules).await?;
+    }
+    Ok(())
+}
+
+fn families(network: &Network) -> impl Iterator<Item = bool> {
+    [false].into_iter().chain(network.ipv6().then_some(true))
+}

@@ -1,0 +1,248 @@
+//! The one process that stays while a lab is up: it makes the network, runs controllers and processes, and takes
+//! everything down again.
+
+mod backoff;
+pub(crate) mod container;
+mod control;
+mod faults;
+mod keeper;
+mod mesh;
+mod pod;
+mod ready;
+pub(crate) mod runner;
+mod seed;
+mod services;
+pub(crate) mod strays;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use object_store::Directory;
+use tokio_util::sync::CancellationToken;
+
+use crate::cleanup;
+use crate::error::{LabError, other};
+use crate::layout::Layout;
+use crate::network::{Network, SharedNetwork};
+use crate::options::LabOptions;
+use crate::plan;
+use crate::zone::SharedZone;
+use pod::PodHost;
+use runner::Runner;
+
+pub use ready::Progress;
+
+/// How long processes may take to end when the whole lab goes down.
+const DOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// The parts that the control socket, the readiness check and the end of the lab share.
+pub(crate) struct Lab {
+    pub(crate) options: LabOptions,
+    pub(crate) layout: Layout,
+    pub(crate) network: SharedNetwork,
+    pub(crate) store: Directory,
+    pub(crate) pods: Arc<PodHost>,
+    pub(crate) control_plane: Option<Runner>,
+    pub(crate) nodes: BTreeMap<String, NodeProcesses>,
+    /// The store's revision up to which the controllers have done their work.
+    pub(crate) reconciled: Arc<AtomicU64>,
+    pub(crate) faults: tokio::sync::Mutex<faults::Faults>,
+}
+
+/// The mesh's processes of one node.
+pub(crate) struct NodeProcesses {
+    pub(crate) agent: Runner,
+    pub(crate) ztunnel: Runner,
+}
+
+/// Brings a lab up, keeps it until `stop` is cancelled, and takes it down. `progress` is told what happens until the
+/// lab is ready. An error means that the lab could not come up, and that nothing is left of it.
+pub async fn run(options: LabOptions, stop: CancellationToken, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), LabError> {
+    let layout = Layout::new(&options.name)?;
+    let _lock = lock(&layout)?;
+    cleanup::clean(&layout).await?;
+    layout.create()?;
+    let outcome = live(options, &layout, &stop, progress).await;
+    if outcome.is_err() && std::env::var_os("ZTUNNEL_LAB_KEEP_LOGS").is_none() {
+        cleanup::clean(&layout).await?;
+    }
+    outcome
+}
+
+async fn live(
+    options: LabOptions,
+    layout: &Layout,
+    stop: &CancellationToken,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), LabError> {
+    record_self(layout)?;
+    progress(Progress::Step(format!("wiring {} nodes", options.nodes)));
+    let network = Arc::new(Network::build(layout, &plan::nodes(options.nodes), options.ipv6).await?);
+    services::prepare_nat(&network).await?;
+    let zone = SharedZone::default();
+    let dns = services::serve_dns(&network, &zone)?;
+    mesh::write_files(layout)?;
+
+    let store = Directory::open(layout.objects()).map_err(other("opening the object store"))?;
+    let objects = options.objects.clone();
+    seed::plant(&store, &network, &options, objects).await?;
+    let tokens = if options.mesh { Some(tokens::Tokens::new(layout, &store, &network).await?) } else { None };
+
+    let pods = Arc::new(PodHost {
+        layout: layout.clone(),
+        network: network.clone(),
+        store: store.clone(),
+        ztctl: options.programs.ztctl.clone(),
+        indices: Mutex::default(),
+        views: Mutex::default(),
+        spared: Mutex::default(),
+    });
+    let reconciled = Arc::new(AtomicU64::new(0));
+    let mut lab = Lab {
+        layout: layout.clone(),
+        network: network.clone(),
+        store: store.clone(),
+        pods: pods.clone(),
+        control_plane: None,
+        nodes: BTreeMap::new(),
+        reconciled: reconciled.clone(),
+        faults: tokio::sync::Mutex::default(),
+        options,
+    };
+    let end = CancellationToken::new();
+    let keeper = tokio::spawn(keeper::Keeper::new(store, pods, zone, reconciled).run(end.clone()));
+    let renewal = tokens.map(|tokens| tokio::spawn(tokens.renew_for_ever()));
+    let trimmer = tokio::spawn(trim_logs(layout.clone()));
+
+    let outcome = serve(&mut lab, stop, progress).await;
+
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "the lab ends");
+    }
+    for task in [renewal, Some(trimmer)].into_iter().flatten() {
+        task.abort();
+    }
+    end.cancel();
+    let mut ends = Vec::new();
+    for runner in lab.control_plane.take().into_iter() {
+        ends.push(runner.stop(DOWN_GRACE));
+    }
+    for (_, processes) in std::mem::take(&mut lab.nodes) {
+        ends.push(processes.agent.stop(DOWN_GRACE));
+        ends.push(processes.ztunnel.stop(DOWN_GRACE));
+    }
+    futures_util::future::join_all(ends).await;
+    // The keeper ends every pod.
+    let _ = keeper.await;
+    drop(dns);
+    drop(lab);
+    if outcome.is_ok() {
+        cleanup::clean(layout).await?;
+    }
+    outcome
+}
+
+/// Starts the mesh, waits until all is ready, and answers requests until the lab is to end.
+async fn serve(lab: &mut Lab, stop: &CancellationToken, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), LabError> {
+    if lab.options.mesh {
+        tokio::select! {
+            started = start_mesh(lab, progress) => started?,
+            () = stop.cancelled() => return Err(interrupted(lab)),
+        }
+    }
+    let lab = &*lab;
+    let listener = control::bind(&lab.layout)?;
+    let requests = control::serve(listener, lab, stop);
+    let keep = async {
+        tokio::select! {
+            ready = ready::wait(lab, progress) => ready?,
+            () = stop.cancelled() => return Err(interrupted(lab)),
+        }
+        progress(Progress::Ready);
+        stop.cancelled().await;
+        Ok(())
+    };
+    tokio::select! {
+        outcome = keep => outcome,
+        () = requests => Ok(()),
+    }
+}
+
+fn interrupted(lab: &Lab) -> LabError {
+    LabError::Failed(format!("the lab `{}` was told to end before it was ready", lab.layout.name()))
+}
+
+async fn start_mesh(lab: &mut Lab, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), LabError> {
+    progress(Progress::Step("starting control plane, node agents and node proxies".to_owned()));
+    lab.control_plane = Some(Runner::start(mesh::control_plane(&lab.layout, &lab.options, &lab.network)));
+    let root = tokens::wait_for_root(&lab.layout).await?;
+    for node in &lab.network.nodes {
+        let agent = Runner::start(mesh::node_agent(&lab.layout, &lab.options, node));
+        // A proxy that finds nobody at its socket waits long before it tries again.
+        ready::wait_for_path(&lab.layout.zds_socket(&node.plan.name)).await;
+        let ztunnel = Runner::start(mesh::ztunnel(&lab.layout, &lab.options, node, root.clone()));
+        spare(&lab.pods, &agent);
+        spare(&lab.pods, &ztunnel);
+        lab.nodes.insert(node.plan.name.clone(), NodeProcesses { agent, ztunnel });
+    }
+    Ok(())
+}
+
+/// Keeps a process of the mesh from being taken for one of a pod's, which it may visit.
+fn spare(pods: &Arc<PodHost>, runner: &Runner) {
+    let (pods, mut watch) = (pods.clone(), runner.watch());
+    tokio::spawn(async move {
+        loop {
+            if let Some(pid) = watch.borrow_and_update().pid() {
+                pods.spared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(pid);
+            }
+            if watch.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Taken by the supervisor for as long as it lives; the kernel gives it back however the process ends.
+fn lock(layout: &Layout) -> Result<Flock<File>, LabError> {
+    Layout::create_root()?;
+    let path = layout.lock();
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(LabError::system(format!("opening {}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| LabError::AlreadyUp(layout.name().to_owned()))
+}
+
+fn record_self(layout: &Layout) -> Result<(), LabError> {
+    let pid = std::process::id();
+    let start_time = sys::process::start_time(pid).map_err(LabError::system("finding our own start time"))?;
+    runner::write_record(&layout.pids().join(cleanup::SUPERVISOR), pid, start_time)
+}
+
+/// Empties logs that grow too long: they live in memory.
+async fn trim_logs(layout: Layout) {
+    const LOG_MAX: u64 = 64 * 1024 * 1024;
+    const EVERY: Duration = Duration::from_secs(10);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        for directory in [layout.logs(), layout.logs().join("pods")] {
+            let Ok(entries) = fs::read_dir(directory) else { continue };
+            for entry in entries.flatten() {
+                let long = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > LOG_MAX);
+                if let (true, Ok(log)) = (long, File::options().write(true).open(entry.path())) {
+                    tracing::warn!(log = %entry.path().display(), "emptied: it had grown past {LOG_MAX} bytes");
+                    let _ = log.set_len(0);
+                }
+            }
+        }
+    }
+}
