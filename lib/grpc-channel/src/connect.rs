@@ -1,0 +1,120 @@
+//! Dialling: name, TCP, TLS.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tls::HandshakeError;
+use tls::server_auth::{Client, RootError, RootSource};
+use tokio::net::TcpStream;
+use tower::Service;
+
+/// The longest that looking up the name and connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// TCP keepalive: idle time, interval, probes.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(300), Duration::from_secs(75), 9);
+
+/// Dials one server, reading its roots anew each time.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    target: Arc<Target>,
+}
+
+struct Target {
+    host: String,
+    port: u16,
+    name: String,
+    roots: RootSource,
+}
+
+/// Why the control plane could not be reached.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// There are no roots to hold the server against.
+    #[error(transparent)]
+    Roots(#[from] RootError),
+    /// No TCP connection.
+    #[error("cannot connect to {address}: {message}")]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// The system's words.
+        message: String,
+    },
+    /// No TLS.
+    #[error("cannot trust {address} as {name}: {error}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// The name that was to be proven.
+        name: String,
+        /// Why not.
+        error: HandshakeError,
+    },
+}
+
+impl Connector {
+    pub(crate) fn new(host: String, port: u16, name: String, roots: RootSource) -> Self {
+        Self { target: Arc::new(Target { host, port, name, roots }) }
+    }
+}
+
+impl Service<http::Uri> for Connector {
+    type Response = TokioIo<tls::Stream<TcpStream>>;
+    type Error = DialError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _uri: http::Uri) -> Self::Future {
+        let target = self.target.clone();
+        Box::pin(async move { target.dial().await.map(TokioIo::new) })
+    }
+}
+
+impl Target {
+    async fn dial(&self) -> Result<tls::Stream<TcpStream>, DialError> {
+        // Roots first: without them there is no use in connecting.
+        let roots = self.roots.clone();
+        let client = tokio::task::spawn_blocking(move || Client::load(&roots))
+            .await
+            .map_err(|stopped| self.failed(&io::Error::other(stopped)))??;
+        let connect = async {
+            let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            socket.set_nodelay(true)?;
+            let (time, interval, retries) = KEEPALIVE;
+            let keepalive =
+                TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+            SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+            Ok(socket)
+        };
+        let socket = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(outcome) => outcome.map_err(|error: io::Error| self.failed(&error))?,
+            Err(_) => return Err(self.failed(&io::ErrorKind::TimedOut.into())),
+        };
+        let stream = client.connect(socket, &self.name).await;
+        stream.map_err(|error| DialError::Tls { address: self.address(), name: self.name.clone(), error })
+    }
+
+    fn failed(&self, error: &io::Error) -> DialError {
+        DialError::Connect { address: self.address(), message: error.to_string() }
+    }
+
+    fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! What a peer's certificate must prove. Decisions are made on webpki's reading of the certificate.
+
+use std::sync::Arc;
+
+use mesh::Identity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use webpki::{EndEntityCert, KeyUsage};
+
+use crate::HandshakeError;
+use crate::provider::provider;
+
+/// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12).
+const SERVER_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 1];
+/// `id-kp-clientAuth`, 1.3.6.1.5.5.7.3.2.
+const CLIENT_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 2];
+
+/// What a certificate is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Client,
+    Server,
+}
+
+/// The server's view of a client: it must have our trust domain.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    anchors: Arc<[TrustAnchor<'static>]>,
+    trust_domain: String,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientVerifier {
+    pub(crate) fn new(anchors: Arc<[TrustAnchor<'static>]>, own: &Identity) -> Self {
+        let algorithms = provider().signature_verification_algorithms;
+        Self { anchors, trust_domain: own.trust_domain().to_owned(), algorithms }
+    }
+}
+
+/// The client's view of a server: it must be one of the accepted identities. No host name is involved.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    anchors: Arc<[TrustAnchor<'static>]>,
+    trust_domain: String,
+    accepted: Arc<[Identity]>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerVerifier {
+    /// `accepted` must be sorted.
+    pub(crate) fn new(
+        anchors: Arc<[TrustAnchor<'static>]>,
+        own: &Identity,
+        accepted: Arc<[Identity]>,
+    ) -> Self {
+        let algorithms = provider().signature_verification_algorithms;
+        Self { anchors, trust_domain: own.trust_domain().to_owned(), accepted, algorithms }
+    }
+}
+
+/// The trust anchors in `roots`.
+pub(crate) fn anchors(roots: &[CertificateDer<'_>]) -> Result<Vec<TrustAnchor<'static>>, String> {
+    roots
+        .iter()
+        .map(|root| webpki::anchor_from_trusted_cert(root).map(|anchor| anchor.to_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())
+}
+
+/// Whether `leaf` leads to one of `anchors`, is alive at `now`, and may be used for `purpose`.
+pub(crate) fn chain(
+    leaf: &EndEntityCert<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: UnixTime,
+    purpose: Purpose,
+) -> Result<(), rustls::Error> {
+    let usage = match purpose {
+        Purpose::Client => KeyUsage::required(CLIENT_AUTH),
+        Purpose::Server => KeyUsage::required(SERVER_AUTH),
+    };
+    let algorithms = provider().signature_verification_algorithms.all;
+    leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
+        .map(|_path| ())
+        .map_err(chain_error)
+}
+
+/// The one identity that a certificate names: exactly one URI name, in the exact form of a SPIFFE id.
+pub(crate) fn identity(certificate: &EndEntityCert<'_>) -> Result<Identity, HandshakeError> {
+    let mut names = certificate.valid_uri_names();
+    let Some(name) = names.next() else {
+        return Err(HandshakeError::NoIdentity);
+    };
+    let others = names.count();
+    // webpki passes over names it cannot read. A second reader that can see those may only refuse.
+    let written = uri_names_written(&certificate.der()).ok_or(HandshakeError::NoIdentity)?;
+    if others > 0 || written != 1 {
+        return Err(HandshakeError::SeveralIdentities(written.max(others + 1)));
+    }
+    name.parse().map_err(|_| HandshakeError::MalformedIdentity(printable(name)))
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(chain_error)?;
+        chain(&leaf, intermediates, &self.anchors, now, Purpose::Client)?;
+        let got = identity(&leaf).map_err(refuse)?;
+        same_trust_domain(&self.trust_domain, &got)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(chain_error)?;
+        chain(&leaf, intermediates, &self.anchors, now, Purpose::Server)?;
+        let got = identity(&leaf).map_err(refuse)?;
+        same_trust_domain(&self.trust_domain, &got)?;
+        if self.accepted.binary_search(&got).is_err() {
+            return Err(refuse(HandshakeError::WrongIdentity { expected: self.accepted.to_vec(), got }));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn same_trust_domain(own: &str, got: &Identity) -> Result<(), rustls::Error> {
+    if got.trust_domain() == own {
+        return Ok(());
+    }
+    Err(refuse(HandshakeError::WrongTrustDomain { expected: own.to_owned(), got: got.clone() }))
+}
+
+/// Carries our own reason through the TLS library, which otherwise knows only its own. The peer is told
+/// `certificate_unknown`.
+fn refuse(error: HandshakeError) -> rustls::Error {
+    rustls::CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+fn only_tls13() -> rustls::Error {
+    rustls::Error::General("only TLS 1.3 is spoken".to_owned())
+}
+
+/// Errors of chain building, in the words that select the right alert.
+fn chain_error(error: webpki::Error) -> rustls::Error {
+    use rustls::CertificateError as Certificate;
+    use webpki::Error;
+    match error {
+        Error::CertExpired { time, not_after } => Certificate::ExpiredContext { time, not_after }.into(),
+        Error::CertNotValidYet { time, not_before } => {
+            Certificate::NotValidYetContext { time, not_before }.into()
+        }
+        // A root of the same name but another key is a stranger like any other.
+        Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => Certificate::UnknownIssuer.into(),
+        Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Certificate::InvalidPurpose.into(),
+        other => {
+            rustls::CertificateError::Other(OtherError(Arc::new(HandshakeError::BadCertificate(
+                other.to_string(),
+            ))))
+            .into()
+        }
+    }
+}
+
+/// How many URI names the certificate carries, readable or not; `None` when the names cannot be read at all.
+fn uri_names_written(certificate: &CertificateDer<'_>) -> Option<usize> {
+    use x509_parser::extensions::GeneralName;
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    let is_uri = |name: &GeneralName<'_>| matches!(name, GeneralName::URI(_) | GeneralName::Invalid(..));
+    Some(names.value.general_names.iter().filter(|name| is_uri(name)).count())
+}
+
+/// A foreign text made fit for a log line.
+fn printable(text: &str) -> String {
+    const MOST: usize = 256;
+    text.chars().take(MOST).flat_map(char::escape_default).collect()
+}
