@@ -1,10 +1,10 @@
 //! The kernel's list of TCP sockets in a namespace, and closing sockets that belong to others (sock_diag(7)).
 
-use std::{io, net::SocketAddr, os::fd::AsRawFd, time::Duration};
+use std::{io, net::SocketAddr};
 
-use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType};
+use nix::sys::socket::SockProtocol;
 
-use crate::Namespace;
+use crate::{Namespace, netlink::NetlinkSocket};
 use codec::{Answer, Family};
 
 mod codec;
@@ -58,7 +58,7 @@ pub enum State {
 /// Lists the TCP sockets of the namespace, IPv4 and IPv6: listeners and every connection that can still carry data
 /// (not TIME-WAIT). Blocks for as long as the kernel takes.
 pub fn sockets(namespace: &Namespace) -> io::Result<Vec<SocketInfo>> {
-    let socket = NetlinkSocket::open(namespace)?;
+    let socket = Diag::open(namespace)?;
     let mut found = Vec::new();
     for family in [Family::V4, Family::V6] {
         match socket.dump(family) {
@@ -77,7 +77,7 @@ pub fn sockets(namespace: &Namespace) -> io::Result<Vec<SocketInfo>> {
 /// `Ok(true)`: the socket is gone, by this or by itself. `Ok(false)`: this kernel cannot do it (INET_DIAG_DESTROY is
 /// missing).
 pub fn destroy(namespace: &Namespace, socket: &SocketInfo) -> io::Result<bool> {
-    match NetlinkSocket::open(namespace)?.destroy(&socket.id) {
+    match Diag::open(namespace)?.destroy(&socket.id) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT) => Ok(true),
@@ -87,32 +87,21 @@ pub fn destroy(namespace: &Namespace, socket: &SocketInfo) -> io::Result<bool> {
     }
 }
 
-/// A netlink answer comes at once or never; this bounds "never".
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A dump that changed under the kernel's hands is asked for again this often.
 const DUMP_ATTEMPTS: usize = 5;
 /// One datagram of a dump; the kernel fills at most 32 KiB.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
-struct NetlinkSocket(std::os::fd::OwnedFd);
+struct Diag(NetlinkSocket);
 
-impl NetlinkSocket {
+impl Diag {
     fn open(namespace: &Namespace) -> io::Result<Self> {
-        let fd = namespace.enter(|| {
-            nix::sys::socket::socket(
-                AddressFamily::Netlink,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                SockProtocol::NetlinkSockDiag,
-            )
-        })??;
-        socket2::SockRef::from(&fd).set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        Ok(Self(fd))
+        NetlinkSocket::open(namespace, SockProtocol::NetlinkSockDiag).map(Self)
     }
 
     fn dump(&self, family: Family) -> io::Result<Vec<SocketInfo>> {
         for _ in 0..DUMP_ATTEMPTS {
-            self.send(&codec::dump_request(family))?;
+            self.0.send(&codec::dump_request(family))?;
             let mut found = Vec::new();
             if self.receive(|socket| found.push(socket))? == Dump::Consistent {
                 return Ok(found);
@@ -125,19 +114,8 @@ impl NetlinkSocket {
     }
 
     fn destroy(&self, id: &codec::SocketId) -> io::Result<()> {
-        self.send(&codec::destroy_request(id))?;
+        self.0.send(&codec::destroy_request(id))?;
         self.receive(|_| {}).map(|_| ())
-    }
-
-    fn send(&self, request: &[u8]) -> io::Result<()> {
-        let kernel = NetlinkAddr::new(0, 0);
-        nix::sys::socket::sendto(
-            self.0.as_raw_fd(),
-            request,
-            &kernel,
-            nix::sys::socket::MsgFlags::empty(),
-        )?;
-        Ok(())
     }
 
     /// Reads answers until the kernel says it is done or reports an error.
@@ -145,11 +123,7 @@ impl NetlinkSocket {
         let mut buffer = vec![0u8; RECEIVE_BUFFER];
         let mut dump = Dump::Consistent;
         loop {
-            let length = nix::sys::socket::recv(
-                self.0.as_raw_fd(),
-                &mut buffer,
-                nix::sys::socket::MsgFlags::empty(),
-            )?;
+            let length = self.0.receive(&mut buffer)?;
             for answer in codec::answers(&buffer[..length]) {
                 match answer? {
                     Answer::Socket(socket) => each(socket),

@@ -12,6 +12,8 @@
 pub mod diag;
 pub mod link;
 mod namespace;
+mod netlink;
+pub mod nftables;
 pub mod process;
 pub mod seqpacket;
 pub mod socket;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{SocketInfo, State};
-use crate::socket::normalise;
+use crate::{
+    netlink::{HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, aligned, u16_at, u32_at},
+    socket::normalise,
+};
 
 /// Address family to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,11 @@ pub(super) enum Answer {
     Error(i32),
 }
 
-const NETLINK_HEADER: usize = 16;
 const SOCKET_ID: usize = 48;
 const DIAG_MESSAGE: usize = 72;
 
-const NLM_F_REQUEST: u16 = 0x01;
-const NLM_F_ACK: u16 = 0x04;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
-const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
@@ -76,10 +75,7 @@ pub(super) fn answers(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<An
             return None;
         }
         let length = u32_at(datagram, 0).map_or(0, |length| length as usize);
-        let Some(message) = datagram
-            .get(..length)
-            .filter(|message| message.len() >= NETLINK_HEADER)
-        else {
+        let Some(message) = datagram.get(..length).filter(|message| message.len() >= HEADER) else {
             datagram = &[];
             return Some(Err(malformed("a message longer than its datagram")));
         };
@@ -99,7 +95,7 @@ pub(super) fn answers(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<An
 fn answer(message: &[u8]) -> io::Result<(bool, Answer)> {
     let kind = u16_at(message, 4).unwrap_or_default();
     let interrupted = u16_at(message, 6).unwrap_or_default() & NLM_F_DUMP_INTR != 0;
-    let payload = &message[NETLINK_HEADER..];
+    let payload = &message[HEADER..];
     let answer = match kind {
         NLMSG_DONE => match u32_at(payload, 0).map_or(0, u32::cast_signed) {
             errno if errno < 0 => Answer::Error(-errno),
@@ -136,7 +132,7 @@ fn socket_info(payload: &[u8]) -> io::Result<SocketInfo> {
 }
 
 fn request(kind: u16, flags: u16, states: u32, id: &SocketId) -> Vec<u8> {
-    const LENGTH: usize = NETLINK_HEADER + 8 + SOCKET_ID;
+    const LENGTH: usize = HEADER + 8 + SOCKET_ID;
     let mut message = Vec::with_capacity(LENGTH);
     message.extend((LENGTH as u32).to_ne_bytes());
     message.extend(kind.to_ne_bytes());
@@ -195,18 +191,6 @@ fn state(number: u8) -> io::Result<State> {
         // Bound but neither listening nor connected; asked for by nobody here.
         _ => return Err(malformed("a socket in an unknown state")),
     })
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn aligned(length: usize) -> usize {
-    length.next_multiple_of(4)
 }
 
 fn malformed(what: &str) -> io::Error {
