@@ -24,6 +24,9 @@ mod settings;
 mod tunnel;
 mod watched;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{ConnectError, ConnectionEnd};
 pub use headers::{Header, ResponseHeaders};
 pub use settings::Settings;
