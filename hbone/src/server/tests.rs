@@ -1,7 +1,5 @@
 //! Our server against a foreign client: the bare library, or silence.
 
-use std::time::Duration;
-
 use http::{Request, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
