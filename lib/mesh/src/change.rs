@@ -3,8 +3,12 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use proto::workload as wire;
 
+use crate::address::NetworkAddress;
 use crate::policy::Policy;
 use crate::rejected::Rejected;
 use crate::service::Service;
@@ -30,22 +34,56 @@ pub enum Change {
     /// A policy was not understood. Its last good version stays; without one everything it might apply to is
     /// closed until a good version or its removal arrives.
     RejectedPolicy(Rejected),
+    /// A workload or service was not understood. Its last good version stays; without one connections to its
+    /// addresses are refused until a good version or its removal arrives.
+    RejectedAddress(Rejected),
     /// The first complete set of policies has arrived. Before it, every connection is refused.
     PoliciesSynced,
 }
 
 impl Change {
-    /// Reads an encoded `istio.workload.Address`: a workload or a service.
-    pub fn decode_address(bytes: &[u8]) -> Result<Self, Rejected> {
-        let address: wire::Address = prost::Message::decode(bytes)
-            .map_err(|error| Rejected::new("", format!("is no valid Address message: {error}")))?;
-        match address.r#type {
-            Some(wire::address::Type::Workload(workload)) => {
-                Workload::from_proto(workload).map(Self::Workload)
+    /// Reads an encoded `istio.workload.Address` delivered under this name: a workload or a service. It never
+    /// fails: what cannot be read is the change [`Change::RejectedAddress`], so that it cannot be forgotten.
+    pub fn decode_address(name: &str, bytes: &[u8]) -> Self {
+        let address: wire::Address = match prost::Message::decode(bytes) {
+            Ok(address) => address,
+            Err(error) => {
+                return Self::RejectedAddress(Rejected::new(
+                    name,
+                    format!("is no valid Address message: {error}"),
+                ));
             }
-            Some(wire::address::Type::Service(service)) => Service::from_proto(service).map(Self::Service),
-            None => Err(Rejected::new("", "is neither a workload nor a service")),
-        }
+        };
+        let read = match address.r#type {
+            Some(wire::address::Type::Workload(workload)) => {
+                let addresses = readable(&workload.network, &workload.addresses);
+                Workload::from_proto(workload)
+                    .map(Self::Workload)
+                    .map_err(|error| (error, addresses))
+            }
+            Some(wire::address::Type::Service(service)) => {
+                let single = service
+                    .addresses
+                    .iter()
+                    .filter(|address| address.length.is_none());
+                let addresses =
+                    single.flat_map(|it| readable(&it.network, std::slice::from_ref(&it.address)));
+                let addresses = addresses.collect();
+                Service::from_proto(service)
+                    .map(Self::Service)
+                    .map_err(|error| (error, addresses))
+            }
+            None => Err((
+                Rejected::new(name, "is neither a workload nor a service"),
+                Vec::new(),
+            )),
+        };
+        read.unwrap_or_else(|(rejected, addresses)| {
+            Self::RejectedAddress(Rejected {
+                addresses,
+                ..rejected.named(name)
+            })
+        })
     }
 
     /// Reads an encoded `istio.security.Authorization` delivered under this name (`namespace/name`). It never
@@ -60,4 +98,19 @@ impl Change {
             Err(rejected) => Self::RejectedPolicy(rejected.named(name)),
         }
     }
+}
+
+/// The addresses among `raw` that are 4 or 16 bytes long.
+fn readable(network: &str, raw: &[bytes::Bytes]) -> Vec<NetworkAddress> {
+    let network: Arc<str> = network.into();
+    let ip = |bytes: &bytes::Bytes| -> Option<IpAddr> {
+        match bytes.len() {
+            4 => <[u8; 4]>::try_from(&bytes[..]).ok().map(IpAddr::from),
+            _ => <[u8; 16]>::try_from(&bytes[..]).ok().map(IpAddr::from),
+        }
+    };
+    raw.iter()
+        .filter_map(ip)
+        .map(|ip| NetworkAddress::new(network.clone(), ip))
+        .collect()
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use crate::address::NetworkAddress;
 use crate::policy::Scope;
 
-/// A resource that cannot be understood, and therefore is not used. The last good version stays; a policy
-/// without one leaves a closed placeholder ([`crate::Change::RejectedPolicy`]).
+/// A resource that cannot be understood, and therefore is not used. The last good version stays;
+/// without one a closed placeholder is left ([`crate::Change::RejectedPolicy`],
+/// [`crate::Change::RejectedAddress`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// The resource: a uid, `namespace/hostname` or `namespace/name`; empty when not even that could be read.
@@ -16,6 +18,8 @@ pub struct Rejected {
     pub scope: Option<Scope>,
     /// Of a policy: it could be read with certainty that it is not to be enforced.
     pub dry_run: bool,
+    /// Of a workload or service: the addresses that could be read all the same.
+    pub addresses: Vec<NetworkAddress>,
 }
 
 impl Rejected {
@@ -26,6 +30,7 @@ impl Rejected {
             reason: reason.into(),
             scope: None,
             dry_run: false,
+            addresses: Vec::new(),
         }
     }
 

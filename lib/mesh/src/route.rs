@@ -146,6 +146,12 @@ pub fn route(
     if let Some(service) = snapshot.service_by_prefix(&address, &source.namespace) {
         return to_service(&search, service, &address, destination);
     }
+    if let Some(rejected) = snapshot.not_understood(&address) {
+        return Route::Refuse(Refusal::NotUnderstood {
+            target: rejected.name.as_str().into(),
+            reason: rejected.reason.as_str().into(),
+        });
+    }
     let why = PassthroughReason::UnknownDestination;
     Route::Passthrough {
         destination,

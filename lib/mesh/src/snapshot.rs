@@ -4,6 +4,7 @@ mod policies;
 mod services;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod workloads;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::service::Service;
 use crate::workload::Workload;
 use policies::Policies;
 use services::Services;
+use unread::Unread;
 use workloads::Workloads;
 
 /// The namespace whose policies without a selector apply to the whole mesh, unless set otherwise.
@@ -33,6 +35,7 @@ pub struct Snapshot {
     workloads: Workloads,
     services: Services,
     policies: Policies,
+    unread: Unread,
 }
 
 impl Default for Snapshot {
@@ -55,6 +58,7 @@ impl Snapshot {
             workloads: Workloads::default(),
             services: Services::default(),
             policies: Policies::new(root_namespace),
+            unread: Unread::default(),
         }
     }
 
@@ -68,12 +72,20 @@ impl Snapshot {
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             match change {
-                Change::Workload(workload) => self.workloads.insert(workload),
-                Change::Service(service) => self.services.insert(service),
+                Change::Workload(workload) => {
+                    self.unread.remove(&workload.uid);
+                    self.workloads.insert(workload);
+                }
+                Change::Service(service) => {
+                    self.unread.remove(service.key());
+                    self.services.insert(service);
+                }
+                Change::RejectedAddress(rejected) => self.reject_address(rejected),
                 Change::Policy(policy) => self.policies.insert(policy),
                 Change::RemoveAddress(name) => {
                     self.workloads.remove(&name);
                     self.services.remove(&name);
+                    self.unread.remove(&name);
                 }
                 Change::RemovePolicy(key) => self.policies.remove(&key),
                 Change::RejectedPolicy(rejected) => self.policies.reject(rejected),
@@ -81,6 +93,11 @@ impl Snapshot {
             }
         }
         self.revision += 1;
+    }
+
+    /// The workload or service at this address that was not understood and has no last good version.
+    pub fn not_understood(&self, address: &NetworkAddress) -> Option<&Arc<Rejected>> {
+        self.unread.at(address)
     }
 
     /// The workload of this uid.
@@ -196,5 +213,12 @@ impl Snapshot {
     /// Whether the first complete set of policies has arrived.
     pub fn policies_synced(&self) -> bool {
         self.policies.is_synced()
+    }
+
+    /// A last good version stays in force; without one the addresses are closed.
+    fn reject_address(&mut self, rejected: Rejected) {
+        if self.workloads.get(&rejected.name).is_none() && self.services.get(&rejected.name).is_none() {
+            self.unread.insert(rejected);
+        }
     }
 }

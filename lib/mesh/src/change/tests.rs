@@ -14,12 +14,28 @@ fn encoded(address: wire::address::Type) -> Vec<u8> {
 #[test]
 fn addresses_are_workloads_or_services() {
     let workload = encoded(wire::address::Type::Workload(pod("shop", "cart", &["10.0.0.1"])));
-    assert!(matches!(Change::decode_address(&workload), Ok(Change::Workload(w)) if &*w.name == "cart"));
+    assert!(matches!(Change::decode_address("uid", &workload), Change::Workload(w) if &*w.name == "cart"));
     let service = encoded(wire::address::Type::Service(service("shop", "cart", &[], &[])));
-    assert!(matches!(Change::decode_address(&service), Ok(Change::Service(s)) if &*s.name == "cart"));
-    let neither = Change::decode_address(&[]).unwrap_err().named("uid");
-    assert_eq!(neither.to_string(), "uid: is neither a workload nor a service");
-    assert!(Change::decode_address(&[0xff, 0xff]).is_err());
+    assert!(matches!(Change::decode_address("s", &service), Change::Service(s) if &*s.name == "cart"));
+    let rejected = |bytes: &[u8]| match Change::decode_address("uid", bytes) {
+        Change::RejectedAddress(rejected) => rejected.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rejected(&[]), "uid: is neither a workload nor a service");
+    assert!(rejected(&[0xff, 0xff]).starts_with("uid: is no valid Address message"));
+}
+
+#[test]
+fn what_is_rejected_keeps_the_addresses_that_can_be_read() {
+    let mut bad = pod("shop", "cart", &["10.0.0.1"]);
+    bad.tunnel_protocol = 99;
+    let Change::RejectedAddress(rejected) =
+        Change::decode_address("uid", &encoded(wire::address::Type::Workload(bad)))
+    else {
+        panic!()
+    };
+    let expected = NetworkAddress::new("", "10.0.0.1".parse().unwrap());
+    assert_eq!(rejected.addresses, [expected]);
 }
 
 #[test]

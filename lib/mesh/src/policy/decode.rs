@@ -38,6 +38,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Policy, Rejected> {
         reason,
         scope,
         dry_run,
+        addresses: Vec::new(),
     })
 }
 

@@ -27,6 +27,13 @@ pub enum Refusal {
         /// What became of its endpoints.
         shortage: Shortage,
     },
+    /// What the control plane says of the destination was not understood.
+    NotUnderstood {
+        /// The service (`namespace/hostname`) or workload (uid).
+        target: Arc<str>,
+        /// What was not understood.
+        reason: Arc<str>,
+    },
     /// The mesh knows the destination, and asks for something that this version cannot do.
     NotYetSupported {
         /// The service (`namespace/hostname`) or workload (uid).
@@ -77,6 +84,7 @@ impl Refusal {
             Self::SelfCall { .. } => "self_call",
             Self::NoSuchPort { .. } => "no_such_port",
             Self::NoEndpoint { .. } => "no_endpoint",
+            Self::NotUnderstood { .. } => "destination_not_understood",
             Self::NotYetSupported {
                 what: NotYetSupported::Waypoint,
                 ..
@@ -103,6 +111,10 @@ impl fmt::Display for Refusal {
             Self::NoEndpoint { service, shortage } => {
                 write!(f, "service {service} has no endpoint to use: {shortage}")
             }
+            Self::NotUnderstood { target, reason } => write!(
+                f,
+                "what the control plane says of {target} was not understood ({reason}); nothing is sent there in plaintext"
+            ),
             Self::NotYetSupported { target, what } => write!(
                 f,
                 "{target} is reached {what}, which this version does not support; nothing was sent around it"

@@ -4,6 +4,7 @@ use proto::workload as wire;
 
 use super::*;
 use crate::change::Change;
+use crate::rejected::Rejected;
 use crate::testing::{gateway, identity, mesh, pod, read_pod, service, serving};
 
 /// Routes a connection of pod `web/client` (10.0.0.9, node-a).
@@ -53,6 +54,34 @@ fn what_the_mesh_does_not_know_passes() {
         to(&snapshot, "[2001:db8::1]:443"),
         "tcp [2001:db8::1]:443 unknown_destination"
     );
+}
+
+#[test]
+fn what_was_not_understood_is_never_sent_in_plaintext() {
+    let rejected = Rejected {
+        addresses: vec![NetworkAddress::new("", "10.0.0.1".parse().unwrap())],
+        ..Rejected::new("Kubernetes//Pod/shop/cart", "unknown tunnel protocol 99")
+    };
+    let mut snapshot = mesh(vec![], vec![]);
+    snapshot.apply([Change::RejectedAddress(rejected.clone())]);
+    assert_eq!(to(&snapshot, "10.0.0.1:80"), "refuse destination_not_understood");
+    assert_eq!(
+        to(&snapshot, "10.0.0.2:80"),
+        "tcp 10.0.0.2:80 unknown_destination"
+    );
+
+    let mut removed = snapshot.clone();
+    removed.apply([Change::RemoveAddress("Kubernetes//Pod/shop/cart".into())]);
+    assert_eq!(to(&removed, "10.0.0.1:80"), "tcp 10.0.0.1:80 unknown_destination");
+
+    let mut good = mesh(vec![pod("shop", "cart", &["10.0.0.1"])], vec![]);
+    let before = to(&good, "10.0.0.1:80");
+    let uid = good.workloads().next().unwrap().uid.to_string();
+    good.apply([Change::RejectedAddress(Rejected {
+        name: uid,
+        ..rejected
+    })]);
+    assert_eq!(to(&good, "10.0.0.1:80"), before, "the last good version stays");
 }
 
 #[test]
