@@ -5,11 +5,9 @@
 
 use crate::enforcement::Enforcement;
 use arc_swap::ArcSwap;
-use mesh::{Change, Identity, Policy, Rejected, Service, Snapshot, Workload};
-use prost::Message;
+use mesh::{Change, Identity, Snapshot, Workload};
 use proto::security::AUTHORIZATION_TYPE_URL;
-use proto::workload::address::Type;
-use proto::workload::{ADDRESS_TYPE_URL, Address};
+use proto::workload::ADDRESS_TYPE_URL;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -161,55 +159,34 @@ impl Handler for StateHandler {
 }
 
 fn address_changes(update: Update) -> (Vec<Change>, Vec<Rejection>) {
-    let mut rejections = Vec::new();
-    let mut changes = Vec::with_capacity(update.resources.len() + update.removed.len());
-    for resource in update.resources {
-        match address_change(&resource) {
-            Ok(change) => changes.push(change),
-            Err(reason) => rejections.push(Rejection {
-                name: resource.name,
-                reason,
-            }),
-        }
-    }
+    let read = |resource: &ResourceUpdate| Change::decode_address(&resource.name, &resource.payload);
+    let (mut changes, rejections) = read_all(&update.resources, read);
     changes.extend(update.removed.into_iter().map(Change::RemoveAddress));
     (changes, rejections)
 }
 
-fn address_change(resource: &ResourceUpdate) -> Result<Change, String> {
-    let address =
-        Address::decode(resource.payload.clone()).map_err(|error| format!("not an Address: {error}"))?;
-    match address.r#type {
-        Some(Type::Workload(workload)) => Workload::from_proto(workload)
-            .map(Change::Workload)
-            .map_err(|it| it.reason),
-        Some(Type::Service(service)) => Service::from_proto(service)
-            .map(Change::Service)
-            .map_err(|it| it.reason),
-        None => Err("an Address that is neither workload nor service".into()),
-    }
-}
-
 fn policy_changes(update: Update) -> (Vec<Change>, Vec<Rejection>) {
-    let mut rejections = Vec::new();
-    let mut changes = Vec::with_capacity(update.resources.len() + update.removed.len() + 1);
-    for resource in update.resources {
-        match Policy::decode(&resource.payload) {
-            Ok(policy) => changes.push(Change::Policy(policy)),
-            Err(rejected) => {
-                rejections.push(Rejection {
-                    name: resource.name.clone(),
-                    reason: rejected.reason.clone(),
-                });
-                changes.push(Change::RejectedPolicy(Rejected {
-                    name: resource.name,
-                    ..rejected
-                }));
-            }
-        }
-    }
+    let read = |resource: &ResourceUpdate| Change::decode_policy(&resource.name, &resource.payload);
+    let (mut changes, rejections) = read_all(&update.resources, read);
     changes.extend(update.removed.into_iter().map(Change::RemovePolicy));
     changes.push(Change::PoliciesSynced);
+    (changes, rejections)
+}
+
+/// Rejected resources are changes too, so that what they concern is closed; here they are named as well.
+fn read_all(
+    resources: &[ResourceUpdate],
+    read: impl Fn(&ResourceUpdate) -> Change,
+) -> (Vec<Change>, Vec<Rejection>) {
+    let changes: Vec<Change> = resources.iter().map(read).collect();
+    let rejection = |change: &Change| match change {
+        Change::RejectedAddress(rejected) | Change::RejectedPolicy(rejected) => Some(Rejection {
+            name: rejected.name.clone(),
+            reason: rejected.reason.clone(),
+        }),
+        _ => None,
+    };
+    let rejections = changes.iter().filter_map(rejection).collect();
     (changes, rejections)
 }
 

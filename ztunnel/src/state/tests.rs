@@ -2,7 +2,10 @@ use super::*;
 use crate::connections::Connections;
 use crate::pods::Pods;
 use bytes::Bytes;
+use prost::Message;
 use proto::security::{Authorization, Scope};
+use proto::workload::Address;
+use proto::workload::address::Type;
 use proto::workload::{Service as ServiceMessage, TunnelProtocol, Workload as WorkloadMessage};
 use telemetry::{Metrics, MetricsSettings};
 
