@@ -3,7 +3,7 @@
 mod format;
 mod queue;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 
 use std::io;
