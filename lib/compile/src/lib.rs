@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Objects in; workloads, services and policies out, as the messages that node proxies are served.
+//!
+//! [`Compiler`] holds the objects and what was made of them. It is told what changed and answers what changes on the
+//! wire: only resources whose bytes are other than before.
+//!
+//! What this crate deliberately is not: it does no I/O and watches nothing (`control-plane` does), it reads no text
+//! (`objects` does), and it decides about no connection (`mesh` does).
+
+mod authorization_policy;
+mod compiler;
+mod endpoint;
+mod index;
+mod peer_authentication;
+mod service;
+mod settings;
+mod workload;
+
+pub use compiler::{Compiler, Output};
+pub use peer_authentication::STATIC_STRICT_POLICY;
+pub use settings::Settings;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,236 @@
+//! Keeps the objects and what was made of them, and makes again what a change can have touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use objects::{Object, ObjectKey, Spec, Warning};
+use proto::security::Authorization;
+use proto::workload::{Address, address::Type};
+
+use crate::index::Index;
+use crate::settings::Settings;
+use crate::{authorization_policy, endpoint, peer_authentication, service, workload};
+
+mod dirty;
+
+use dirty::Dirty;
+
+/// Holds the objects and what was made of them.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    settings: Settings,
+    index: Index,
+    addresses: BTreeMap<String, Address>,
+    policies: BTreeMap<String, Authorization>,
+}
+
+/// What changes on the wire.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Output {
+    /// Workloads by uid and services by `namespace/hostname` that are new or other than before.
+    pub addresses: BTreeMap<String, Address>,
+    /// Policies by `namespace/name` that are new or other than before.
+    pub policies: BTreeMap<String, Authorization>,
+    /// Names of addresses that are gone.
+    pub removed_addresses: BTreeSet<String>,
+    /// Names of policies that are gone.
+    pub removed_policies: BTreeSet<String>,
+    /// What objects that were given this time mean other than their authors may think, as far as it takes the mesh
+    /// to know it. [`objects::warnings`] tells what an object shows by itself.
+    pub warnings: Vec<Warning>,
+}
+
+impl Output {
+    /// Whether nothing changes on the wire.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+            && self.policies.is_empty()
+            && self.removed_addresses.is_empty()
+            && self.removed_policies.is_empty()
+    }
+}
+
+impl Compiler {
+    /// A compiler that knows no object.
+    pub fn new(settings: Settings) -> Compiler {
+        Compiler {
+            settings,
+            ..Compiler::default()
+        }
+    }
+
+    /// What is the same for the whole mesh.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Every workload by uid and every service by `namespace/hostname`, as they are now.
+    pub fn addresses(&self) -> &BTreeMap<String, Address> {
+        &self.addresses
+    }
+
+    /// Every policy by `namespace/name`, as they are now.
+    pub fn policies(&self) -> &BTreeMap<String, Authorization> {
+        &self.policies
+    }
+
+    /// Takes objects that changed (`None`: gone) and answers what changes on the wire. All of them are taken before
+    /// anything is made, so the answer shows no state in between.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>) -> Output {
+        let mut dirty = Dirty::default();
+        let mut given = BTreeSet::new();
+        for (key, object) in changes {
+            let old = self.index.set(key.clone(), object.clone());
+            dirty.mark(&self.settings.root_namespace, old.as_deref(), object.as_deref());
+            given.insert(key);
+        }
+        let mut output = Output::default();
+        for key in dirty.sources(&self.index) {
+            let object = self.index.get_key(&key).cloned();
+            self.make(&key, object.as_deref(), &mut output);
+        }
+        if dirty.peer_authentications() {
+            let root = &self.settings.root_namespace;
+            let any = self.index.all(objects::Kind::PeerAuthentication).next().is_some();
+            let name = format!("{root}/{}", peer_authentication::STATIC_STRICT_POLICY);
+            let policy = any.then(|| peer_authentication::static_strict(root));
+            self.put_policy(name, policy, &mut output);
+        }
+        output.warnings = self.warnings(&given);
+        output
+    }
+
+    /// Makes everything that stems from one object.
+    fn make(&mut self, key: &ObjectKey, object: Option<&Object>, output: &mut Output) {
+        use objects::Kind;
+        let (index, settings) = (&self.index, &self.settings);
+        let spec = object.map(|object| (object, &object.spec));
+        match key.kind {
+            Kind::Pod => {
+                let made = match spec {
+                    Some((object, Spec::Pod(pod))) => workload::convert(index, settings, object, pod),
+                    _ => None,
+                };
+                let made = made.map(|workload| Address {
+                    r#type: Some(Type::Workload(workload)),
+                });
+                self.put_address(workload::uid(settings, &key.namespace, &key.name), made, output);
+            }
+            Kind::Service => {
+                let made = match spec {
+                    Some((object, Spec::Service(content))) => {
+                        service::convert(index, settings, object, content)
+                    }
+                    _ => None,
+                };
+                let made = made.map(|service| Address {
+                    r#type: Some(Type::Service(service)),
+                });
+                self.put_address(service::key(settings, &key.namespace, &key.name), made, output);
+            }
+            Kind::EndpointSlice => {
+                let made = object
+                    .map(|object| endpoint::convert(index, settings, object))
+                    .unwrap_or_default();
+                let prefix = endpoint::uid_prefix(settings, &key.namespace, &key.name);
+                let mut names: BTreeSet<String> = made.keys().cloned().collect();
+                let known = self.addresses.range(prefix.clone()..).map(|(name, _)| name);
+                names.extend(known.take_while(|name| name.starts_with(&prefix)).cloned());
+                let mut made = made;
+                for name in names {
+                    let made = made.remove(&name);
+                    let made = made.map(|workload| Address {
+                        r#type: Some(Type::Workload(workload)),
+                    });
+                    self.put_address(name, made, output);
+                }
+            }
+            Kind::AuthorizationPolicy => {
+                let made = match spec {
+                    Some((object, Spec::AuthorizationPolicy(policy))) => {
+                        authorization_policy::convert(object, policy, &settings.root_namespace).policy
+                    }
+                    _ => None,
+                };
+                self.put_policy(format!("{}/{}", key.namespace, key.name), made, output);
+            }
+            Kind::PeerAuthentication => {
+                let made = match spec {
+                    Some((object, Spec::PeerAuthentication(policy))) => {
+                        peer_authentication::convert(index, &settings.root_namespace, object, policy)
+                    }
+                    _ => None,
+                };
+                self.put_policy(
+                    peer_authentication::converted_key(&key.namespace, &key.name),
+                    made,
+                    output,
+                );
+            }
+            Kind::Namespace | Kind::ServiceAccount | Kind::Deployment | Kind::Node => {}
+        }
+    }
+
+    fn put_address(&mut self, name: String, made: Option<Address>, output: &mut Output) {
+        if self.addresses.get(&name) == made.as_ref() {
+            return;
+        }
+        match made {
+            Some(made) => {
+                self.addresses.insert(name.clone(), made.clone());
+                output.addresses.insert(name, made);
+            }
+            None => {
+                self.addresses.remove(&name);
+                output.removed_addresses.insert(name);
+            }
+        }
+    }
+
+    fn put_policy(&mut self, name: String, made: Option<Authorization>, output: &mut Output) {
+        if self.policies.get(&name) == made.as_ref() {
+            return;
+        }
+        match made {
+            Some(made) => {
+                self.policies.insert(name.clone(), made.clone());
+                output.policies.insert(name, made);
+            }
+            None => {
+                self.policies.remove(&name);
+                output.removed_policies.insert(name);
+            }
+        }
+    }
+
+    fn warnings(&self, given: &BTreeSet<ObjectKey>) -> Vec<Warning> {
+        let mut found = Vec::new();
+        for key in given {
+            let Some(object) = self.index.get_key(key) else {
+                continue;
+            };
+            let root = &self.settings.root_namespace;
+            let (field, message) = match &object.spec {
+                Spec::AuthorizationPolicy(policy) => (
+                    "spec.rules",
+                    authorization_policy::convert(object, policy, root).remark,
+                ),
+                Spec::PeerAuthentication(policy) => (
+                    "spec.selector",
+                    peer_authentication::remark(&self.index, root, object, policy),
+                ),
+                _ => continue,
+            };
+            let warning = |message| Warning {
+                object: key.clone(),
+                field: field.to_owned(),
+                message,
+            };
+            found.extend(message.map(warning));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The objects, found by kind, namespace and what they name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use objects::{
+    AuthorizationPolicy, EndpointSlice, Kind, Object, ObjectKey, PeerAuthentication, Service, Spec,
+};
+
+/// The objects. Lists come in the order of their names, so that nothing depends on the order of events.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// Namespace and name of a pod to the slices (of the same namespace) that name it.
+    slices_of_pod: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+impl Index {
+    /// Puts or removes an object; gives the one that was there.
+    pub(crate) fn set(&mut self, key: ObjectKey, object: Option<Arc<Object>>) -> Option<Arc<Object>> {
+        let old = match &object {
+            Some(object) => self.objects.insert(key.clone(), Arc::clone(object)),
+            None => self.objects.remove(&key),
+        };
+        for pod in old.iter().flat_map(|old| target_pods(old)) {
+            if let Some(slices) = self.slices_of_pod.get_mut(&pod) {
+                slices.remove(&key.name);
+                if slices.is_empty() {
+                    self.slices_of_pod.remove(&pod);
+                }
+            }
+        }
+        for pod in object.iter().flat_map(|new| target_pods(new)) {
+            self.slices_of_pod
+                .entry(pod)
+                .or_default()
+                .insert(key.name.clone());
+        }
+        old
+    }
+
+    pub(crate) fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        self.objects.get(&ObjectKey::new(kind, namespace, name))
+    }
+
+    pub(crate) fn get_key(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// Every object of a kind.
+    pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+        let from = ObjectKey {
+            kind,
+            namespace: String::new(),
+            name: String::new(),
+        };
+        self.objects
+            .range(from..)
+            .take_while(move |(key, _)| key.kind == kind)
+            .map(|(_, object)| object)
+    }
+
+    /// Every object of a kind in a namespace.
+    pub(crate) fn of<'a>(&'a self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+        let from = ObjectKey {
+            kind,
+            namespace: namespace.to_owned(),
+            name: String::new(),
+        };
+        let inside = move |key: &ObjectKey| key.kind == kind && key.namespace == namespace;
+        self.objects
+            .range(from..)
+            .take_while(move |(key, _)| inside(key))
+            .map(|(_, object)| object)
+    }
+
+    /// The services of a namespace.
+    pub(crate) fn services<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Object, &'a Service)> {
+        self.of(Kind::Service, namespace)
+            .filter_map(|object| Some((object.as_ref(), object.as_service()?)))
+    }
+
+    /// The PeerAuthentications of a namespace.
+    pub(crate) fn peer_authentications<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Object, &'a PeerAuthentication)> {
+        self.of(Kind::PeerAuthentication, namespace)
+            .filter_map(|object| match &object.spec {
+                Spec::PeerAuthentication(policy) => Some((object.as_ref(), policy)),
+                _ => None,
+            })
+    }
+
+    /// The AuthorizationPolicies of a namespace.
+    pub(crate) fn authorization_policies<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Object, &'a AuthorizationPolicy)> {
+        self.of(Kind::AuthorizationPolicy, namespace)
+            .filter_map(|object| match &object.spec {
+                Spec::AuthorizationPolicy(policy) => Some((object.as_ref(), policy)),
+                _ => None,
+            })
+    }
+
+    /// The names of the Services whose slices name this very pod (same uid).
+    pub(crate) fn services_naming(&self, pod: &Object) -> BTreeSet<&str> {
+        let metadata = &pod.metadata;
+        let place = (metadata.namespace.clone(), metadata.name.clone());
+        let slices = self.slices_of_pod.get(&place).into_iter().flatten();
+        let mut names = BTreeSet::new();
+        for slice in slices.filter_map(|name| self.get(Kind::EndpointSlice, &metadata.namespace, name)) {
+            let Some((content, service)) = slice_of_service(slice) else {
+                continue;
+            };
+            let mut targets = content
+                .endpoints
+                .iter()
+                .filter_map(|endpoint| endpoint.target.as_ref());
+            if targets.any(|target| {
+                target.kind == "Pod"
+                    && target.namespace == metadata.namespace
+                    && target.name == metadata.name
+                    && target.uid == metadata.uid
+            }) {
+                names.insert(service);
+            }
+        }
+        names
+    }
+}
+
+/// A slice and the name of its Service.
+pub(crate) fn slice_of_service(object: &Object) -> Option<(&EndpointSlice, &str)> {
+    let Spec::EndpointSlice(slice) = &object.spec else {
+        return None;
+    };
+    let service = object.metadata.labels.get(objects::SERVICE_NAME_LABEL)?;
+    Some((slice, service))
+}
+
+/// The pods that a slice names.
+pub(crate) fn target_pods(object: &Object) -> Vec<(String, String)> {
+    let Spec::EndpointSlice(slice) = &object.spec else {
+        return Vec::new();
+    };
+    let targets = slice
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| endpoint.target.as_ref());
+    let pods = targets.filter(|target| target.kind == "Pod" && target.namespace == object.metadata.namespace);
+    pods.map(|target| (target.namespace.clone(), target.name.clone()))
+        .collect()
+}

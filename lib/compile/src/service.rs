@@ -1,0 +1,154 @@
+//! A Service object to a service.
+
+use objects::{
+    IpFamily, Kind, Object, Protocol, Service, ServicePort, ServiceType, TRAFFIC_DISTRIBUTION_ANNOTATION,
+    TargetPort, TrafficDistribution, TrafficPolicy,
+};
+use proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
+use proto::workload::{self, AppProtocol, IpFamilies, LoadBalancing, NetworkAddress, Port};
+
+use crate::authorization_policy::ip_bytes;
+use crate::index::Index;
+use crate::settings::Settings;
+
+/// The DNS name of a Service.
+pub(crate) fn hostname(settings: &Settings, namespace: &str, name: &str) -> String {
+    format!("{name}.{namespace}.svc.{}", settings.cluster_domain)
+}
+
+/// The resource name of a Service: `namespace/hostname`.
+pub(crate) fn key(settings: &Settings, namespace: &str, name: &str) -> String {
+    format!("{namespace}/{}", hostname(settings, namespace, name))
+}
+
+/// The service; `None` for a mere alias of a DNS name.
+pub(crate) fn convert(
+    index: &Index,
+    settings: &Settings,
+    object: &Object,
+    service: &Service,
+) -> Option<workload::Service> {
+    if service.service_type == ServiceType::ExternalName {
+        return None;
+    }
+    let metadata = &object.metadata;
+    let network = &settings.network;
+    let address = |ip| NetworkAddress {
+        network: network.clone(),
+        address: ip_bytes(ip),
+        length: None,
+    };
+    Some(workload::Service {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        hostname: hostname(settings, &metadata.namespace, &metadata.name),
+        addresses: service.cluster_ips.iter().copied().map(address).collect(),
+        ports: service.ports.iter().map(port).collect(),
+        load_balancing: load_balancing(index, object, service),
+        ip_families: ip_families(&service.ip_families).into(),
+        canonical: true,
+        ..workload::Service::default()
+    })
+}
+
+fn port(port: &ServicePort) -> Port {
+    let target_port = match port.target_port {
+        TargetPort::Number(number) => u32::from(number),
+        // It may differ from pod to pod; every workload carries its own.
+        TargetPort::Name(_) => 0,
+    };
+    Port {
+        service_port: u32::from(port.port),
+        target_port,
+        app_protocol: app_protocol(port).into(),
+    }
+}
+
+fn ip_families(families: &[IpFamily]) -> IpFamilies {
+    match families {
+        [] => IpFamilies::Automatic,
+        [IpFamily::V4] => IpFamilies::Ipv4Only,
+        [IpFamily::V6] => IpFamilies::Ipv6Only,
+        _ => IpFamilies::Dual,
+    }
+}
+
+fn load_balancing(index: &Index, object: &Object, service: &Service) -> Option<LoadBalancing> {
+    let (scopes, mode): (&[Scope], Mode) = if service.internal_traffic_policy == TrafficPolicy::Local {
+        (&[Scope::Node], Mode::Strict)
+    } else {
+        match distribution(index, object, service) {
+            Some(TrafficDistribution::PreferClose | TrafficDistribution::PreferSameZone) => {
+                (&[Scope::Network, Scope::Region, Scope::Zone], Mode::Failover)
+            }
+            Some(TrafficDistribution::PreferSameNode) => (
+                &[
+                    Scope::Network,
+                    Scope::Region,
+                    Scope::Zone,
+                    Scope::Subzone,
+                    Scope::Node,
+                ],
+                Mode::Failover,
+            ),
+            None => (&[], Mode::UnspecifiedMode),
+        }
+    };
+    let health = if service.publish_not_ready_addresses {
+        HealthPolicy::AllowAll
+    } else {
+        HealthPolicy::OnlyHealthy
+    };
+    if scopes.is_empty() && health == HealthPolicy::OnlyHealthy {
+        return None;
+    }
+    Some(LoadBalancing {
+        routing_preference: scopes.iter().map(|scope| i32::from(*scope)).collect(),
+        mode: mode.into(),
+        health_policy: health.into(),
+    })
+}
+
+/// The field, else the Service's annotation, else its namespace's. An annotation with an unknown value says "none".
+fn distribution(index: &Index, object: &Object, service: &Service) -> Option<TrafficDistribution> {
+    if service.traffic_distribution.is_some() {
+        return service.traffic_distribution;
+    }
+    let namespace = index.get(Kind::Namespace, "", &object.metadata.namespace);
+    let own = object.metadata.annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION);
+    let inherited =
+        || namespace.and_then(|object| object.metadata.annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION));
+    own.or_else(inherited)
+        .and_then(|name| TrafficDistribution::from_name(name))
+}
+
+/// What is spoken: as declared, else by the first part of the port's name, else by well-known number.
+fn app_protocol(port: &ServicePort) -> AppProtocol {
+    if port.protocol != Protocol::Tcp {
+        return AppProtocol::Unknown;
+    }
+    let by_name = |name: &str| {
+        Some(match name {
+            "http" | "kubernetes.io/ws" => AppProtocol::Http11,
+            "http2" | "h2c" | "kubernetes.io/h2c" => AppProtocol::Http2,
+            "grpc" | "grpc-web" => AppProtocol::Grpc,
+            "https" | "tls" | "kubernetes.io/wss" => AppProtocol::Tls,
+            "tcp" => AppProtocol::Tcp,
+            _ => return None,
+        })
+    };
+    let declared = port.app_protocol.to_ascii_lowercase();
+    if !declared.is_empty() {
+        return by_name(&declared).unwrap_or(AppProtocol::Unknown);
+    }
+    let prefix = port.name.split('-').next().unwrap_or_default();
+    by_name(&port.name)
+        .or_else(|| by_name(prefix))
+        .unwrap_or(match port.port {
+            25 | 53 | 3306 | 27017 => AppProtocol::Tcp,
+            _ => AppProtocol::Unknown,
+        })
+}
+
+#[cfg(test)]
+mod tests;

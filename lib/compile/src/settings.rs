@@ -1,0 +1,28 @@
+//! What is the same for the whole mesh.
+
+/// What is the same for the whole mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The trust domain of every identity.
+    pub trust_domain: String,
+    /// The DNS domain of Services.
+    pub cluster_domain: String,
+    /// The name of this cluster.
+    pub cluster_id: String,
+    /// The network that pods are on; empty where there is only one.
+    pub network: String,
+    /// The namespace whose policies apply to the whole mesh.
+    pub root_namespace: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            trust_domain: "cluster.local".to_owned(),
+            cluster_domain: "cluster.local".to_owned(),
+            cluster_id: "Kubernetes".to_owned(),
+            network: String::new(),
+            root_namespace: "istio-system".to_owned(),
+        }
+    }
+}

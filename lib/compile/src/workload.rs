@@ -1,0 +1,216 @@
+//! A Pod to a workload.
+
+use std::collections::BTreeMap;
+
+use objects::{
+    Kind, Object, Pod, Protocol, REDIRECTION_ANNOTATION, REDIRECTION_ENABLED, Service, ServiceType,
+    TargetPort, selector,
+};
+use proto::workload::{
+    self, Locality, NetworkMode, Port, PortList, TunnelProtocol, WorkloadStatus, WorkloadType,
+};
+
+use crate::authorization_policy::{self, ip_bytes};
+use crate::index::Index;
+use crate::settings::Settings;
+use crate::{peer_authentication, service};
+
+const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
+const WORKLOAD_NAME_LABEL: &str = "service.istio.io/workload-name";
+/// The trust domain that is left out of messages.
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// The resource name of a pod's workload. The API group between the slashes is the empty one.
+pub(crate) fn uid(settings: &Settings, namespace: &str, name: &str) -> String {
+    format!("{}//Pod/{namespace}/{name}", settings.cluster_id)
+}
+
+/// The workload; `None` while the pod has no address and once it has ended.
+pub(crate) fn convert(
+    index: &Index,
+    settings: &Settings,
+    object: &Object,
+    pod: &Pod,
+) -> Option<workload::Workload> {
+    if pod.status.phase.is_terminal() || pod.status.pod_ips.is_empty() {
+        return None;
+    }
+    let metadata = &object.metadata;
+    let labels = &metadata.labels;
+    let label = |keys: &[&str]| {
+        keys.iter()
+            .find_map(|key| labels.get(*key).filter(|value| !value.is_empty()))
+            .cloned()
+    };
+    let workload_name = workload_name(object);
+    let native_tunnel = labels
+        .get(TUNNEL_LABEL)
+        .is_some_and(|tunnels| tunnels.contains("http"));
+    let redirected = metadata
+        .annotations
+        .get(REDIRECTION_ANNOTATION)
+        .is_some_and(|state| state == REDIRECTION_ENABLED);
+    let tunnel = if native_tunnel || redirected {
+        TunnelProtocol::Hbone
+    } else {
+        TunnelProtocol::None
+    };
+    let healthy = pod.is_ready() && metadata.deletion_timestamp.is_none();
+    let status = if healthy {
+        WorkloadStatus::Healthy
+    } else {
+        WorkloadStatus::Unhealthy
+    };
+    let network_mode = if pod.spec.host_network {
+        NetworkMode::HostNetwork
+    } else {
+        NetworkMode::Standard
+    };
+    let mut authorization_policies = authorization_policy::keys_for(index, &settings.root_namespace, object);
+    authorization_policies.extend(peer_authentication::key_for(
+        index,
+        &settings.root_namespace,
+        object,
+    ));
+    Some(workload::Workload {
+        uid: uid(settings, &metadata.namespace, &metadata.name),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        addresses: pod.status.pod_ips.iter().copied().map(ip_bytes).collect(),
+        network: settings.network.clone(),
+        tunnel_protocol: tunnel.into(),
+        native_tunnel,
+        trust_domain: trust_domain(settings),
+        service_account: pod.spec.service_account_name.clone(),
+        node: pod.spec.node_name.clone(),
+        canonical_name: label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
+            .unwrap_or_else(|| workload_name.clone()),
+        canonical_revision: label(&[
+            "service.istio.io/canonical-revision",
+            "app.kubernetes.io/version",
+            "version",
+        ])
+        .unwrap_or_else(|| "latest".to_owned()),
+        workload_type: WorkloadType::Pod.into(),
+        workload_name,
+        services: services(index, settings, object, pod),
+        authorization_policies,
+        status: status.into(),
+        cluster_id: settings.cluster_id.clone(),
+        locality: index
+            .get(Kind::Node, "", &pod.spec.node_name)
+            .and_then(|node| locality(node)),
+        network_mode: network_mode.into(),
+        ..workload::Workload::default()
+    })
+}
+
+/// The trust domain as messages carry it: empty for the usual one.
+pub(crate) fn trust_domain(settings: &Settings) -> String {
+    if settings.trust_domain == DEFAULT_TRUST_DOMAIN {
+        String::new()
+    } else {
+        settings.trust_domain.clone()
+    }
+}
+
+/// Where a node is; `None` when it does not say.
+pub(crate) fn locality(node: &Object) -> Option<Locality> {
+    let label = |key: &str| node.metadata.labels.get(key).cloned().unwrap_or_default();
+    let locality = Locality {
+        region: label("topology.kubernetes.io/region"),
+        zone: label("topology.kubernetes.io/zone"),
+        subzone: label("topology.istio.io/subzone"),
+    };
+    (locality != Locality::default()).then_some(locality)
+}
+
+/// The name of what the pod belongs to. Owners count only for pods whose name was generated.
+fn workload_name(object: &Object) -> String {
+    let metadata = &object.metadata;
+    let label = |key: &str| metadata.labels.get(key).filter(|value| !value.is_empty());
+    if let Some(name) = label(WORKLOAD_NAME_LABEL) {
+        return name.clone();
+    }
+    let Some(owner) = metadata
+        .owner
+        .as_ref()
+        .filter(|_| !metadata.generate_name.is_empty())
+    else {
+        return metadata.name.clone();
+    };
+    let without_hash =
+        |key: &str| label(key).and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+    let name = match owner.kind.as_str() {
+        "ReplicaSet" => {
+            without_hash("rollouts-pod-template-hash").or_else(|| without_hash("pod-template-hash"))
+        }
+        "ReplicationController" => label("deploymentconfig").map(String::as_str),
+        "Job" => cron_job(&owner.name),
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty())
+        .unwrap_or(&owner.name)
+        .to_owned()
+}
+
+/// The CronJob of a Job that ends with a time of 8 to 10 digits.
+fn cron_job(job: &str) -> Option<&str> {
+    let (name, time) = job.rsplit_once('-')?;
+    let digits = time.bytes().all(|byte| byte.is_ascii_digit());
+    (digits && (8..=10).contains(&time.len())).then_some(name)
+}
+
+/// The services that the pod serves, with its own ports.
+fn services(index: &Index, settings: &Settings, object: &Object, pod: &Pod) -> BTreeMap<String, PortList> {
+    let metadata = &object.metadata;
+    let named = index.services_naming(object);
+    let serves = |service: &Object, content: &Service| {
+        if content.selector.is_empty() {
+            named.contains(service.metadata.name.as_str())
+        } else {
+            selector::matches(&metadata.labels, &content.selector)
+        }
+    };
+    index
+        .services(&metadata.namespace)
+        .filter(|(service, content)| {
+            content.service_type != ServiceType::ExternalName && serves(service, content)
+        })
+        .map(|(service, content)| {
+            let ports = content.ports.iter().filter_map(|port| {
+                let target_port = match &port.target_port {
+                    TargetPort::Number(number) => *number,
+                    TargetPort::Name(name) => container_port(pod, name)?,
+                };
+                let app_protocol = workload::AppProtocol::Unknown.into();
+                Some(Port {
+                    service_port: u32::from(port.port),
+                    target_port: u32::from(target_port),
+                    app_protocol,
+                })
+            });
+            let key = service::key(settings, &metadata.namespace, &service.metadata.name);
+            (
+                key,
+                PortList {
+                    ports: ports.collect(),
+                },
+            )
+        })
+        .collect()
+}
+
+/// The pod's TCP port of a name.
+fn container_port(pod: &Pod, name: &str) -> Option<u16> {
+    let mut ports = pod
+        .spec
+        .containers_and_sidecars()
+        .flat_map(|container| &container.ports);
+    ports
+        .find(|port| port.name == name && port.protocol == Protocol::Tcp)
+        .map(|port| port.port)
+}
+
+#[cfg(test)]
+mod tests;
