@@ -1,1 +1,36 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: a lab brought up by the built `ztctl` as a user would, sockets opened inside
+//! its pods, packet captures on its wires, and waiting for conditions.
+//!
+//! What it is not: it never asks the programs whether they did right, and links none of them. `sys` is used to enter
+//! namespaces, nothing else of the product. A failed expectation panics with what was seen.
+
+#![allow(clippy::unwrap_used)] // Test code: a panic is a failed test.
+
+mod capture;
+mod dns;
+mod guard;
+mod http;
+mod lab;
+pub mod manifests;
+mod metrics;
+mod node;
+mod pcap;
+mod place;
+mod pod;
+mod program;
+mod random;
+mod root;
+mod wait;
+
+pub use capture::Capture;
+pub use dns::{Answer, query};
+pub use http::{Response, http_get};
+pub use lab::{Lab, leftovers};
+pub use node::Node;
+pub use pcap::{Packet, Transport};
+pub use place::Place;
+pub use pod::Pod;
+pub use program::{Output, binary, run, ztctl};
+pub use random::Random;
+pub use root::require_root;
+pub use wait::{eventually, eventually_some};
