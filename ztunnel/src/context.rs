@@ -6,8 +6,8 @@ use crate::enforcement::Enforcement;
 use crate::identities::Identities;
 use crate::pods::Pods;
 use crate::state::MeshState;
-use std::time::Duration;
-use telemetry::{FilterHandle, Metrics};
+use std::time::{Duration, SystemTime};
+use telemetry::{CertificateState, FilterHandle, Metrics};
 use tls::ConfigCache;
 
 /// Time to connect to an application or another proxy.
@@ -35,4 +35,28 @@ pub(crate) struct Context {
     pub(crate) log: FilterHandle,
     /// Where DNS queries that are not of the mesh go.
     pub(crate) name_servers: Vec<std::net::SocketAddr>,
+}
+
+impl Context {
+    /// Everything counted, as OpenMetrics text; what is a state rather than a count is taken now.
+    pub(crate) fn scrape(&self) -> String {
+        let now = SystemTime::now();
+        let states: Vec<CertificateState> = self
+            .identities
+            .list()
+            .into_iter()
+            .map(|(_, state)| state.summary(now))
+            .collect();
+        for state in [
+            CertificateState::Pending,
+            CertificateState::Valid,
+            CertificateState::RenewalFailing,
+            CertificateState::Expired,
+        ] {
+            self.metrics
+                .set_certificates(state, states.iter().filter(|found| **found == state).count());
+        }
+        self.metrics.set_proxies(self.pods.list().len(), 0);
+        self.metrics.encode()
+    }
 }

@@ -110,7 +110,7 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
         (Pages::Metrics(context), &Method::GET, "/metrics" | "/stats/prometheus") => page(
             StatusCode::OK,
             telemetry::OPENMETRICS_CONTENT_TYPE,
-            context.metrics.encode(),
+            context.scrape(),
         ),
         (Pages::Admin(context), &Method::GET, "/config_dump") => json(admin::config_dump(context)),
         (Pages::Admin(context), &Method::GET, "/connections") => json(admin::connections(context)),

@@ -48,11 +48,23 @@ pub(crate) enum CertificateError {
 
 /// What is known of one identity's certificate.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CertificateState {
+pub(crate) struct IdentityState {
     /// The newest certificate; it may have expired.
     pub(crate) certificate: Option<WorkloadCertificate>,
     /// Why the last request failed, if it did.
     pub(crate) failure: Option<String>,
+}
+
+impl IdentityState {
+    /// In one word.
+    pub(crate) fn summary(&self, now: SystemTime) -> telemetry::CertificateState {
+        match (&self.certificate, &self.failure) {
+            (None, _) => telemetry::CertificateState::Pending,
+            (Some(certificate), _) if now >= certificate.not_after() => telemetry::CertificateState::Expired,
+            (Some(_), None) => telemetry::CertificateState::Valid,
+            (Some(_), Some(_)) => telemetry::CertificateState::RenewalFailing,
+        }
+    }
 }
 
 /// All certificates.
@@ -70,7 +82,7 @@ struct Inner {
 
 struct Slot {
     holders: usize,
-    state: watch::Receiver<CertificateState>,
+    state: watch::Receiver<IdentityState>,
     task: AbortHandle,
 }
 
@@ -92,7 +104,7 @@ impl Identities {
     pub(crate) fn hold(&self, identity: &Identity) -> Held {
         let mut slots = self.lock();
         let slot = slots.entry(identity.clone()).or_insert_with(|| {
-            let (sender, state) = watch::channel(CertificateState::default());
+            let (sender, state) = watch::channel(IdentityState::default());
             let task =
                 tokio::spawn(keep_current(self.inner.clone(), identity.clone(), sender)).abort_handle();
             Slot {
@@ -120,7 +132,7 @@ impl Identities {
                 .ok_or_else(|| CertificateError::NotHeld(identity.clone()))?;
             slot.state.clone()
         };
-        let valid = |state: &CertificateState| {
+        let valid = |state: &IdentityState| {
             state
                 .certificate
                 .clone()
@@ -152,7 +164,7 @@ impl Identities {
     }
 
     /// Every identity held, with its state.
-    pub(crate) fn list(&self) -> Vec<(Identity, CertificateState)> {
+    pub(crate) fn list(&self) -> Vec<(Identity, IdentityState)> {
         let slots = self.lock();
         let mut list: Vec<_> = slots
             .iter()
@@ -190,7 +202,7 @@ impl Drop for Held {
     }
 }
 
-async fn keep_current(inner: Arc<Inner>, identity: Identity, state: watch::Sender<CertificateState>) {
+async fn keep_current(inner: Arc<Inner>, identity: Identity, state: watch::Sender<IdentityState>) {
     let mut renewal = Renewal::new();
     loop {
         if let Action::Wait(wait) = renewal.next_action(SystemTime::now()) {
@@ -214,7 +226,7 @@ async fn keep_current(inner: Arc<Inner>, identity: Identity, state: watch::Sende
                 info!(%identity, serial = %certificate.serial(), "certificate received");
                 renewal.on_success(SystemTime::now(), &certificate, rand::random());
                 state.send_modify(|state| {
-                    *state = CertificateState {
+                    *state = IdentityState {
                         certificate: Some(certificate),
                         failure: None,
                     }

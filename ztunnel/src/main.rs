@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime
-            .block_on(ztunnel::run(config, filter))
+            .block_on(ztunnel::run(config, filter, guard.dropped()))
             .map_err(|error| error.to_string()),
         Err(error) => Err(format!("cannot start threads: {error}")),
     };

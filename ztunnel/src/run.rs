@@ -16,7 +16,7 @@ use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
 use std::io;
 use std::sync::Arc;
-use telemetry::{FilterHandle, Metrics, MetricsSettings};
+use telemetry::{DroppedLines, FilterHandle, Metrics, MetricsSettings};
 use tls::server_auth::RootSource;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -35,7 +35,7 @@ pub enum RunError {
 }
 
 /// Runs the proxy until SIGTERM or SIGINT, then drains.
-pub async fn run(config: Config, log: FilterHandle) -> Result<(), RunError> {
+pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let state_known = readiness.task("state from the control plane");
     let snapshot_taken = readiness.task("pods from the node agent");
@@ -45,6 +45,8 @@ pub async fn run(config: Config, log: FilterHandle) -> Result<(), RunError> {
         version: env!("CARGO_PKG_VERSION").into(),
         ..MetricsSettings::default()
     });
+    metrics.observe_log(dropped_lines);
+    metrics.observe_runtime(&tokio::runtime::Handle::current());
     let context = Arc::new(build(config, log, metrics)?);
     let config = &context.config;
     serve_pages(&context, readiness.clone()).await?;

@@ -129,6 +129,22 @@ impl StateHandler {
     }
 }
 
+impl StateHandler {
+    /// Whether anything changed that decisions about this node's pods rest on, besides policies.
+    fn local_pods_changed(&self, before: &Snapshot, after: &Snapshot) -> bool {
+        let node = &self.enforcement.node;
+        let same = |one: &Arc<Workload>, other: &Arc<Workload>| Arc::ptr_eq(one, other);
+        let (mut old, mut new) = (before.local_pods(node), after.local_pods(node));
+        loop {
+            match (old.next(), new.next()) {
+                (None, None) => return false,
+                (Some(one), Some(other)) if same(one, other) => {}
+                _ => return true,
+            }
+        }
+    }
+}
+
 impl Handler for StateHandler {
     async fn apply(&mut self, update: Update) -> Vec<Rejection> {
         let is_address = update.type_url == ADDRESS_TYPE_URL;
@@ -150,10 +166,14 @@ impl Handler for StateHandler {
                 reason, "resource refused; the last good version, if any, stays in force"
             );
         }
-        let mut next = (*self.state.snapshot()).clone();
+        let before = self.state.snapshot();
+        let mut next = (*before).clone();
         next.apply(changes);
+        let concerned = is_policy || self.local_pods_changed(&before, &next);
         self.state.store(next, is_address, is_policy);
-        self.enforcement.enforce().await;
+        if concerned {
+            self.enforcement.enforce().await;
+        }
         rejections
     }
 }
