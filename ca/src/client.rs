@@ -38,13 +38,14 @@ impl GrpcIssuer {
     }
 
     fn new(channel: Channel, impersonate: bool) -> Self {
-        let client =
-            IstioCertificateServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let client = IstioCertificateServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         Self { client, impersonate }
     }
 
     fn metadata(&self, identity: &Identity) -> Option<Struct> {
-        let value = Value { kind: Some(Kind::StringValue(identity.to_string())) };
+        let value = Value {
+            kind: Some(Kind::StringValue(identity.to_string())),
+        };
         let fields = BTreeMap::from([(IMPERSONATED_IDENTITY.to_owned(), value)]);
         self.impersonate.then_some(Struct { fields })
     }
@@ -70,7 +71,11 @@ impl Issuer for GrpcIssuer {
                 .create_certificate(request)
                 .await
                 .map_err(|status| refused(&status, identity))?;
-            Ok(WorkloadCertificate::from_pem(&answer.into_inner().cert_chain, &key, identity)?)
+            Ok(WorkloadCertificate::from_pem(
+                &answer.into_inner().cert_chain,
+                &key,
+                identity,
+            )?)
         })
     }
 }
@@ -82,7 +87,10 @@ fn refused(status: &Status, identity: &Identity) -> IssueError {
             IssueError::Unavailable(words)
         }
         Code::Unauthenticated => IssueError::Unauthenticated(words),
-        Code::PermissionDenied => IssueError::Denied { identity: identity.clone(), reason: words },
+        Code::PermissionDenied => IssueError::Denied {
+            identity: identity.clone(),
+            reason: words,
+        },
         _ => IssueError::Failed(words),
     }
 }

@@ -12,9 +12,7 @@ mod service;
 mod token;
 
 pub use authenticate::{AuthError, Authenticator, Caller, bearer_token};
-pub use authority::{
-    Authority, AuthorityError, DEFAULT_TTL, Issued, MAX_TTL, ServerCertificate, SignError,
-};
+pub use authority::{Authority, AuthorityError, DEFAULT_TTL, Issued, MAX_TTL, ServerCertificate, SignError};
 pub use authorize::{Denied, NodeAuthorizer, Pod, may_impersonate};
 pub use csr::{CsrError, MAX_CSR_BYTES};
 pub use files::FileError;

@@ -33,7 +33,13 @@ impl Caller {
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { namespace, service_account, pod_name, node, .. } = self;
+        let Self {
+            namespace,
+            service_account,
+            pod_name,
+            node,
+            ..
+        } = self;
         write!(f, "{namespace}/{service_account} (pod {pod_name} on {node})")
     }
 }

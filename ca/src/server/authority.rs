@@ -73,7 +73,9 @@ pub enum AuthorityError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The root's life is over.
-    #[error("the root certificate in {0} is not valid now; compare the clock, or delete the file to make a new root (every workload then needs a new certificate)")]
+    #[error(
+        "the root certificate in {0} is not valid now; compare the clock, or delete the file to make a new root (every workload then needs a new certificate)"
+    )]
     NotValid(String),
     /// No key or certificate could be made.
     #[error("cannot make a root: {0}")]
@@ -157,7 +159,10 @@ impl Authority {
         let key = csr::public_key(csr_pem)?;
         let name = identity.to_string();
         let uri = name.clone().try_into().map_err(|_| SignError::Name(name))?;
-        let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let usages = [
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         self.certify(&key, vec![SanType::URI(uri)], &usages, ttl, now)
     }
 
@@ -173,7 +178,10 @@ impl Authority {
     ) -> Result<ServerCertificate, SignError> {
         let (key, pkcs8) =
             Key::generate().ok_or_else(|| SignError::Internal("no key could be made".to_owned()))?;
-        let alternatives = names.iter().map(|name| server_name(name)).collect::<Result<Vec<_>, _>>()?;
+        let alternatives = names
+            .iter()
+            .map(|name| server_name(name))
+            .collect::<Result<Vec<_>, _>>()?;
         let usages = [ExtendedKeyUsagePurpose::ServerAuth];
         let issued = self.certify(&key, alternatives, &usages, ttl, now)?;
         Ok(ServerCertificate {
@@ -213,8 +221,9 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = usages.to_vec();
         params.use_authority_key_identifier_extension = true;
-        let certificate =
-            params.signed_by(key, &self.issuer).map_err(|error| SignError::Internal(error.to_string()))?;
+        let certificate = params
+            .signed_by(key, &self.issuer)
+            .map_err(|error| SignError::Internal(error.to_string()))?;
         Ok(Issued {
             chain: vec![normal(&certificate.pem()), self.root_pem.clone()],
             serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -230,9 +239,13 @@ impl Authority {
             .ok_or_else(|| AuthorityError::Create("the system's random source failed".to_owned()))?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::OrganizationName, "mesh root");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "mesh root");
         // Two roots never share a name, so that a chain leads to one of them only.
-        params.distinguished_name.push(DnType::CommonName, format!("{:016x}", rand::random::<u64>()));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("{:016x}", rand::random::<u64>()));
         params.not_before = OffsetDateTime::from(whole_seconds(now - BACKDATE.0));
         params.not_after = OffsetDateTime::from(whole_seconds(now + ROOT_LIFE));
         params.serial_number = Some(SerialNumber::from(serial().to_vec()));
@@ -246,7 +259,10 @@ impl Authority {
 
     fn from_pem(text: &str, path: &Path, now: SystemTime) -> Result<Self, AuthorityError> {
         let bad = |reason: &str| {
-            AuthorityError::File(FileError::Content { path: path.to_owned(), reason: reason.to_owned() })
+            AuthorityError::File(FileError::Content {
+                path: path.to_owned(),
+                reason: reason.to_owned(),
+            })
         };
         let blocks = pem::parse_many(text).map_err(|error| bad(&error.to_string()))?;
         let find = |tag: &str| blocks.iter().find(|block| block.tag() == tag);
@@ -254,11 +270,15 @@ impl Authority {
             .map(|block| Key::from_pkcs8(block.contents()))
             .ok_or_else(|| bad("there is no PRIVATE KEY in it"))?
             .ok_or_else(|| bad("the private key is not an ECDSA P-256 key in PKCS #8"))?;
-        let root = find("CERTIFICATE").ok_or_else(|| bad("there is no CERTIFICATE in it"))?.contents();
+        let root = find("CERTIFICATE")
+            .ok_or_else(|| bad("there is no CERTIFICATE in it"))?
+            .contents();
         let (_, parsed) = x509_parser::parse_x509_certificate(root)
             .map_err(|error| bad(&format!("the certificate is malformed: {error}")))?;
         if Some(parsed.public_key().raw) != key.public_der().as_deref() {
-            return Err(bad("the private key is not the certificate's; restore the file or delete it"));
+            return Err(bad(
+                "the private key is not the certificate's; restore the file or delete it",
+            ));
         }
         if !parsed.is_ca() {
             return Err(bad("the certificate is not an authority's"));
@@ -272,7 +292,11 @@ impl Authority {
         }
         let root_pem = key::to_pem("CERTIFICATE", root).to_string();
         let issuer = Issuer::from_ca_cert_pem(&root_pem, key).map_err(|error| bad(&error.to_string()))?;
-        Ok(Self { issuer, root_pem, not_after })
+        Ok(Self {
+            issuer,
+            root_pem,
+            not_after,
+        })
     }
 }
 
@@ -295,7 +319,9 @@ fn server_name(name: &str) -> Result<SanType, SignError> {
     }
     let plausible = !name.is_empty()
         && name.len() <= 253
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
     let bad = || SignError::Name(name.escape_default().to_string());
     if !plausible {
         return Err(bad());

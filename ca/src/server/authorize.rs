@@ -146,7 +146,10 @@ pub fn may_impersonate<'a>(
         return Err(Denied::CallerEnded { pod: name() });
     }
     if !on_node {
-        return Err(Denied::NotOnNode { identity: identity.clone(), node: caller.node.clone() });
+        return Err(Denied::NotOnNode {
+            identity: identity.clone(),
+            node: caller.node.clone(),
+        });
     }
     Ok(())
 }

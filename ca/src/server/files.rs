@@ -58,12 +58,19 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, File
     let metadata = file.metadata().map_err(|error| failed("inspect", path, &error))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(FileError::Permissions { path: path.to_owned(), mode });
+        return Err(FileError::Permissions {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let mut text = Zeroizing::new(String::with_capacity(metadata.len().min(MAX_BYTES) as usize + 1));
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| failed("read", path, &error))?;
+    file.take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| failed("read", path, &error))?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(FileError::TooLarge { path: path.to_owned() });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     Ok(Some(text))
 }
@@ -75,7 +82,9 @@ pub(super) fn read(path: &Path) -> Result<String, FileError> {
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text))
         .map_err(|error| failed("read", path, &error))?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(FileError::TooLarge { path: path.to_owned() });
+        return Err(FileError::TooLarge {
+            path: path.to_owned(),
+        });
     }
     Ok(text)
 }
@@ -106,12 +115,15 @@ pub(super) fn publish(path: &Path, text: &str) -> Result<(), FileError> {
 fn write_beside(path: &Path, text: &str, mode: u32) -> Result<PathBuf, FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let scratch = path.with_file_name(format!(".{name}.{:016x}", rand::random::<u64>()));
-    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&scratch).and_then(
-        |mut file| {
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&scratch)
+        .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()
-        },
-    );
+        });
     match written {
         Ok(()) => Ok(scratch),
         Err(error) => {
@@ -131,5 +143,9 @@ fn sync_directory(path: &Path) -> Result<(), FileError> {
 }
 
 pub(super) fn failed(doing: &'static str, path: &Path, error: &io::Error) -> FileError {
-    FileError::Io { doing, path: path.to_owned(), message: error.to_string() }
+    FileError::Io {
+        doing,
+        path: path.to_owned(),
+        message: error.to_string(),
+    }
 }

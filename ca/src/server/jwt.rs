@@ -101,7 +101,12 @@ impl JwtAuthenticator {
     ) -> Result<Self, FileError> {
         let file = file.into();
         let keys = Keys::read(&file)?;
-        Ok(Self { file, issuer: issuer.into(), audience: audience.into(), keys: ArcSwap::from_pointee(keys) })
+        Ok(Self {
+            file,
+            issuer: issuer.into(),
+            audience: audience.into(),
+            keys: ArcSwap::from_pointee(keys),
+        })
     }
 
     /// Verifies a token at a given time.
@@ -120,14 +125,18 @@ impl JwtAuthenticator {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let issuer = claims.iss.ok_or(AuthError::MissingClaim("iss"))?;
         if issuer != self.issuer {
-            return Err(AuthError::Issuer { expected: self.issuer.clone() });
+            return Err(AuthError::Issuer {
+                expected: self.issuer.clone(),
+            });
         }
         let meant_for_us = match claims.aud.ok_or(AuthError::MissingClaim("aud"))? {
             Audience::One(audience) => audience == self.audience,
             Audience::Several(audiences) => audiences.contains(&self.audience),
         };
         if !meant_for_us {
-            return Err(AuthError::Audience { expected: self.audience.clone() });
+            return Err(AuthError::Audience {
+                expected: self.audience.clone(),
+            });
         }
         if Duration::from_secs(claims.exp.ok_or(AuthError::MissingClaim("exp"))?) <= now {
             return Err(AuthError::Expired);
@@ -136,7 +145,11 @@ impl JwtAuthenticator {
         if claims.nbf.is_none() && claims.iat.is_none() {
             return Err(AuthError::MissingClaim("nbf"));
         }
-        if [claims.nbf, claims.iat].into_iter().flatten().any(|at| at > (now + CLOCK_SKEW).as_secs()) {
+        if [claims.nbf, claims.iat]
+            .into_iter()
+            .flatten()
+            .any(|at| at > (now + CLOCK_SKEW).as_secs())
+        {
             return Err(AuthError::NotYetValid);
         }
         let subject = claims.sub.ok_or(AuthError::MissingClaim("sub"))?;
@@ -147,7 +160,9 @@ impl JwtAuthenticator {
                 !namespace.is_empty() && !account.is_empty() && !account.contains(':')
             })
             .ok_or(AuthError::Subject)?;
-        let kubernetes = claims.kubernetes.ok_or(AuthError::MissingClaim("kubernetes.io"))?;
+        let kubernetes = claims
+            .kubernetes
+            .ok_or(AuthError::MissingClaim("kubernetes.io"))?;
         if required(kubernetes.namespace, "kubernetes.io.namespace")? != namespace {
             return Err(AuthError::NamespaceMismatch);
         }
@@ -155,7 +170,9 @@ impl JwtAuthenticator {
         if required(named, "kubernetes.io.serviceaccount.name")? != account {
             return Err(AuthError::ServiceAccountMismatch);
         }
-        let pod = kubernetes.pod.ok_or(AuthError::MissingClaim("kubernetes.io.pod"))?;
+        let pod = kubernetes
+            .pod
+            .ok_or(AuthError::MissingClaim("kubernetes.io.pod"))?;
         let node = kubernetes.node.and_then(|node| node.name);
         Ok(Caller {
             namespace: namespace.to_owned(),
@@ -195,13 +212,21 @@ impl Authenticator for JwtAuthenticator {
 
 impl Keys {
     fn read(file: &Path) -> Result<Self, FileError> {
-        let bad = |reason: String| FileError::Content { path: file.to_owned(), reason };
+        let bad = |reason: String| FileError::Content {
+            path: file.to_owned(),
+            reason,
+        };
         // Before the content, so that a change while reading is seen as a change next time.
         let stamp = Stamp::of(file);
         let blocks = pem::parse_many(files::read(file)?).map_err(|error| bad(error.to_string()))?;
-        let blocks: Vec<_> = blocks.iter().filter(|block| block.tag() == "PUBLIC KEY").collect();
+        let blocks: Vec<_> = blocks
+            .iter()
+            .filter(|block| block.tag() == "PUBLIC KEY")
+            .collect();
         if blocks.is_empty() || blocks.len() > MAX_KEYS {
-            return Err(bad(format!("between 1 and {MAX_KEYS} PUBLIC KEY blocks are needed")));
+            return Err(bad(format!(
+                "between 1 and {MAX_KEYS} PUBLIC KEY blocks are needed"
+            )));
         }
         let keys = blocks
             .into_iter()
@@ -258,7 +283,9 @@ fn verify(token: &str, keys: &[DecodingKey]) -> Result<Claims, AuthError> {
 }
 
 fn required(claim: Option<String>, name: &'static str) -> Result<String, AuthError> {
-    claim.filter(|text| !text.is_empty()).ok_or(AuthError::MissingClaim(name))
+    claim
+        .filter(|text| !text.is_empty())
+        .ok_or(AuthError::MissingClaim(name))
 }
 
 #[cfg(test)]

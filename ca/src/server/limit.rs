@@ -24,13 +24,20 @@ impl Limit {
             return None;
         }
         *count += 1;
-        Some(Permit { limit: self.clone(), key })
+        Some(Permit {
+            limit: self.clone(),
+            key,
+        })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut under_way = self.limit.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self
+            .limit
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = under_way.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {

@@ -5,9 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use mesh::Identity;
 use prost_types::value::Kind;
-use proto::auth::istio_certificate_service_server::{
-    IstioCertificateService, IstioCertificateServiceServer,
-};
+use proto::auth::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
 use proto::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
@@ -83,11 +81,15 @@ impl Service {
     /// Whose certificate `caller` gets: its own, or the one it names and may have.
     fn identity(&self, caller: &Caller, request: &IstioCertificateRequest) -> Result<Identity, Denied> {
         let Some(wanted) = impersonated(request)? else {
-            return caller.identity(&self.config.trust_domain).ok_or(Denied::Malformed);
+            return caller
+                .identity(&self.config.trust_domain)
+                .ok_or(Denied::Malformed);
         };
-        let trusted = self.config.trusted_node_accounts.iter().any(|(namespace, account)| {
-            *namespace == caller.namespace && *account == caller.service_account
-        });
+        let trusted = self
+            .config
+            .trusted_node_accounts
+            .iter()
+            .any(|(namespace, account)| *namespace == caller.namespace && *account == caller.service_account);
         if !trusted {
             let caller = format!("{}/{}", caller.namespace, caller.service_account);
             return Err(Denied::NotTrusted { caller });
@@ -95,7 +97,10 @@ impl Service {
         let identity: Identity = wanted.parse().map_err(|_| Denied::Malformed)?;
         if identity.trust_domain() != self.config.trust_domain {
             let expected = self.config.trust_domain.clone();
-            return Err(Denied::TrustDomain { expected, got: identity });
+            return Err(Denied::TrustDomain {
+                expected,
+                got: identity,
+            });
         }
         self.authorizer.may_impersonate(caller, &identity)?;
         Ok(identity)
@@ -116,13 +121,18 @@ impl Service {
             return Err(Status::resource_exhausted("the authority is busy; try again"));
         };
         let caller = self.caller(&request).await.map_err(|error| {
-            let from = request.remote_addr().map(|address| address.to_string()).unwrap_or_default();
+            let from = request
+                .remote_addr()
+                .map(|address| address.to_string())
+                .unwrap_or_default();
             tracing::warn!(code = error.code(), %from, "certificate refused: {error}");
             Status::from(&error)
         })?;
         let key = format!("{}/{}", caller.namespace, caller.pod_uid);
         let Some(_permit) = self.per_caller.admit(key, MAX_REQUESTS_PER_CALLER) else {
-            return Err(Status::resource_exhausted("too many requests of this caller at once; try again"));
+            return Err(Status::resource_exhausted(
+                "too many requests of this caller at once; try again",
+            ));
         };
         let request = request.into_inner();
         let identity = self.identity(&caller, &request).map_err(|denied| {
@@ -138,7 +148,9 @@ impl Service {
             })?;
         let not_after = time::OffsetDateTime::from(issued.not_after);
         tracing::info!(%identity, serial = issued.serial, %caller, %not_after, "certificate issued");
-        Ok(IstioCertificateResponse { cert_chain: issued.chain })
+        Ok(IstioCertificateResponse {
+            cert_chain: issued.chain,
+        })
     }
 
     async fn caller(&self, request: &Request<IstioCertificateRequest>) -> Result<Caller, AuthError> {
@@ -159,7 +171,10 @@ impl IstioCertificateService for Service {
 
 /// The identity named in the request's metadata, if any. A name that is no text is malformed, never ignored.
 fn impersonated(request: &IstioCertificateRequest) -> Result<Option<&str>, Denied> {
-    let field = request.metadata.as_ref().and_then(|metadata| metadata.fields.get(IMPERSONATED_IDENTITY));
+    let field = request
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.fields.get(IMPERSONATED_IDENTITY));
     match field.map(|value| &value.kind) {
         None => Ok(None),
         Some(Some(Kind::StringValue(text))) => Ok(Some(text)),

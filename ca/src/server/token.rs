@@ -55,7 +55,10 @@ impl TokenSigner {
     /// # Errors
     /// When the file can be read by others, holds something else, or cannot be written.
     pub fn load_or_create(file: &Path) -> Result<Self, SignerError> {
-        let bad = |reason: &str| FileError::Content { path: file.to_owned(), reason: reason.to_owned() };
+        let bad = |reason: &str| FileError::Content {
+            path: file.to_owned(),
+            reason: reason.to_owned(),
+        };
         let text = match files::read_secret(file)? {
             Some(text) => text,
             None => {
@@ -107,11 +110,23 @@ impl TokenSigner {
 }
 
 pub(super) fn claims(subject: &TokenSubject, now: SystemTime) -> Claims {
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let Caller { namespace, service_account, pod_name, pod_uid, node } = &subject.caller;
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let Caller {
+        namespace,
+        service_account,
+        pod_name,
+        pod_uid,
+        node,
+    } = &subject.caller;
     let reference = |name: &str, uid: &str| {
         let uid = (!uid.is_empty()).then(|| uid.to_owned());
-        Some(Reference { name: Some(name.to_owned()), uid })
+        Some(Reference {
+            name: Some(name.to_owned()),
+            uid,
+        })
     };
     Claims {
         iss: Some(subject.issuer.clone()),

@@ -90,7 +90,11 @@ impl ChannelConfig {
             address: self.address.clone(),
             reason: reason.to_owned(),
         };
-        let host = uri.host().ok_or_else(|| bad("no host"))?.trim_matches(['[', ']']).to_owned();
+        let host = uri
+            .host()
+            .ok_or_else(|| bad("no host"))?
+            .trim_matches(['[', ']'])
+            .to_owned();
         let port = uri.port_u16().unwrap_or(Self::DEFAULT_PORT);
         let name = self.alternative_name.clone().unwrap_or_else(|| host.clone());
         let connector = Connector::new(host, port, name, self.roots.clone());
@@ -99,17 +103,25 @@ impl ChannelConfig {
             .keep_alive_timeout(KEEPALIVE.1)
             .keep_alive_while_idle(true)
             .connect_with_connector_lazy(connector);
-        Ok(Channel { inner, token: self.token.clone(), headers: Arc::new(self.header_map()?) })
+        Ok(Channel {
+            inner,
+            token: self.token.clone(),
+            headers: Arc::new(self.header_map()?),
+        })
     }
 
     fn uri(&self) -> Result<http::Uri, ConfigError> {
-        let bad = |reason: String| ConfigError::Address { address: self.address.clone(), reason };
+        let bad = |reason: String| ConfigError::Address {
+            address: self.address.clone(),
+            reason,
+        };
         let full = match self.address.split_once("://") {
             Some(("https", _)) => self.address.clone(),
             Some((other, _)) => return Err(bad(format!("the scheme is {other}, only https is spoken"))),
             None => format!("https://{}", self.address),
         };
-        full.parse().map_err(|error: http::uri::InvalidUri| bad(error.to_string()))
+        full.parse()
+            .map_err(|error: http::uri::InvalidUri| bad(error.to_string()))
     }
 
     fn header_map(&self) -> Result<HeaderMap, ConfigError> {
@@ -137,11 +149,10 @@ impl Service<http::Request<Body>> for Channel {
     type Error = tonic::Status;
     type Future = BoxFuture<Result<Response, tonic::Status>>;
 
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(|error| tonic::Status::from_error(Box::new(error)))
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| tonic::Status::from_error(Box::new(error)))
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
@@ -160,7 +171,10 @@ impl Service<http::Request<Body>> for Channel {
             if let Some(token) = token {
                 request.headers_mut().insert(AUTHORIZATION, token);
             }
-            inner.call(request).await.map_err(|error| tonic::Status::from_error(Box::new(error)))
+            inner
+                .call(request)
+                .await
+                .map_err(|error| tonic::Status::from_error(Box::new(error)))
         })
     }
 }

@@ -60,7 +60,14 @@ pub enum DialError {
 
 impl Connector {
     pub(crate) fn new(host: String, port: u16, name: String, roots: RootSource) -> Self {
-        Self { target: Arc::new(Target { host, port, name, roots }) }
+        Self {
+            target: Arc::new(Target {
+                host,
+                port,
+                name,
+                roots,
+            }),
+        }
     }
 }
 
@@ -90,8 +97,10 @@ impl Target {
             let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
             socket.set_nodelay(true)?;
             let (time, interval, retries) = KEEPALIVE;
-            let keepalive =
-                TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+            let keepalive = TcpKeepalive::new()
+                .with_time(time)
+                .with_interval(interval)
+                .with_retries(retries);
             SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
             Ok(socket)
         };
@@ -100,11 +109,18 @@ impl Target {
             Err(_) => return Err(self.failed(&io::ErrorKind::TimedOut.into())),
         };
         let stream = client.connect(socket, &self.name).await;
-        stream.map_err(|error| DialError::Tls { address: self.address(), name: self.name.clone(), error })
+        stream.map_err(|error| DialError::Tls {
+            address: self.address(),
+            name: self.name.clone(),
+            error,
+        })
     }
 
     fn failed(&self, error: &io::Error) -> DialError {
-        DialError::Connect { address: self.address(), message: error.to_string() }
+        DialError::Connect {
+            address: self.address(),
+            message: error.to_string(),
+        }
     }
 
     fn address(&self) -> String {

@@ -32,5 +32,9 @@ pub fn describe(status: &tonic::Status) -> String {
         }
         cause = error.source();
     }
-    if text.is_empty() { status.code().to_string() } else { text }
+    if text.is_empty() {
+        status.code().to_string()
+    } else {
+        text
+    }
 }

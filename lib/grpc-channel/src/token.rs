@@ -60,7 +60,10 @@ impl Token {
             Self::Inline(text) => (text.clone(), "given inline".to_owned()),
             Self::File(path) => (read(path.clone()).await?, format!("in {}", path.display())),
         };
-        let unusable = |reason| TokenError::Unusable { origin: origin.clone(), reason };
+        let unusable = |reason| TokenError::Unusable {
+            origin: origin.clone(),
+            reason,
+        };
         let token = text.trim();
         if token.is_empty() {
             return Err(unusable("it is empty"));
@@ -88,11 +91,16 @@ impl fmt::Debug for Token {
 async fn read(path: PathBuf) -> Result<String, TokenError> {
     let failed = {
         let path = path.clone();
-        move |error: io::Error| TokenError::Read { path: path.clone(), message: error.to_string() }
+        move |error: io::Error| TokenError::Read {
+            path: path.clone(),
+            message: error.to_string(),
+        }
     };
     let work = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
-        fs::File::open(path)?.take(MAX_TOKEN_BYTES + 2).read_to_string(&mut text)?;
+        fs::File::open(path)?
+            .take(MAX_TOKEN_BYTES + 2)
+            .read_to_string(&mut text)?;
         Ok(text)
     });
     match work.await {

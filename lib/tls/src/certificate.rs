@@ -11,10 +11,10 @@ use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
+use crate::HandshakeError;
 use crate::pem::{self, PemError};
 use crate::provider::provider;
 use crate::verify::{self, Purpose};
-use crate::HandshakeError;
 
 /// A certificate that proves one identity, with its private key and the roots of its mesh. Cheap to clone.
 #[derive(Clone)]
@@ -76,9 +76,13 @@ impl WorkloadCertificate {
         let details = Details::of(&chain[0])?;
         let leaf = EndEntityCert::try_from(&chain[0])
             .map_err(|error| CertificateError::Malformed(error.to_string()))?;
-        let identity = verify::identity(&leaf).map_err(|error| CertificateError::Identity(Box::new(error)))?;
+        let identity =
+            verify::identity(&leaf).map_err(|error| CertificateError::Identity(Box::new(error)))?;
         if identity != *expected {
-            return Err(CertificateError::WrongIdentity { expected: expected.clone(), got: identity });
+            return Err(CertificateError::WrongIdentity {
+                expected: expected.clone(),
+                got: identity,
+            });
         }
         let middle = details.middle();
         for purpose in [Purpose::Client, Purpose::Server] {
@@ -130,7 +134,11 @@ impl WorkloadCertificate {
 
     /// The leaf and the intermediates, in DER.
     pub fn chain_der(&self) -> impl Iterator<Item = &[u8]> {
-        self.inner.certified.cert.iter().map(|certificate| certificate.as_ref())
+        self.inner
+            .certified
+            .cert
+            .iter()
+            .map(|certificate| certificate.as_ref())
     }
 
     /// The leaf and the intermediates, in PEM, one element each.
@@ -175,7 +183,9 @@ pub struct PrivateKey {
 impl PrivateKey {
     /// Takes PKCS #8 DER.
     pub fn from_pkcs8(der: Vec<u8>) -> Self {
-        Self { der: Zeroizing::new(der) }
+        Self {
+            der: Zeroizing::new(der),
+        }
     }
 
     /// Reads the first `PRIVATE KEY` block (PKCS #8) of a PEM text.
@@ -247,7 +257,10 @@ impl Details {
             SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
         };
         let serial = parsed.tbs_certificate.raw_serial();
-        let serial = serial.strip_prefix(&[0]).filter(|rest| !rest.is_empty()).unwrap_or(serial);
+        let serial = serial
+            .strip_prefix(&[0])
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(serial);
         Ok(Self {
             serial: serial.iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: time(parsed.validity().not_before),

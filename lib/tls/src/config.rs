@@ -78,7 +78,13 @@ impl ConfigCache {
         }
         let value = ClientConfig::new(own, key.1.clone());
         make_room(&mut state.clients);
-        state.clients.insert(key, Used { value: value.clone(), at: now });
+        state.clients.insert(
+            key,
+            Used {
+                value: value.clone(),
+                at: now,
+            },
+        );
         value
     }
 
@@ -94,7 +100,13 @@ impl ConfigCache {
         }
         let value = ServerConfig::new(own);
         make_room(&mut state.servers);
-        state.servers.insert(key, Used { value: value.clone(), at: now });
+        state.servers.insert(
+            key,
+            Used {
+                value: value.clone(),
+                at: now,
+            },
+        );
         value
     }
 
@@ -105,10 +117,15 @@ impl ConfigCache {
         state.servers.remove(&own.fingerprint());
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> (usize, usize) {
+    /// How many configurations are kept.
+    pub fn len(&self) -> usize {
         let state = self.lock();
-        (state.clients.len(), state.servers.len())
+        state.clients.len() + state.servers.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -129,7 +146,15 @@ impl ClientConfig {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        Self { inner: Arc::new(config), own: own.clone() }
+        Self {
+            inner: Arc::new(config),
+            own: own.clone(),
+        }
+    }
+
+    /// Whether this is the very same configuration, not only an equal one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Who we are towards the server.
@@ -153,7 +178,10 @@ impl ServerConfig {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Self { inner: Arc::new(config), own: own.clone() }
+        Self {
+            inner: Arc::new(config),
+            own: own.clone(),
+        }
     }
 
     /// Who we are towards clients.
@@ -171,13 +199,18 @@ fn usable(own: &WorkloadCertificate, now: SystemTime) -> Result<(), HandshakeErr
     if now < own.not_after() {
         Ok(())
     } else {
-        Err(HandshakeError::OwnCertificateInvalid { identity: own.identity().clone() })
+        Err(HandshakeError::OwnCertificateInvalid {
+            identity: own.identity().clone(),
+        })
     }
 }
 
 fn make_room<K: Clone + Eq + std::hash::Hash, V>(map: &mut HashMap<K, Used<V>>) {
     if map.len() >= ConfigCache::CAPACITY
-        && let Some(oldest) = map.iter().min_by_key(|(_, used)| used.at).map(|(key, _)| key.clone())
+        && let Some(oldest) = map
+            .iter()
+            .min_by_key(|(_, used)| used.at)
+            .map(|(key, _)| key.clone())
     {
         map.remove(&oldest);
     }

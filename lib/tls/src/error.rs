@@ -184,7 +184,10 @@ impl HandshakeError {
     pub(crate) fn io(error: &io::Error) -> Self {
         match Self::from_io(error) {
             Some(inner) => inner.clone(),
-            None => Self::Io { kind: error.kind(), message: error.to_string() },
+            None => Self::Io {
+                kind: error.kind(),
+                message: error.to_string(),
+            },
         }
     }
 
@@ -223,18 +226,21 @@ impl HandshakeError {
     fn from_certificate(error: CertificateError) -> Self {
         match error {
             CertificateError::UnknownIssuer => Self::UntrustedIssuer,
-            CertificateError::ExpiredContext { time, not_after } => {
-                Self::CertificateExpired { not_after: system(not_after), now: system(time) }
-            }
-            CertificateError::NotValidYetContext { time, not_before } => {
-                Self::CertificateNotYetValid { not_before: system(not_before), now: system(time) }
-            }
+            CertificateError::ExpiredContext { time, not_after } => Self::CertificateExpired {
+                not_after: system(not_after),
+                now: system(time),
+            },
+            CertificateError::NotValidYetContext { time, not_before } => Self::CertificateNotYetValid {
+                not_before: system(not_before),
+                now: system(time),
+            },
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::WrongPurpose
             }
-            CertificateError::NotValidForNameContext { expected, presented } => {
-                Self::WrongName { expected: expected.to_str().into_owned(), presented }
-            }
+            CertificateError::NotValidForNameContext { expected, presented } => Self::WrongName {
+                expected: expected.to_str().into_owned(),
+                presented,
+            },
             CertificateError::BadSignature => Self::BadSignature,
             CertificateError::Other(other) => match other.0.downcast_ref::<Self>() {
                 Some(own) => own.clone(),
@@ -308,7 +314,9 @@ fn system(time: UnixTime) -> SystemTime {
 fn seconds(time: &SystemTime) -> String {
     use time::OffsetDateTime;
     use time::format_description::well_known::Rfc3339;
-    OffsetDateTime::from(*time).format(&Rfc3339).unwrap_or_else(|_| format!("{time:?}"))
+    OffsetDateTime::from(*time)
+        .format(&Rfc3339)
+        .unwrap_or_else(|_| format!("{time:?}"))
 }
 
 fn list(identities: &[Identity]) -> String {
@@ -316,8 +324,12 @@ fn list(identities: &[Identity]) -> String {
     if identities.is_empty() {
         return "nobody (the set of accepted identities is empty)".to_owned();
     }
-    let mut text =
-        identities.iter().take(MOST).map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+    let mut text = identities
+        .iter()
+        .take(MOST)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" or ");
     if identities.len() > MOST {
         text.push_str(&format!(" or one of {} others", identities.len() - MOST));
     }

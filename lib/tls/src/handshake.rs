@@ -114,5 +114,9 @@ fn peer<IO>(stream: &Stream<IO>) -> Result<Peer, HandshakeError> {
     let certificate = EndEntityCert::try_from(leaf).map_err(|error| bad(error.to_string()))?;
     let identity = verify::identity(&certificate)?;
     let details = Details::of(leaf).map_err(|error| bad(error.to_string()))?;
-    Ok(Peer { identity, not_after: details.not_after, serial: details.serial })
+    Ok(Peer {
+        identity,
+        not_after: details.not_after,
+        serial: details.serial,
+    })
 }

@@ -31,7 +31,9 @@ pub enum IssueError {
     #[error("the certificate authority cannot be reached: {0}")]
     Unavailable(String),
     /// The authority does not accept our credentials.
-    #[error("the certificate authority does not accept our token: {0}; check the token file and its audience")]
+    #[error(
+        "the certificate authority does not accept our token: {0}; check the token file and its audience"
+    )]
     Unauthenticated(String),
     /// The authority knows us and says no: this identity is not ours to have (now).
     #[error("the certificate authority refuses {identity}: {reason}")]

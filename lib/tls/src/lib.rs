@@ -31,6 +31,3 @@ pub use issuer::{BoxFuture, IssueError, Issuer};
 pub use pem::PemError;
 pub use request::{KeyAndRequest, RequestError};
 pub use stream::Stream;
-
-#[cfg(test)]
-mod tests;

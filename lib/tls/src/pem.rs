@@ -36,7 +36,11 @@ pub(crate) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, P
             found.push(CertificateDer::from(block.into_contents()));
         }
     }
-    if found.is_empty() { Err(PemError::Missing("CERTIFICATE")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(PemError::Missing("CERTIFICATE"))
+    } else {
+        Ok(found)
+    }
 }
 
 /// The blocks of `text`.

@@ -35,7 +35,10 @@ pub struct Validity {
 
 impl From<&WorkloadCertificate> for Validity {
     fn from(certificate: &WorkloadCertificate) -> Self {
-        Self { not_before: certificate.not_before(), not_after: certificate.not_after() }
+        Self {
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+        }
     }
 }
 
@@ -80,13 +83,21 @@ impl Renewal {
             self.on_failure(now, entropy);
             return;
         }
-        let wait = (left / 2).mul_f64(1.0 - RENEWAL_JITTER * fraction(entropy)).max(SHORTEST_WAIT);
-        *self = Self { held: Some(validity), next: Some(now + wait), failures: 0 };
+        let wait = (left / 2)
+            .mul_f64(1.0 - RENEWAL_JITTER * fraction(entropy))
+            .max(SHORTEST_WAIT);
+        *self = Self {
+            held: Some(validity),
+            next: Some(now + wait),
+            failures: 0,
+        };
     }
 
     /// An attempt failed at `now`.
     pub fn on_failure(&mut self, now: SystemTime, entropy: u64) {
-        let doubled = FIRST_RETRY.saturating_mul(1 << self.failures.min(16)).min(LAST_RETRY);
+        let doubled = FIRST_RETRY
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LAST_RETRY);
         let mut wait = doubled.mul_f64(1.0 + RETRY_JITTER * (2.0 * fraction(entropy) - 1.0));
         let left = self.held.and_then(|held| held.not_after.duration_since(now).ok());
         if let Some(left) = left.filter(|left| !left.is_zero()) {

@@ -28,13 +28,19 @@ impl KeyAndRequest {
         let mut params = CertificateParams::default();
         // An empty subject makes the alternative name critical: RFC 5280 §4.2.1.6.
         params.distinguished_name = DistinguishedName::new();
-        let uri = identity.to_string().try_into().map_err(|_| RequestError::Identity(identity.clone()))?;
+        let uri = identity
+            .to_string()
+            .try_into()
+            .map_err(|_| RequestError::Identity(identity.clone()))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         let request_pem = params
             .serialize_request(&Signer(pair))
             .and_then(|request| request.pem())
             .map_err(|error| RequestError::Encode(error.to_string()))?;
-        Ok(Self { key: PrivateKey::from_pkcs8(document.as_ref().to_vec()), request_pem })
+        Ok(Self {
+            key: PrivateKey::from_pkcs8(document.as_ref().to_vec()),
+            request_pem,
+        })
     }
 }
 
@@ -68,8 +74,10 @@ impl PublicKeyData for Signer {
 
 impl SigningKey for Signer {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature =
-            self.0.sign(&SystemRandom::new(), message).map_err(|_| rcgen::Error::RemoteKeyError)?;
+        let signature = self
+            .0
+            .sign(&SystemRandom::new(), message)
+            .map_err(|_| rcgen::Error::RemoteKeyError)?;
         Ok(signature.as_ref().to_vec())
     }
 }

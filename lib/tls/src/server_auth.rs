@@ -111,8 +111,10 @@ impl Client {
         let origin = source.to_string();
         match source {
             RootSource::Path(path) => {
-                let text = read_bounded(path)
-                    .map_err(|error| RootError::Read { path: path.clone(), message: error.to_string() })?;
+                let text = read_bounded(path).map_err(|error| RootError::Read {
+                    path: path.clone(),
+                    message: error.to_string(),
+                })?;
                 add(&mut store, &text, &origin)?;
             }
             RootSource::Pem(text) => add(&mut store, text, &origin)?,
@@ -125,7 +127,10 @@ impl Client {
                 }
             }
         }
-        let unusable = |reason: String| RootError::Malformed { origin: origin.clone(), reason };
+        let unusable = |reason: String| RootError::Malformed {
+            origin: origin.clone(),
+            reason,
+        };
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
             .build()
             .map_err(|error| unusable(error.to_string()))?;
@@ -136,7 +141,9 @@ impl Client {
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self {
+            config: Arc::new(config),
+        })
     }
 
     /// Connects over `io` to a server whose certificate must be for `name`, a DNS name or an IP address.
@@ -162,7 +169,10 @@ impl ServerIdentity {
     /// When the chain is no PEM, or the key is not the leaf's.
     pub fn from_pem(chain_pem: &str, key: &PrivateKey) -> Result<Self, CertificateError> {
         let chain = pem::certificates(chain_pem)?;
-        let details = chain.first().map(Details::of).ok_or(CertificateError::Incomplete)??;
+        let details = chain
+            .first()
+            .map(Details::of)
+            .ok_or(CertificateError::Incomplete)??;
         let certified =
             CertifiedKey::from_der(chain, key.to_rustls(), &provider()).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => CertificateError::WrongKey,
@@ -176,7 +186,10 @@ impl ServerIdentity {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), not_after: details.not_after })
+        Ok(Self {
+            config: Arc::new(config),
+            not_after: details.not_after,
+        })
     }
 
     /// The end of the certificate's life.
@@ -188,7 +201,9 @@ impl ServerIdentity {
 impl Acceptor {
     /// Accepts with `identity` until it is replaced.
     pub fn new(identity: ServerIdentity) -> Self {
-        Self { current: ArcSwap::from_pointee(identity) }
+        Self {
+            current: ArcSwap::from_pointee(identity),
+        }
     }
 
     /// Uses `identity` for connections accepted from now on.
@@ -217,11 +232,16 @@ impl Acceptor {
 }
 
 fn add(store: &mut rustls::RootCertStore, text: &str, origin: &str) -> Result<(), RootError> {
-    let malformed = |reason: String| RootError::Malformed { origin: origin.to_owned(), reason };
+    let malformed = |reason: String| RootError::Malformed {
+        origin: origin.to_owned(),
+        reason,
+    };
     let certificates: Vec<CertificateDer<'static>> =
         pem::certificates(text).map_err(|error| malformed(error.to_string()))?;
     for certificate in certificates {
-        store.add(certificate).map_err(|error| malformed(error.to_string()))?;
+        store
+            .add(certificate)
+            .map_err(|error| malformed(error.to_string()))?;
     }
     Ok(())
 }
@@ -236,6 +256,3 @@ fn read_bounded(path: &std::path::Path) -> io::Result<String> {
     }
     Ok(text)
 }
-
-#[cfg(test)]
-mod tests;

@@ -67,7 +67,10 @@ impl<IO> Stream<IO> {
     }
 
     pub(crate) fn new(io: IO, tls: Connection) -> Self {
-        Self { io, session: Session::new(tls) }
+        Self {
+            io,
+            session: Session::new(tls),
+        }
     }
 }
 
@@ -92,7 +95,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Stream<IO> {
             match ready!(self.poll_fill(cx)) {
                 Ok(0) => return Poll::Ready(Err(self.session.truncated())),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(HandshakeError::io(sent.as_ref().err().unwrap_or(&error)))),
+                Err(error) => {
+                    return Poll::Ready(Err(HandshakeError::io(sent.as_ref().err().unwrap_or(&error))));
+                }
             }
         }
     }
@@ -163,6 +168,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.session.is_closed() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         ready!(this.poll_drain(cx))?;
         let taken = this.session.write(data).map_err(HandshakeError::into_io)?;
         match this.poll_drain(cx) {

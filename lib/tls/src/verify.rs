@@ -36,7 +36,11 @@ pub(crate) struct ClientVerifier {
 impl ClientVerifier {
     pub(crate) fn new(anchors: Arc<[TrustAnchor<'static>]>, own: &Identity) -> Self {
         let algorithms = provider().signature_verification_algorithms;
-        Self { anchors, trust_domain: own.trust_domain().to_owned(), algorithms }
+        Self {
+            anchors,
+            trust_domain: own.trust_domain().to_owned(),
+            algorithms,
+        }
     }
 }
 
@@ -57,7 +61,12 @@ impl ServerVerifier {
         accepted: Arc<[Identity]>,
     ) -> Self {
         let algorithms = provider().signature_verification_algorithms;
-        Self { anchors, trust_domain: own.trust_domain().to_owned(), accepted, algorithms }
+        Self {
+            anchors,
+            trust_domain: own.trust_domain().to_owned(),
+            accepted,
+            algorithms,
+        }
     }
 }
 
@@ -100,7 +109,8 @@ pub(crate) fn identity(certificate: &EndEntityCert<'_>) -> Result<Identity, Hand
     if others > 0 || written != 1 {
         return Err(HandshakeError::SeveralIdentities(written.max(others + 1)));
     }
-    name.parse().map_err(|_| HandshakeError::MalformedIdentity(printable(name)))
+    name.parse()
+        .map_err(|_| HandshakeError::MalformedIdentity(printable(name)))
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -158,7 +168,10 @@ impl ServerCertVerifier for ServerVerifier {
         let got = identity(&leaf).map_err(refuse)?;
         same_trust_domain(&self.trust_domain, &got)?;
         if self.accepted.binary_search(&got).is_err() {
-            return Err(refuse(HandshakeError::WrongIdentity { expected: self.accepted.to_vec(), got }));
+            return Err(refuse(HandshakeError::WrongIdentity {
+                expected: self.accepted.to_vec(),
+                got,
+            }));
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -190,7 +203,10 @@ fn same_trust_domain(own: &str, got: &Identity) -> Result<(), rustls::Error> {
     if got.trust_domain() == own {
         return Ok(());
     }
-    Err(refuse(HandshakeError::WrongTrustDomain { expected: own.to_owned(), got: got.clone() }))
+    Err(refuse(HandshakeError::WrongTrustDomain {
+        expected: own.to_owned(),
+        got: got.clone(),
+    }))
 }
 
 /// Carries our own reason through the TLS library, which otherwise knows only its own. The peer is told
@@ -215,12 +231,10 @@ fn chain_error(error: webpki::Error) -> rustls::Error {
         // A root of the same name but another key is a stranger like any other.
         Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => Certificate::UnknownIssuer.into(),
         Error::RequiredEkuNotFoundContext(_) | Error::EmptyEkuExtension => Certificate::InvalidPurpose.into(),
-        other => {
-            rustls::CertificateError::Other(OtherError(Arc::new(HandshakeError::BadCertificate(
-                other.to_string(),
-            ))))
-            .into()
-        }
+        other => rustls::CertificateError::Other(OtherError(Arc::new(HandshakeError::BadCertificate(
+            other.to_string(),
+        ))))
+        .into(),
     }
 }
 
@@ -230,7 +244,14 @@ fn uri_names_written(certificate: &CertificateDer<'_>) -> Option<usize> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
     let is_uri = |name: &GeneralName<'_>| matches!(name, GeneralName::URI(_) | GeneralName::Invalid(..));
-    Some(names.value.general_names.iter().filter(|name| is_uri(name)).count())
+    Some(
+        names
+            .value
+            .general_names
+            .iter()
+            .filter(|name| is_uri(name))
+            .count(),
+    )
 }
 
 /// A foreign text made fit for a log line.

@@ -104,7 +104,11 @@ impl Buffer {
         let mut memory = take(needed);
         let len = self.len();
         memory[..len].copy_from_slice(self.filled());
-        *self = Self { memory, start: 0, end: len };
+        *self = Self {
+            memory,
+            start: 0,
+            end: len,
+        };
     }
 }
 
@@ -137,7 +141,9 @@ fn take(needed: usize) -> Box<[u8]> {
             _ => None,
         }
     });
-    kept.ok().flatten().unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    kept.ok()
+        .flatten()
+        .unwrap_or_else(|| vec![0; size].into_boxed_slice())
 }
 
 #[cfg(test)]

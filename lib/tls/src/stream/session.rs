@@ -82,13 +82,14 @@ impl Session {
     pub(super) fn handshake(&mut self) -> Result<(), HandshakeError> {
         self.check()?;
         while self.is_handshaking() {
-            match self.step_on_input(&mut |_| ())? {
-                Step::NeedInput => return Ok(()),
-                Step::Again => {}
-                // Before the handshake is over there is nothing to be read.
-                Step::Ready | Step::Data => {
-                    return Err(HandshakeError::Internal("data before the end of the handshake".into()));
-                }
+            // One step may reach past the peer's last message, into its first data.
+            let mut early = std::mem::take(&mut self.plaintext);
+            let step = self.step_on_input(&mut |data| early.extend(data));
+            self.plaintext = early;
+            match step? {
+                // A server may already send here, but it does not yet know to whom.
+                Step::NeedInput | Step::Ready => return Ok(()),
+                Step::Again | Step::Data => {}
                 Step::PeerClosed | Step::Closed => return Err(HandshakeError::PeerClosed),
             }
         }
@@ -108,11 +109,19 @@ impl Session {
             }
             if self.peer_closed {
                 self.shrink();
-                return Ok(if out.filled().len() > before { Read::Some } else { Read::End });
+                return Ok(if out.filled().len() > before {
+                    Read::Some
+                } else {
+                    Read::End
+                });
             }
             // What was decrypted before an error is delivered first.
             if let Some(error) = &self.failed {
-                return if out.filled().len() > before { Ok(Read::Some) } else { Err(error.clone()) };
+                return if out.filled().len() > before {
+                    Ok(Read::Some)
+                } else {
+                    Err(error.clone())
+                };
             }
             match self.decrypt(out) {
                 Ok(Step::NeedInput | Step::Ready) => {
@@ -162,7 +171,11 @@ impl Session {
                     gather.clear();
                 }
             }
-            let whole = if left == 0 { slice.len() } else { slice.len() / RECORD * RECORD };
+            let whole = if left == 0 {
+                slice.len()
+            } else {
+                slice.len() / RECORD * RECORD
+            };
             let (direct, rest) = slice.split_at(if gather.is_empty() { whole } else { 0 });
             if !direct.is_empty() {
                 self.send(Send::Data(direct))?;
@@ -176,6 +189,11 @@ impl Session {
             self.send(Send::Data(&gather))?;
         }
         Ok(total)
+    }
+
+    /// Whether our close_notify is queued or sent: nothing may follow it (RFC 8446 §6.1).
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Queues our close_notify, once.
@@ -193,9 +211,15 @@ impl Session {
     /// When a handshake message comes in so many pieces that the largest buffer cannot hold them.
     pub(super) fn room(&mut self) -> Result<&mut [u8], HandshakeError> {
         if self.input.len() >= LARGE {
-            return Err(HandshakeError::Protocol("a handshake message in too many pieces".into()));
+            return Err(HandshakeError::Protocol(
+                "a handshake message in too many pieces".into(),
+            ));
         }
-        let size = if self.read_ahead.large || self.input.len() >= SMALL { LARGE } else { SMALL };
+        let size = if self.read_ahead.large || self.input.len() >= SMALL {
+            LARGE
+        } else {
+            SMALL
+        };
         if self.input.held() < size {
             self.input.reserve(size - self.input.len());
         } else {
@@ -210,7 +234,10 @@ impl Session {
         let full = count == self.input.spare_mut().len();
         self.input.advance(count);
         if full {
-            self.read_ahead = ReadAhead { large: true, small_reads: 0 };
+            self.read_ahead = ReadAhead {
+                large: true,
+                small_reads: 0,
+            };
         } else if count < SMALL / 2 {
             self.read_ahead.small_reads = self.read_ahead.small_reads.saturating_add(1);
             if self.read_ahead.small_reads >= SMALL_READS {
@@ -246,17 +273,24 @@ impl Session {
         loop {
             // Received records are the reader's: this step sees none, except those already seen that hold the
             // beginning of a handshake message, which the library wants to find where they were.
-            let input = if self.fragmented { self.input.filled_mut() } else { &mut [] };
+            let input = if self.fragmented {
+                self.input.filled_mut()
+            } else {
+                &mut []
+            };
             let plaintext = &mut self.plaintext;
-            let (used, step) =
-                self.tls.step(input, &mut self.output, send, &mut |data| plaintext.extend(data));
+            let (used, step) = self
+                .tls
+                .step(input, &mut self.output, send, &mut |data| plaintext.extend(data));
             self.input.consume(used);
             match step {
                 Ok(Step::Ready) => return Ok(()),
                 Ok(Step::Again | Step::Data) => {}
                 Ok(Step::PeerClosed) => self.peer_closed = true,
                 Ok(Step::NeedInput) => {
-                    return Err(HandshakeError::Internal("sending before the handshake is over".into()));
+                    return Err(HandshakeError::Internal(
+                        "sending before the handshake is over".into(),
+                    ));
                 }
                 Ok(Step::Closed) => return Err(HandshakeError::Internal("sending after the close".into())),
                 Err(error) => return Err(self.fail(error)),
@@ -265,8 +299,9 @@ impl Session {
     }
 
     fn step_on_input(&mut self, deliver: &mut dyn FnMut(&[u8])) -> Result<Step, HandshakeError> {
-        let (used, step) =
-            self.tls.step(self.input.filled_mut(), &mut self.output, Send::Nothing, deliver);
+        let (used, step) = self
+            .tls
+            .step(self.input.filled_mut(), &mut self.output, Send::Nothing, deliver);
         self.input.consume(used);
         self.fragmented = match step {
             // All complete records have been seen, so one that is still here is part of a message.
@@ -279,7 +314,9 @@ impl Session {
 
     fn collect_output(&mut self) -> Result<(), HandshakeError> {
         while self.tls.common().wants_write() {
-            let (used, step) = self.tls.step(&mut [], &mut self.output, Send::Nothing, &mut |_| ());
+            let (used, step) = self
+                .tls
+                .step(&mut [], &mut self.output, Send::Nothing, &mut |_| ());
             self.input.consume(used);
             step.map_err(|error| self.fail(error))?;
         }
@@ -293,7 +330,9 @@ impl Session {
         self.failed = Some(error.clone());
         // As long as something is queued, a step hands it out and looks at nothing else.
         while self.tls.common().wants_write() {
-            let (_, step) = self.tls.step(&mut [], &mut self.output, Send::Nothing, &mut |_| ());
+            let (_, step) = self
+                .tls
+                .step(&mut [], &mut self.output, Send::Nothing, &mut |_| ());
             if step != Ok(Step::Again) {
                 break;
             }
