@@ -79,6 +79,11 @@ impl Layout {
         self.logs().join(format!("{what}.log"))
     }
 
+    /// What the supervisor itself writes. It stands beside the lab's directory, since it is there before it.
+    pub fn supervisor_log(&self) -> PathBuf {
+        Path::new(ROOT).join(format!("{}.log", self.name))
+    }
+
     /// The log of a pod's container.
     pub fn container_log(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
         self.logs().join("pods").join(format!("{namespace}_{pod}_{container}.log"))

@@ -8,13 +8,18 @@
 //! EndpointSlices, Ready), and nothing more. It never touches the host's own network.
 
 pub mod app;
+mod change;
 mod cleanup;
 mod control;
 mod controllers;
+mod down;
 mod error;
+mod exec;
 mod http;
 mod layout;
+mod lock;
 mod logs;
+mod manifests;
 mod nat;
 mod network;
 mod options;
@@ -22,12 +27,18 @@ mod plan;
 mod settle;
 mod status;
 mod supervisor;
+mod up;
 mod zone;
 
+pub use change::{Change, apply, delete, find, label};
 pub use control::{FaultRequest, fault, restart, status};
+pub use down::{Ended, down};
 pub use error::LabError;
+pub use exec::exec;
 pub use layout::Layout;
 pub use logs::log_files;
+pub use manifests::Manifests;
 pub use options::{LabOptions, Programs};
 pub use status::{ContainerView, LabStatus, NodeView, PodView, ProcessView};
-pub use supervisor::{Progress, run as supervise};
+pub use supervisor::Progress;
+pub use up::{supervise, up};

@@ -26,7 +26,8 @@ pub(crate) fn tail(path: &Path) -> String {
 pub fn log_files(layout: &Layout, what: &str, namespace: &str) -> Result<Vec<PathBuf>, LabError> {
     let parts: Vec<&str> = what.split('/').collect();
     let named = match parts.as_slice() {
-        [one @ ("control-plane" | "supervisor")] => Some(layout.log(one)),
+        ["control-plane"] => Some(layout.log("control-plane")),
+        ["supervisor"] => Some(layout.supervisor_log()),
         [kind @ ("ztunnel" | "node-agent"), node] => Some(layout.log(&format!("{kind}-{node}"))),
         _ => None,
     };

@@ -112,19 +112,5 @@ pub(crate) fn service_index(address: IpAddr) -> Option<u16> {
     }
 }
 
-/// The index of a pod address on this node.
-pub(crate) fn pod_index(node: &NodePlan, address: IpAddr) -> Option<u16> {
-    match address {
-        IpAddr::V4(v4) => {
-            let octets = v4.octets();
-            (octets[..3] == node.pod_range_v4().0.octets()[..3]).then_some(u16::from(octets[3]))
-        }
-        IpAddr::V6(v6) => {
-            let segments = v6.segments();
-            (segments[..7] == node.pod_range_v6().0.segments()[..7]).then_some(segments[7])
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,9 @@
 //! Which addresses Services have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use objects::{IpFamily, IpFamilyPolicy, Object, Service, ServiceType};
+use objects::{IpFamily, IpFamilyPolicy, Object, ObjectKey, Service, ServiceType};
 use serde_json::{Value, json};
 
 use super::{Cluster, Surroundings, Write, set};
@@ -31,25 +31,21 @@ pub(super) fn reconcile(cluster: &Cluster<'_>, around: &Surroundings<'_>) -> Vec
     writes
 }
 
-/// Two Services that want the same address, or one that wants an address outside of the range; said for people.
-pub(crate) fn clash<'a>(services: impl Iterator<Item = (&'a Object, &'a Service)>) -> Option<String> {
-    let mut owners: std::collections::BTreeMap<IpAddr, &Object> = std::collections::BTreeMap::new();
+/// Two Services that want the same address, or one that wants an address outside of the range: the later one, and what
+/// is wrong.
+pub(crate) fn clash<'a>(services: impl Iterator<Item = (&'a Object, &'a Service)>) -> Option<(ObjectKey, String)> {
+    let mut owners: BTreeMap<IpAddr, &Object> = BTreeMap::new();
     for (object, service) in services {
         for address in &service.cluster_ips {
             if plan::service_index(*address).is_none() {
                 let ((v4, v4_length), (v6, v6_length)) = (plan::SERVICE_PREFIX_V4, plan::SERVICE_PREFIX_V6);
-                return Some(format!(
-                    "{}: spec.clusterIP: {address} lies outside of {v4}/{v4_length} and {v6}/{v6_length}, which the \
-                     lab gives to Services",
-                    object.key()
-                ));
+                let problem = format!(
+                    "{address} lies outside of {v4}/{v4_length} and {v6}/{v6_length}, which the lab gives to Services"
+                );
+                return Some((object.key(), problem));
             }
             if let Some(other) = owners.insert(*address, object) {
-                return Some(format!(
-                    "{}: spec.clusterIP: {address} is already the address of {}",
-                    object.key(),
-                    other.key()
-                ));
+                return Some((object.key(), format!("{address} is already the address of {}", other.key())));
             }
         }
     }

@@ -38,7 +38,6 @@ pub(crate) struct Network {
     layout: Layout,
     ipv6: bool,
     pub(crate) control_plane: Namespace,
-    pub(crate) fabric: Namespace,
     pub(crate) nodes: Vec<NodeNetwork>,
     fabric_links: Netlink,
 }
@@ -61,7 +60,6 @@ impl Network {
             layout: layout.clone(),
             ipv6,
             control_plane: control_plane.clone(),
-            fabric,
             nodes: Vec::new(),
             fabric_links,
         };

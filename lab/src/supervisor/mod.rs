@@ -21,13 +21,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use object_store::Directory;
 use tokio_util::sync::CancellationToken;
 
 use crate::cleanup;
 use crate::error::{LabError, other};
 use crate::layout::Layout;
+use crate::lock;
 use crate::network::{Network, SharedNetwork};
 use crate::options::LabOptions;
 use crate::plan;
@@ -36,6 +36,7 @@ use pod::PodHost;
 use runner::Runner;
 
 pub use ready::Progress;
+pub(crate) use seed::first_namespaces;
 
 /// How long processes may take to end when the whole lab goes down.
 const DOWN_GRACE: Duration = Duration::from_millis(500);
@@ -62,9 +63,13 @@ pub(crate) struct NodeProcesses {
 
 /// Brings a lab up, keeps it until `stop` is cancelled, and takes it down. `progress` is told what happens until the
 /// lab is ready. An error means that the lab could not come up, and that nothing is left of it.
-pub async fn run(options: LabOptions, stop: CancellationToken, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), LabError> {
+pub(crate) async fn run(
+    options: LabOptions,
+    stop: CancellationToken,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), LabError> {
     let layout = Layout::new(&options.name)?;
-    let _lock = lock(&layout)?;
+    let _lock = lock::take(&layout)?;
     cleanup::clean(&layout).await?;
     layout.create()?;
     let outcome = live(options, &layout, &stop, progress).await;
@@ -206,20 +211,6 @@ fn spare(pods: &Arc<PodHost>, runner: &Runner) {
             }
         }
     });
-}
-
-/// Taken by the supervisor for as long as it lives; the kernel gives it back however the process ends.
-fn lock(layout: &Layout) -> Result<Flock<File>, LabError> {
-    Layout::create_root()?;
-    let path = layout.lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(LabError::system(format!("opening {}", path.display())))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| LabError::AlreadyUp(layout.name().to_owned()))
 }
 
 fn record_self(layout: &Layout) -> Result<(), LabError> {

@@ -18,10 +18,7 @@ pub(super) async fn plant(
     options: &LabOptions,
     mut manifests: Vec<Value>,
 ) -> Result<(), LabError> {
-    let mut values: Vec<Value> = ["default", "kube-system", SYSTEM_NAMESPACE]
-        .iter()
-        .map(|name| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
-        .collect();
+    let mut values = first_namespaces();
     for node in &network.nodes {
         values.push(node_object(node, network.ipv6()));
         if options.mesh {
@@ -46,6 +43,14 @@ pub(super) async fn plant(
     });
     planted.await.map_err(other("writing the first objects"))?.map_err(other("writing the first objects"))?;
     Ok(())
+}
+
+/// The namespaces of every lab.
+pub(crate) fn first_namespaces() -> Vec<Value> {
+    ["default", "kube-system", SYSTEM_NAMESPACE]
+        .iter()
+        .map(|name| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
+        .collect()
 }
 
 fn node_object(node: &NodeNetwork, ipv6: bool) -> Value {
