@@ -1,5 +1,7 @@
 //! What is accepted, and every message for what is not.
 
+use proptest::prelude::*;
+
 use super::parse;
 use crate::{EnvSource, FieldRef, Kind, MAX_ERRORS, MtlsMode, Object, Spec, TargetPort, Test, warnings};
 
@@ -250,5 +252,41 @@ fn kinds_are_known_by_kubectls_names() {
     }
     for word in ["", "pod.apps", "ingress", "pods.v2", "p"] {
         assert!(word.parse::<Kind>().is_err(), "{word}");
+    }
+}
+
+/// Text that looks like a manifest, with anything in its gaps.
+fn manifests() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        any::<String>(),
+        "[-a-zA-Z0-9:{}\\[\\],\"'&*!|>%@#? \n]{0,30}",
+        prop::sample::select(DEMO.lines().map(str::to_owned).collect::<Vec<_>>()),
+    ];
+    let mangled = (0..DEMO.lines().count(), word.clone()).prop_map(|(line, word)| {
+        let lines = DEMO.lines().enumerate();
+        lines.map(|(index, text)| if index == line { word.clone() } else { text.to_owned() } + "\n").collect()
+    });
+    prop_oneof![3 => mangled, 1 => prop::collection::vec(word, 0..20).prop_map(|lines| lines.join("\n"))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// No text makes the reader fail otherwise than by saying where; what it accepts reads back to the same. The seed
+    /// of a failure is printed with it.
+    #[test]
+    fn any_text_is_read_or_refused(text in manifests()) {
+        match parse("m.yaml", &text) {
+            Ok(objects) => for object in objects {
+                prop_assert_eq!(&one(&object.to_yaml()), &object);
+                prop_assert_eq!(&Object::from_value(object.raw().clone()), &Ok(object.clone()));
+                prop_assert_eq!(&object.merged_over(&object).key(), &object.key());
+            },
+            Err(errors) => {
+                prop_assert!(!errors.0.is_empty());
+                let lines = text.matches(['\n', '\r']).count() + 2;
+                prop_assert!(errors.0.iter().all(|error| error.line.is_none_or(|line| (1..=lines).contains(&line))));
+            }
+        }
     }
 }
