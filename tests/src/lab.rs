@@ -288,43 +288,8 @@ impl Drop for Lab {
     }
 }
 
-/// What a lab of this name has left on the machine: its directory, processes that belong to it, mounts.
-pub fn leftovers(lab: &str) -> Vec<String> {
-    let directory = format!("{ROOT}/{lab}");
-    let mut found = Vec::new();
-    if Path::new(&directory).exists() {
-        found.push(directory.clone());
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    found.extend(
-        mounts
-            .lines()
-            .filter(|line| line.contains(&format!("{directory}/")))
-            .map(str::to_owned),
-    );
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
-        let environment = String::from_utf8_lossy(&environment);
-        let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
-        // The guard names the lab too, and is ours.
-        let guard = arguments.starts_with("sh -c read ");
-        if !own
-            && !guard
-            && (arguments.contains(&format!("{directory}/"))
-                || environment.contains(&format!("{directory}/")))
-        {
-            found.push(format!(
-                "process {}: {arguments}",
-                entry.file_name().to_string_lossy()
-            ));
-        }
-    }
-    found
-}
-
-const ROOT: &str = "/run/ztunnel-lab";
+/// Where labs live.
+pub(crate) const ROOT: &str = "/run/ztunnel-lab";
 const PREFIX: &str = "e2e-";
 
 /// Takes down the labs of test processes that are no more.

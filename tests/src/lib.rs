@@ -8,6 +8,7 @@
 
 mod capture;
 mod dns;
+mod footprint;
 mod guard;
 mod http;
 mod lab;
@@ -19,18 +20,21 @@ mod place;
 mod pod;
 mod program;
 mod random;
+mod responder;
 mod root;
 mod wait;
 
 pub use capture::Capture;
 pub use dns::{Answer, query};
+pub use footprint::{Footprint, leftovers};
 pub use http::{Response, http_get};
-pub use lab::{Lab, leftovers};
+pub use lab::Lab;
 pub use node::Node;
 pub use pcap::{Packet, Transport};
 pub use place::Place;
 pub use pod::Pod;
 pub use program::{Output, binary, run, ztctl};
 pub use random::Random;
+pub use responder::{Reply, Responder, ask, ask_within};
 pub use root::require_root;
 pub use wait::{eventually, eventually_some};
