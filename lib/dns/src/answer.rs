@@ -11,7 +11,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use crate::message::{FORMAT_ERROR, HEADER, MAX_MESSAGE, Raw};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// How long a client may keep an answer.
 pub const ANSWER_TTL: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod traffic_labels;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use traffic::{Sockets, Traffic};
 
 pub use dns::DnsLabels;
 pub use label::{Label, MAX_LABEL_BYTES};
-pub use traffic::{Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, WorkloadLabels};
+pub use traffic_labels::{Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, WorkloadLabels};
 
 /// How many label sets one metric keeps by default. Those beyond it are folded into a set labelled `overflow`.
 pub const DEFAULT_SERIES_LIMIT: usize = 10_000;

@@ -54,10 +54,10 @@ where
                 }
                 for span in context.event_scope().into_iter().flatten() {
                     write!(out, "\t{}", span.name())?;
-                    if let Some(of_span) = span.extensions().get::<FormattedFields<N>>() {
-                        if !of_span.is_empty() {
-                            write!(out, "{{{of_span}}}")?;
-                        }
+                    if let Some(of_span) = span.extensions().get::<FormattedFields<N>>()
+                        && !of_span.is_empty()
+                    {
+                        write!(out, "{{{of_span}}}")?;
                     }
                 }
             }

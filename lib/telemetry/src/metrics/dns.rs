@@ -72,6 +72,9 @@ impl Series {
     }
 }
 
+/// One of a series' counters.
+type Counter = fn(&Series) -> &AtomicU64;
+
 #[derive(Debug)]
 pub(crate) struct Dns {
     series: Table<DnsLabels, Series>,
@@ -114,7 +117,7 @@ impl Folds for Dns {
 impl Collector for Dns {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.series.all();
-        let counters: [(&str, &str, fn(&Series) -> &AtomicU64); 3] = [
+        let counters: [(&str, &str, Counter); 3] = [
             (
                 "istio_dns_requests",
                 "DNS queries of captured pods (unstable)",

@@ -84,6 +84,9 @@ impl Collector for LogLines {
     }
 }
 
+/// A figure of one worker.
+type OfWorker = fn(&RuntimeMetrics, usize) -> u64;
+
 /// The runtime that moves connections.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime {
@@ -137,8 +140,7 @@ impl Collector for Runtime {
             let seconds = runtime.worker_total_busy_duration(*worker).as_secs_f64();
             busy.encode_family(&labels)?.encode_gauge(&seconds)?;
         }
-        drop(busy);
-        let counts: [(&str, &str, fn(&RuntimeMetrics, usize) -> u64); 2] = [
+        let counts: [(&str, &str, OfWorker); 2] = [
             (
                 "tokio_worker_park_count",
                 "Times the worker went to sleep (unstable)",
