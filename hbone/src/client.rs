@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::connection::Shared;
 use crate::error::code_name;
 use crate::keepalive::Keepalive;
-use crate::watched::Watched;
+use crate::wire::{Turn, Wire, wire};
 use crate::{ConnectError, ConnectionEnd, Header, ResponseHeaders, Settings, Tunnel, headers};
 
 /// Starts HTTP/2 on a byte stream. Spawn the [`Driver`]: nothing moves unless it runs.
@@ -23,7 +23,7 @@ pub async fn handshake<IO>(io: IO, settings: Settings) -> Result<(Client, Driver
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (io, arrivals) = Watched::new(io);
+    let (io, turn) = wire(io);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(settings.stream_window)
@@ -43,17 +43,19 @@ where
         .map_err(ConnectionEnd::from_h2)?;
     let keepalive = connection
         .ping_pong()
-        .map(|pings| Keepalive::new(pings, arrivals, &settings));
+        .map(|pings| Keepalive::new(pings, &settings));
     let shared = Arc::new(Shared::default());
     let client = Client {
         requests,
         shared: Arc::clone(&shared),
         max_streams: settings.max_streams as usize,
     };
+    turn.begin();
     Ok((
         client,
         Driver {
             connection: Some(connection),
+            turn,
             keepalive,
             shared,
         },
@@ -165,7 +167,8 @@ impl Client {
 /// Completes when the connection is over; dropping it ends the connection at once.
 #[must_use = "nothing moves unless the driver runs"]
 pub struct Driver<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Option<h2::client::Connection<Watched<IO>, Bytes>>,
+    connection: Option<h2::client::Connection<Wire<IO>, Bytes>>,
+    turn: Turn<IO>,
     keepalive: Option<Keepalive>,
     shared: Arc<Shared>,
 }
@@ -182,7 +185,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Driver<IO> {
             ConnectionEnd::ByOwner(reason)
         } else if let Poll::Ready(outcome) = Pin::new(connection).poll(cx) {
             outcome.map_or_else(ConnectionEnd::from_h2, |()| ConnectionEnd::Finished)
-        } else if let Some(Poll::Ready(end)) = this.keepalive.as_mut().map(|keepalive| keepalive.poll(cx)) {
+        } else if let Poll::Ready(Err(error)) = this.turn.poll_flush(cx) {
+            ConnectionEnd::Io(Arc::new(error))
+        } else if let Some(keepalive) = &mut this.keepalive
+            && let Poll::Ready(end) = keepalive.poll(cx, || this.turn.take_arrived())
+        {
             end
         } else {
             return Poll::Pending;

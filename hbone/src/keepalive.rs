@@ -6,7 +6,6 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::watched::Arrivals;
 use crate::{ConnectionEnd, Settings};
 
 /// Pings a peer and notices when it is gone. Part of whatever drives the connection.
@@ -15,7 +14,6 @@ use crate::{ConnectionEnd, Settings};
 /// count since on a slow path a pong may queue behind megabytes of data: such a peer is slow, not gone.
 pub(crate) struct Keepalive {
     pings: PingPong,
-    arrivals: Arrivals,
     interval: Duration,
     timeout: Duration,
     timer: Pin<Box<Sleep>>,
@@ -23,10 +21,9 @@ pub(crate) struct Keepalive {
 }
 
 impl Keepalive {
-    pub(crate) fn new(pings: PingPong, arrivals: Arrivals, settings: &Settings) -> Self {
+    pub(crate) fn new(pings: PingPong, settings: &Settings) -> Self {
         Self {
             pings,
-            arrivals,
             interval: settings.ping_interval,
             timeout: settings.ping_timeout,
             timer: Box::pin(sleep(settings.ping_interval)),
@@ -34,8 +31,8 @@ impl Keepalive {
         }
     }
 
-    /// Completes when the peer is gone.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+    /// Completes when the peer is gone. `arrived` tells whether bytes have arrived since it was asked last.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, arrived: impl Fn() -> bool) -> Poll<ConnectionEnd> {
         loop {
             // An error here means that the connection has ended, which the driver sees by itself.
             if self.waiting && self.pings.poll_pong(cx).is_ready() {
@@ -45,9 +42,9 @@ impl Keepalive {
             ready!(self.timer.as_mut().poll(cx));
             if !self.waiting {
                 self.waiting = self.pings.send_ping(Ping::opaque()).is_ok();
-                self.arrivals.take();
+                arrived();
                 self.rest(if self.waiting { self.timeout } else { self.interval });
-            } else if self.arrivals.take() {
+            } else if arrived() {
                 self.rest(self.timeout);
             } else {
                 return Poll::Ready(ConnectionEnd::PingTimeout(self.timeout));

@@ -22,7 +22,7 @@ mod headers;
 mod keepalive;
 mod settings;
 mod tunnel;
-mod watched;
+mod wire;
 
 #[cfg(test)]
 mod tests;

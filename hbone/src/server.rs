@@ -3,18 +3,20 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
-use http::{HeaderMap, Method, Response, StatusCode};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::connection::Shared;
 use crate::keepalive::Keepalive;
-use crate::watched::Watched;
-use crate::{ConnectionEnd, Header, Settings, Tunnel, headers};
+use crate::wire::{Turn, Wire, wire};
+use crate::{ConnectionEnd, Settings};
+pub use incoming::{AnswerError, Incoming};
+
+mod incoming;
 
 /// Longest `:authority` accepted, bytes: a host name of 253 bytes, a colon and a port fit twice.
 pub const MAX_AUTHORITY: usize = 520;
@@ -24,7 +26,7 @@ pub async fn handshake<IO>(io: IO, settings: Settings) -> Result<Server<IO>, Con
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (io, arrivals) = Watched::new(io);
+    let (io, turn) = wire(io);
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(settings.stream_window)
@@ -43,9 +45,11 @@ where
         .map_err(ConnectionEnd::from_h2)?;
     let keepalive = connection
         .ping_pong()
-        .map(|pings| Keepalive::new(pings, arrivals, &settings));
+        .map(|pings| Keepalive::new(pings, &settings));
+    turn.begin();
     Ok(Server {
         connection: Some(connection),
+        turn,
         keepalive,
         shared: Arc::default(),
     })
@@ -73,7 +77,8 @@ where
 /// # }
 /// ```
 pub struct Server<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Option<h2::server::Connection<Watched<IO>, Bytes>>,
+    connection: Option<h2::server::Connection<Wire<IO>, Bytes>>,
+    turn: Turn<IO>,
     keepalive: Option<Keepalive>,
     shared: Arc<Shared>,
 }
@@ -89,13 +94,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
 
     /// See [`Server::accept`].
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionEnd>>> {
+        let outcome = self.poll_turn(cx);
+        if self.connection.is_some()
+            && let Poll::Ready(Err(error)) = self.turn.poll_flush(cx)
+            && outcome.is_pending()
+        {
+            return self.end(ConnectionEnd::Io(Arc::new(error)));
+        }
+        outcome
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Incoming, ConnectionEnd>>> {
         loop {
             let Some(connection) = &mut self.connection else {
                 return Poll::Ready(None);
             };
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(incoming) = admit(request, respond, &self.shared) {
+                    if let Some(incoming) = incoming::admit(request, respond, &self.shared) {
                         return Poll::Ready(Some(Ok(incoming)));
                     }
                 }
@@ -104,12 +120,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                     return self.end(self.asked_to_close().unwrap_or(ConnectionEnd::Finished));
                 }
                 Poll::Pending => {
-                    if let Some(Poll::Ready(end)) =
-                        self.keepalive.as_mut().map(|keepalive| keepalive.poll(cx))
-                    {
-                        return self.end(self.asked_to_close().unwrap_or(end));
-                    }
-                    return Poll::Pending;
+                    let Some(keepalive) = &mut self.keepalive else {
+                        return Poll::Pending;
+                    };
+                    let end = ready!(keepalive.poll(cx, || self.turn.take_arrived()));
+                    return self.end(self.asked_to_close().unwrap_or(end));
                 }
             }
         }
@@ -159,119 +174,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Drop for Server<IO> {
                 self.asked_to_close()
                     .unwrap_or(ConnectionEnd::ByOwner("dropped".into())),
             );
-        }
-    }
-}
-
-/// A CONNECT that waits for its answer. Dropped without one, it is reset with CONNECT_ERROR.
-pub struct Incoming {
-    authority: String,
-    headers: HeaderMap,
-    respond: h2::server::SendResponse<Bytes>,
-    recv: Option<RecvStream>,
-    shared: Arc<Shared>,
-}
-
-impl Incoming {
-    /// What the peer wants to reach, as sent; at most [`MAX_AUTHORITY`] bytes, otherwise unchecked.
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    /// The first value of this request header, if it is visible ASCII.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        headers::first(&self.headers, name)
-    }
-
-    /// All values of this request header in order, as sent.
-    pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        headers::values(&self.headers, name)
-    }
-
-    /// Completes when the peer has given up this request or the connection is over: the work for it can stop.
-    pub async fn abandoned(&mut self) {
-        let _ = poll_fn(|cx| self.respond.poll_reset(cx)).await;
-    }
-
-    /// Answers 200 and opens the tunnel. To be called once the application is connected.
-    pub fn accept(mut self, headers: impl IntoIterator<Item = Header>) -> Result<Tunnel, AnswerError> {
-        let send = self.answer(StatusCode::OK, headers, false)?;
-        // Taken only here, so that it is there; a second answer is impossible since `self` is consumed.
-        let recv = self.recv.take().ok_or(AnswerError::Gone)?;
-        Ok(Tunnel::new(send, recv, Arc::clone(&self.shared)))
-    }
-
-    /// Answers with another status and ends the stream.
-    pub fn refuse(
-        mut self,
-        status: u16,
-        headers: impl IntoIterator<Item = Header>,
-    ) -> Result<(), AnswerError> {
-        let status = StatusCode::from_u16(status).map_err(|_| AnswerError::Invalid("status".into()))?;
-        self.answer(status, headers, true)?;
-        self.recv = None;
-        Ok(())
-    }
-
-    fn answer(
-        &mut self,
-        status: StatusCode,
-        headers: impl IntoIterator<Item = Header>,
-        end: bool,
-    ) -> Result<h2::SendStream<Bytes>, AnswerError> {
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() =
-            headers::encode(headers).map_err(|name| AnswerError::Invalid(format!("header {name}").into()))?;
-        self.respond
-            .send_response(response, end)
-            .map_err(|_| AnswerError::Gone)
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if self.recv.is_some() {
-            self.respond.send_reset(Reason::CONNECT_ERROR);
-        }
-    }
-}
-
-/// Why a CONNECT could not be answered.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnswerError {
-    /// The peer has reset the request, or the connection is over.
-    #[error("the peer no longer waits for an answer")]
-    Gone,
-    /// The status or a header cannot be sent.
-    #[error("the answer cannot be sent: {0}")]
-    Invalid(Cow<'static, str>),
-}
-
-/// Answers what is not a plain CONNECT with 400; the library has refused malformed requests before.
-fn admit(
-    request: http::Request<RecvStream>,
-    mut respond: h2::server::SendResponse<Bytes>,
-    shared: &Arc<Shared>,
-) -> Option<Incoming> {
-    let (head, recv) = request.into_parts();
-    let plain = head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none();
-    let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    match authority.filter(|authority| plain && authority.len() <= MAX_AUTHORITY) {
-        Some(authority) => Some(Incoming {
-            authority: authority.to_owned(),
-            headers: head.headers,
-            respond,
-            recv: Some(recv),
-            shared: Arc::clone(shared),
-        }),
-        None => {
-            let mut response = Response::new(());
-            *response.status_mut() = StatusCode::BAD_REQUEST;
-            // A peer that is gone needs no answer.
-            let _ = respond.send_response(response, true);
-            None
         }
     }
 }

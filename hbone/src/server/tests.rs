@@ -1,6 +1,6 @@
 //! Our server against a foreign client: the bare library, or silence.
 
-use http::{Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
