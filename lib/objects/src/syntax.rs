@@ -138,16 +138,25 @@ pub(crate) fn annotation(key: &str, _value: &str) -> Result<(), String> {
     qualified_name(&key.to_ascii_lowercase())
 }
 
+/// An IP address. The IPv6 form of an IPv4 address is refused, as by Kubernetes: it would be another key for the same.
 pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
-    text.parse()
-        .map_err(|_| "is no IP address, such as 10.0.0.1 or 2001:db8::1".to_owned())
+    match text.parse() {
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            Err("is the IPv6 form of an IPv4 address: write the IPv4 address".to_owned())
+        }
+        Ok(address) => Ok(address),
+        Err(_) => Err("is no IP address, such as 10.0.0.1 or 2001:db8::1".to_owned()),
+    }
 }
 
 /// An address prefix with its length.
 pub(crate) fn cidr(text: &str) -> Result<IpBlock, String> {
     let wrong = || "is no address prefix, such as 10.0.0.0/16 or 2001:db8::/64".to_owned();
     let (ip, length) = text.split_once('/').ok_or_else(wrong)?;
-    let ip = address(ip).map_err(|_| wrong())?;
+    if ip.parse::<IpAddr>().is_err() {
+        return Err(wrong());
+    }
+    let ip = address(ip)?;
     let canonical = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
     let length: u8 = length.parse().ok().filter(|_| canonical).ok_or_else(wrong)?;
     let widest = if ip.is_ipv4() { 32 } else { 128 };
@@ -159,7 +168,8 @@ pub(crate) fn cidr(text: &str) -> Result<IpBlock, String> {
 
 /// An address prefix, or an address alone, which stands for itself.
 pub(crate) fn ip_block(text: &str) -> Result<IpBlock, String> {
-    if let Ok(address) = text.parse::<IpAddr>() {
+    if !text.contains('/') && text.parse::<IpAddr>().is_ok() {
+        let address = address(text)?;
         return Ok(IpBlock {
             address,
             length: if address.is_ipv4() { 32 } else { 128 },

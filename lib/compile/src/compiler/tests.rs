@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use objects::{Object, ObjectKey};
 use proptest::prelude::*;
+use prost::Message;
+use proto::workload::address::Type;
 
 use crate::testing::puts;
 use crate::{Compiler, Settings};
@@ -209,12 +211,21 @@ proptest! {
             prop_assert_eq!(&mirror.addresses, fresh.addresses());
             prop_assert_eq!(&mirror.policies, fresh.policies());
             prop_assert_eq!(&mirror.addresses, compiler.addresses());
-            // Every policy that a workload lists is there.
+            // Every policy that a workload lists is there, and the model of the node proxy accepts everything.
             for address in mirror.addresses.values() {
-                if let Some(proto::workload::address::Type::Workload(workload)) = &address.r#type {
-                    let missing = workload.authorization_policies.iter().find(|key| !mirror.policies.contains_key(*key));
-                    prop_assert_eq!(missing, None);
+                match address.r#type.clone() {
+                    Some(Type::Workload(workload)) => {
+                        let listed = &workload.authorization_policies;
+                        let missing = listed.iter().find(|key| !mirror.policies.contains_key(*key));
+                        prop_assert_eq!(missing, None);
+                        prop_assert!(mesh::Workload::from_proto(workload).is_ok());
+                    }
+                    Some(Type::Service(service)) => prop_assert!(mesh::Service::from_proto(service).is_ok()),
+                    None => prop_assert!(false, "an address without content"),
                 }
+            }
+            for policy in mirror.policies.values() {
+                prop_assert!(mesh::Policy::decode(&policy.encode_to_vec()).is_ok());
             }
         }
     }

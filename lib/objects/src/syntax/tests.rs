@@ -54,6 +54,12 @@ fn addresses() {
         assert!(ip_block(bad).is_err(), "{bad}");
     }
     assert!(cidr("10.0.0.0").is_err());
+    for mapped in ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"] {
+        assert!(
+            ip_block(mapped).is_err_and(|problem| problem.contains("write the IPv4 address")),
+            "{mapped}"
+        );
+    }
     for bad in [
         "0.0.0.0",
         "127.0.0.1",
