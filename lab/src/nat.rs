@@ -3,6 +3,7 @@
 //! The text is for `iptables-restore --noflush`: naming a chain there empties it, so one run replaces all of ours at
 //! once and touches nobody else's.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,11 +32,6 @@ impl Protocol {
     }
 }
 
-/// Packets of a pod that reaches itself through a Service carry this mark and leave with the node's address, since the
-/// pod would drop a packet from its own address. The mark is set whenever a pod that backs the Service calls it, though
-/// the random choice may then take another endpoint: that connection is masqueraded too, which is harmless.
-const HAIRPIN_MARK: &str = "0x4000/0x4000";
-
 /// The rules that make the lab's chains known; run once, and harmless when run again after `-F` of the base chains.
 pub(crate) fn base_rules() -> &'static str {
     "*nat\n\
@@ -44,7 +40,6 @@ pub(crate) fn base_rules() -> &'static str {
      -A PREROUTING -j LAB-SERVICES\n\
      -A OUTPUT -j LAB-SERVICES\n\
      -A POSTROUTING -j LAB-HAIRPIN\n\
-     -A LAB-HAIRPIN -m mark --mark 0x4000/0x4000 -j MASQUERADE\n\
      COMMIT\n\
      *filter\n\
      :LAB-REJECT - [0:0]\n\
@@ -54,9 +49,11 @@ pub(crate) fn base_rules() -> &'static str {
 }
 
 /// The rules for these Services. One flat chain: the n-th of k endpoints is taken with probability 1/(k-n), which is
-/// even over all.
+/// even over all. A pod that reaches itself through a Service is given the node's address, since it would drop a packet
+/// from its own.
 pub(crate) fn service_rules(virtuals: &[Virtual], v6: bool) -> String {
-    let mut nat = String::from("*nat\n:LAB-SERVICES - [0:0]\n");
+    let mut nat = String::from("*nat\n:LAB-SERVICES - [0:0]\n:LAB-HAIRPIN - [0:0]\n");
+    let mut hairpins = BTreeSet::new();
     let mut filter = String::from("*filter\n:LAB-REJECT - [0:0]\n");
     for virtual_ in virtuals.iter().filter(|virtual_| virtual_.address.is_ipv6() == v6) {
         let comment = comment(&virtual_.comment);
@@ -74,13 +71,7 @@ pub(crate) fn service_rules(virtuals: &[Virtual], v6: bool) -> String {
             let _ = writeln!(filter, "-A LAB-REJECT {matched} -j REJECT --reject-with {with}");
             continue;
         }
-        for endpoint in &endpoints {
-            let _ = writeln!(
-                nat,
-                "-A LAB-SERVICES -s {} {matched} -j MARK --set-xmark {HAIRPIN_MARK}",
-                host(endpoint.ip())
-            );
-        }
+        hairpins.extend(endpoints.iter().map(|endpoint| endpoint.ip()));
         for (position, endpoint) in endpoints.iter().enumerate() {
             let left = endpoints.len() - position;
             let chance = if left == 1 {
@@ -91,6 +82,10 @@ pub(crate) fn service_rules(virtuals: &[Virtual], v6: bool) -> String {
             let _ =
                 writeln!(nat, "-A LAB-SERVICES {matched}{chance} -j DNAT --to-destination {endpoint}");
         }
+    }
+    for address in hairpins {
+        let host = host(address);
+        let _ = writeln!(nat, "-A LAB-HAIRPIN -s {host} -d {host} -j MASQUERADE");
     }
     nat.push_str("COMMIT\n");
     filter.push_str("COMMIT\n");

@@ -17,7 +17,8 @@ fn endpoints_share_evenly_and_the_last_takes_the_rest() {
     assert!(chosen[0].contains("--probability 0.3333333333 ") && chosen[0].ends_with("10.244.1.2:8080"));
     assert!(chosen[1].contains("--probability 0.5000000000 "));
     assert!(!chosen[2].contains("statistic"));
-    assert_eq!(rules.lines().filter(|line| line.contains("MARK --set-xmark")).count(), 3);
+    assert!(rules.contains("-A LAB-HAIRPIN -s 10.244.2.3/32 -d 10.244.2.3/32 -j MASQUERADE"));
+    assert_eq!(rules.lines().filter(|line| line.contains("MASQUERADE")).count(), 3);
     assert!(!rules.contains("REJECT --reject-with"));
 }
 

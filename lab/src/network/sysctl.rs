@@ -38,6 +38,12 @@ pub(super) fn apply(namespace: &Namespace, ipv6: bool, role: Role) -> Result<(),
         settings.push((all, value));
         settings.push((default, value));
     }
+    // Where the kernel has this, frames inside a bridge would pass the packet rules and be readdressed there, so that a
+    // pod could not reach itself through a Service.
+    let bridges = ["bridge.bridge-nf-call-iptables", "bridge.bridge-nf-call-ip6tables", "bridge.bridge-nf-call-arptables"];
+    if router && std::path::Path::new("/proc/sys/net/bridge").exists() {
+        settings.extend(bridges.map(|key| (key, "0")));
+    }
     let no_ipv6_here = !std::path::Path::new("/proc/sys/net/ipv6").exists();
     for (key, value) in settings {
         if no_ipv6_here && key.starts_with("ipv6.") && !ipv6 {
