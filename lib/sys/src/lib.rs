@@ -19,5 +19,6 @@ pub mod seqpacket;
 pub mod socket;
 #[cfg(test)]
 mod test_support;
+pub mod tun;
 
 pub use namespace::{Namespace, NamespaceError, NamespaceId, share_mounts_below};

@@ -21,6 +21,10 @@ use rtnetlink::{
 
 use crate::{Namespace, NamespaceError};
 
+mod sysctl;
+
+pub use sysctl::{read_sysctl, sysctl};
+
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -305,29 +309,6 @@ impl Netlink {
     }
 }
 
-/// Writes a setting below `/proc/sys/net` of the namespace. `key` is written with dots or slashes, with or without the
-/// leading `net.`: `ipv4.ip_forward`, or with slashes where an interface's name contains a dot.
-pub fn sysctl(namespace: &Namespace, key: &str, value: &str) -> Result<(), LinkError> {
-    let path = sysctl_path(key)?;
-    // /proc/sys/net shows the namespace of the task that opens it.
-    let written = namespace.enter(|| std::fs::write(&path, value))?;
-    written.map_err(|source| LinkError::Refused {
-        action: format!("set {path} to {value}"),
-        source,
-    })
-}
-
-/// Reads a setting below `/proc/sys/net` of the namespace, without the trailing newline.
-pub fn read_sysctl(namespace: &Namespace, key: &str) -> Result<String, LinkError> {
-    let path = sysctl_path(key)?;
-    let read = namespace.enter(|| std::fs::read_to_string(&path))?;
-    read.map(|text| text.trim_end().to_owned())
-        .map_err(|source| LinkError::Refused {
-            action: format!("read {path}"),
-            source,
-        })
-}
-
 impl Netlink {
     async fn route_message(
         &self,
@@ -402,23 +383,6 @@ fn rule_message(family: Family, rule: Rule) -> RuleMessage {
         RuleAttribute::Table(rule.table),
     ];
     message
-}
-
-fn sysctl_path(key: &str) -> Result<String, LinkError> {
-    let path = if key.contains('/') {
-        key.to_owned()
-    } else {
-        key.replace('.', "/")
-    };
-    let path = path.trim_start_matches('/');
-    let path = path.strip_prefix("net/").unwrap_or(path);
-    if path.split('/').any(|part| part.is_empty() || part == "..") {
-        return Err(LinkError::Refused {
-            action: format!("use the setting {key:?}"),
-            source: io::Error::new(io::ErrorKind::InvalidInput, "it is no name of a setting"),
-        });
-    }
-    Ok(format!("/proc/sys/net/{path}"))
 }
 
 fn refused<T>(answer: Result<T, rtnetlink::Error>, action: impl FnOnce() -> String) -> Result<T, LinkError> {
