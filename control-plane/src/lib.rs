@@ -1,2 +1,24 @@
-//! The control plane.
+//! The control plane: watches objects, compiles them, serves workloads, services and policies to node proxies over
+//! delta xDS, and hosts the CA, all on one TLS port.
+//!
+//! [`start`] puts the parts together over any [`object_store::ObjectSource`]. `pipeline` turns what the source tells
+//! into views of the mesh; `xds` serves them; `pods` tells the CA which identities run on which node; `debug` answers
+//! questions about all of it.
+//!
+//! What this crate deliberately is not: it does not compile (`compile` does), it signs nothing itself (`ca` does), it
+//! decides about no connection (`mesh` does), and it does not know where objects live (`object-store` does).
+
+mod certificate;
+mod config;
+mod debug;
+mod listener;
+mod pipeline;
+mod pods;
+mod server;
 mod xds;
+
+pub use certificate::ServerCertificateError;
+pub use config::Config;
+pub use debug::DebugSocketError;
+pub use pipeline::Stopped;
+pub use server::{Error, Running, start};

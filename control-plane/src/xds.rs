@@ -7,7 +7,7 @@ pub(crate) mod codec;
 pub(crate) mod node;
 pub(crate) mod proxies;
 pub(crate) mod resource;
-//pub(crate) mod service;
+pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod table;
 

@@ -1,5 +1,6 @@
 //! Who a proxy says it is, and whether that is who its token says.
 
+use ca::Caller;
 use prost_types::value::Kind;
 use proto::discovery::Node;
 
@@ -22,7 +23,48 @@ pub(crate) enum NodeError {
     BadId(String),
 }
 
+/// The proxy is not who its token says, or is none that is served.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{0} is not a trusted node account; only node proxies are served")]
+    NotTrusted(String),
+    #[error("{field} is {said:?}, but the token is for {token:?}")]
+    NotYours {
+        field: &'static str,
+        said: String,
+        token: String,
+    },
+}
+
 impl ProxyName {
+    /// Whether this is who the token says: a node proxy, speaking as itself on its own node.
+    pub(crate) fn check(&self, caller: &Caller, trusted: &[(String, String)]) -> Result<(), Refusal> {
+        let is_trusted = trusted
+            .iter()
+            .any(|(namespace, account)| *namespace == caller.namespace && *account == caller.service_account);
+        if !is_trusted {
+            return Err(Refusal::NotTrusted(format!(
+                "{}/{}",
+                caller.namespace, caller.service_account
+            )));
+        }
+        let claims = [
+            ("NODE_NAME", &self.node, &caller.node),
+            ("NAMESPACE", &self.namespace, &caller.namespace),
+            ("the pod's NAME", &self.pod, &caller.pod_name),
+        ];
+        for (field, said, token) in claims {
+            if said != token {
+                return Err(Refusal::NotYours {
+                    field,
+                    said: said.clone(),
+                    token: token.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn from_node(node: Option<&Node>) -> Result<ProxyName, NodeError> {
         let node = node.ok_or(NodeError::Missing)?;
         let text = |field: &'static str| {
@@ -46,5 +88,107 @@ impl ProxyName {
             [_, _, pod, _] if pod == format!("{}.{}", name.pod, name.namespace) => Ok(name),
             _ => Err(NodeError::BadId(node.id.clone())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Struct, Value};
+
+    use super::*;
+
+    fn node(id: &str, fields: &[(&str, &str)]) -> Node {
+        let value = |text: &str| Value {
+            kind: Some(Kind::StringValue(text.to_owned())),
+        };
+        let fields = fields
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), value(text)))
+            .collect();
+        Node {
+            id: id.to_owned(),
+            metadata: Some(Struct { fields }),
+            ..Node::default()
+        }
+    }
+
+    const METADATA: [(&str, &str); 3] = [
+        ("NAME", "zt-1"),
+        ("NAMESPACE", "istio-system"),
+        ("NODE_NAME", "node-a"),
+    ];
+    const ID: &str = "ztunnel~10.0.0.1~zt-1.istio-system~istio-system.svc.cluster.local";
+
+    #[test]
+    fn the_name_is_in_metadata_and_id() {
+        let name = ProxyName::from_node(Some(&node(ID, &METADATA))).unwrap();
+        assert_eq!(
+            (&*name.node, &*name.namespace, &*name.pod),
+            ("node-a", "istio-system", "zt-1")
+        );
+        assert_eq!(ProxyName::from_node(None), Err(NodeError::Missing));
+        let no_node = node(ID, &METADATA[..2]);
+        assert_eq!(
+            ProxyName::from_node(Some(&no_node)),
+            Err(NodeError::NoMetadata("NODE_NAME"))
+        );
+        for id in [
+            "",
+            "ztunnel~10.0.0.1~zt-1.istio-system",
+            "ztunnel~10.0.0.1~other.istio-system~x",
+        ] {
+            let bad = ProxyName::from_node(Some(&node(id, &METADATA)));
+            assert_eq!(bad, Err(NodeError::BadId(id.to_owned())));
+        }
+    }
+
+    #[test]
+    fn each_claim_must_be_the_tokens() {
+        let name = ProxyName::from_node(Some(&node(ID, &METADATA))).unwrap();
+        let caller = Caller {
+            namespace: "istio-system".to_owned(),
+            service_account: "ztunnel".to_owned(),
+            pod_name: "zt-1".to_owned(),
+            pod_uid: "uid".to_owned(),
+            node: "node-a".to_owned(),
+        };
+        let trusted = [("istio-system".to_owned(), "ztunnel".to_owned())];
+        assert_eq!(name.check(&caller, &trusted), Ok(()));
+        let other_account = Caller {
+            service_account: "default".to_owned(),
+            ..caller.clone()
+        };
+        assert!(matches!(
+            name.check(&other_account, &trusted),
+            Err(Refusal::NotTrusted(_))
+        ));
+        let other_namespace = Caller {
+            namespace: "demo".to_owned(),
+            ..caller.clone()
+        };
+        assert!(matches!(
+            name.check(&other_namespace, &trusted),
+            Err(Refusal::NotTrusted(_))
+        ));
+        let both = [trusted[0].clone(), ("demo".to_owned(), "ztunnel".to_owned())];
+        let refused = |caller: &Caller, field: &str| match name.check(caller, &both) {
+            Err(Refusal::NotYours { field: refused, .. }) => assert_eq!(refused, field),
+            other => panic!("{other:?}"),
+        };
+        refused(&other_namespace, "NAMESPACE");
+        refused(
+            &Caller {
+                node: "node-b".to_owned(),
+                ..caller.clone()
+            },
+            "NODE_NAME",
+        );
+        refused(
+            &Caller {
+                pod_name: "zt-2".to_owned(),
+                ..caller.clone()
+            },
+            "the pod's NAME",
+        );
     }
 }

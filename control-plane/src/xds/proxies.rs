@@ -110,6 +110,11 @@ impl Proxies {
 }
 
 impl Connected {
+    /// The proxy's pod, `namespace/name`.
+    pub(crate) fn name(&self) -> &str {
+        &self.key.1
+    }
+
     /// Writes down how far the session is, and how much was rejected just now.
     pub(crate) fn update(&self, session: &Session, rejections: &[Rejection]) {
         self.with(|proxy| {

@@ -22,7 +22,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ struct Unanswered {
 pub(crate) struct Request {
     pub(crate) subscribe: Vec<String>,
     pub(crate) unsubscribe: Vec<String>,
-    pub(crate) initial_versions: HashMap<String, String>,
+    pub(crate) initial_versions: BTreeMap<String, String>,
     pub(crate) nonce: String,
     /// The reason for not accepting something of the response with that nonce.
     pub(crate) error: Option<String>,

@@ -75,7 +75,7 @@ impl Table {
         for alias in &resource.aliases {
             link(&mut self.by_alias, alias, &name);
         }
-        for node in &resource.node {
+        if let Some(node) = &resource.node {
             link(&mut self.by_node, node, &name);
         }
         for service in &resource.services {
@@ -170,7 +170,7 @@ impl Table {
         for alias in &resource.aliases {
             unlink(&mut self.by_alias, alias, name);
         }
-        for node in &resource.node {
+        if let Some(node) = &resource.node {
             unlink(&mut self.by_node, node, name);
         }
         for service in &resource.services {

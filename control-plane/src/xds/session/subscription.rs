@@ -31,7 +31,7 @@ struct Everything {
 
 enum Told {
     /// Nothing on this stream; from an earlier one the client has these versions.
-    Nothing { before: HashMap<String, String> },
+    Nothing { before: BTreeMap<String, String> },
     /// Everything up to this point of the table's history.
     Until(u64),
 }

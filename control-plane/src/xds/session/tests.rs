@@ -481,7 +481,7 @@ fn a_reconnect_that_knows_everything_is_answered_with_nothing() {
     let mut bench = Bench::new();
     bench.change(|view| view.addresses.put(address("a", "1")));
     let a = address("a", "1");
-    let initial_versions = HashMap::from([(a.name.to_string(), a.version.to_string())]);
+    let initial_versions = BTreeMap::from([(a.name.to_string(), a.version.to_string())]);
     bench.request(
         Address,
         Request {

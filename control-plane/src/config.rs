@@ -1,0 +1,161 @@
+//! What the control plane is told on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "control-plane", version)]
+pub struct Config {
+    /// The directory of objects to watch
+    #[arg(long, value_name = "DIR")]
+    pub objects: PathBuf,
+    /// Where the CA keeps its root; made if it does not exist
+    #[arg(long, value_name = "DIR")]
+    pub ca_dir: PathBuf,
+    /// The address for xDS and CA, usually port 15012
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// A DNS name or address by which clients call this server; may be given several times
+    #[arg(long = "server-name", value_name = "NAME", required = true, num_args = 1..)]
+    pub server_names: Vec<String>,
+    /// A PEM file with the public keys that verify callers' tokens
+    #[arg(long, value_name = "FILE")]
+    pub token_keys: PathBuf,
+    /// The issuer that callers' tokens must name
+    #[arg(long, value_name = "ISSUER")]
+    pub token_issuer: String,
+    /// The audience that callers' tokens must name
+    #[arg(long, value_name = "AUDIENCE", default_value = "istio-ca")]
+    pub token_audience: String,
+    /// Where to answer questions about this program over HTTP on a unix socket
+    #[arg(long, value_name = "PATH")]
+    pub debug_socket: PathBuf,
+    /// The trust domain of every identity
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// The DNS domain of Services
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// The name of this cluster
+    #[arg(long, value_name = "ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
+    /// The network that pods are on
+    #[arg(long, value_name = "NETWORK", default_value = "")]
+    pub network: String,
+    /// The namespace whose policies apply to the whole mesh
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
+    pub root_namespace: String,
+    /// How long a certificate lives when its request does not say
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    pub certificate_life: Duration,
+    /// A service account whose pods are node proxies; may be given several times
+    #[arg(
+        long = "trusted-node-account",
+        value_name = "NAMESPACE/NAME",
+        default_value = "istio-system/ztunnel",
+        value_parser = account
+    )]
+    pub trusted_node_accounts: Vec<(String, String)>,
+}
+
+impl Config {
+    pub(crate) fn compile_settings(&self) -> compile::Settings {
+        compile::Settings {
+            trust_domain: self.trust_domain.clone(),
+            cluster_domain: self.cluster_domain.clone(),
+            cluster_id: self.cluster_id.clone(),
+            network: self.network.clone(),
+            root_namespace: self.root_namespace.clone(),
+        }
+    }
+}
+
+/// `90s`, `15m`, `24h` or `7d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let accepted = || "write a whole number and s, m, h or d, such as 24h".to_owned();
+    let unit = text.chars().next_back().ok_or_else(accepted)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        _ => return Err(accepted()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| accepted())?;
+    let total = number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .filter(|total| *total <= ca::MAX_TTL);
+    match total {
+        Some(total) if !total.is_zero() => Ok(total),
+        _ => Err(format!(
+            "must be more than nothing and at most {} days",
+            ca::MAX_TTL.as_secs() / 86_400
+        )),
+    }
+}
+
+fn account(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write NAMESPACE/NAME, such as istio-system/ztunnel".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    const NEEDED: [&str; 14] = [
+        "--objects",
+        "/o",
+        "--ca-dir",
+        "/c",
+        "--listen",
+        "127.0.0.1:15012",
+        "--server-name",
+        "istiod",
+        "localhost",
+        "--token-keys",
+        "/k",
+        "--token-issuer",
+        "lab",
+        "--debug-socket=/d",
+    ];
+
+    fn parse(more: &[&str]) -> Result<Config, clap::Error> {
+        Config::try_parse_from(["control-plane"].iter().chain(&NEEDED).chain(more))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_mesh() {
+        let config = parse(&[]).unwrap();
+        assert_eq!(config.server_names, ["istiod", "localhost"]);
+        assert_eq!(config.certificate_life, Duration::from_secs(86_400));
+        assert_eq!(
+            config.trusted_node_accounts,
+            [("istio-system".to_owned(), "ztunnel".to_owned())]
+        );
+        assert_eq!(config.compile_settings(), compile::Settings::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert_eq!(
+            parse(&["--certificate-life", "10s"]).unwrap().certificate_life,
+            Duration::from_secs(10)
+        );
+        for bad in ["10", "h", "", "1.5h", "0s", "91d", "99999999999999999999d", "1ü"] {
+            assert!(parse(&["--certificate-life", bad]).is_err(), "{bad}");
+        }
+        for bad in ["ztunnel", "/ztunnel", "istio-system/", "a/b/c"] {
+            assert!(parse(&["--trusted-node-account", bad]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! From batches of objects to views of the mesh.
+
+mod debounce;
+mod encode;
+mod merge;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use compile::{Compiler, Output};
+use futures_util::StreamExt;
+use object_store::{Batch, ObjectSource, SourceError};
+use proto::workload::Address;
+use tokio::sync::{oneshot, watch};
+
+use self::debounce::Debounce;
+use self::merge::Merged;
+use crate::pods::Pods;
+use crate::xds::table::View;
+
+/// Watches the source and publishes a view for what changes, until the future is dropped. The first view is given
+/// away when everything has been read and compiled once; later ones go to the receiver that comes with it.
+pub(crate) async fn run(
+    source: Arc<dyn ObjectSource>,
+    settings: compile::Settings,
+    pods: Pods,
+    first: oneshot::Sender<watch::Receiver<Arc<View>>>,
+) -> Result<(), Stopped> {
+    let mut batches = source.watch();
+    let mut worker = Worker {
+        compiler: Compiler::new(settings),
+        view: View::default(),
+    };
+    let mut merged = Merged::default();
+    let mut debounce = Debounce::default();
+    let mut first = Some(first);
+    let mut views: Option<watch::Sender<Arc<View>>> = None;
+    loop {
+        let due = async {
+            match debounce.due() {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            batch = batches.next() => {
+                receive(batch.ok_or(Stopped::Source)?, &mut merged, &pods, &mut debounce);
+                continue;
+            }
+            () = due => debounce.clear(),
+        }
+        let work = merged.take();
+        let started = Instant::now();
+        let (changes, revision) = (work.changes.len(), work.revision);
+        // Compiling everything takes a while; it must not hold up the streams.
+        worker = tokio::task::spawn_blocking(move || worker.compile(work))
+            .await
+            .map_err(|_| Stopped::Panic)?;
+        let view = Arc::new(worker.view.clone());
+        log(&view, changes, started.elapsed());
+        match &views {
+            Some(views) => drop(views.send_replace(view)),
+            None => {
+                let (sender, receiver) = watch::channel(view);
+                tracing::info!(revision, "everything is compiled");
+                // Nobody waits for it any more: the program is stopping.
+                let _ = first.take().map(|first| first.send(receiver));
+                views = Some(sender);
+            }
+        }
+    }
+}
+
+/// Why nothing is compiled any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The source ended.
+    #[error("the source of objects ended, which it never does by itself")]
+    Source,
+    /// The compiler panicked.
+    #[error("compiling panicked; the log before this says where")]
+    Panic,
+}
+
+fn receive(batch: Result<Batch, SourceError>, merged: &mut Merged, pods: &Pods, debounce: &mut Debounce) {
+    match batch {
+        Ok(batch) => {
+            // Who asks for a certificate right after a pod has come must not wait for the compiler.
+            let changes = merged.add(batch);
+            pods.apply(&changes);
+            debounce.event(Instant::now());
+        }
+        // What is known stays in force, and the source tries again by itself.
+        Err(error) => tracing::warn!("objects cannot be read now: {error}"),
+    }
+}
+
+fn log(view: &View, changes: usize, took: Duration) {
+    tracing::debug!(
+        revision = view.revision,
+        changes,
+        addresses = view.addresses.len(),
+        policies = view.policies.len(),
+        ?took,
+        "compiled"
+    );
+}
+
+struct Worker {
+    compiler: Compiler,
+    view: View,
+}
+
+impl Worker {
+    fn compile(mut self, work: merge::Work) -> Worker {
+        let output = self.compiler.apply(work.changes);
+        for warning in &output.warnings {
+            tracing::warn!("{warning}");
+        }
+        publish(&mut self.view, output, work.revision);
+        self
+    }
+}
+
+fn publish(view: &mut View, output: Output, revision: u64) {
+    view.revision = revision;
+    view.generation += 1;
+    for (name, policy) in &output.policies {
+        view.policies.put(encode::policy(name, policy));
+    }
+    for name in &output.removed_policies {
+        view.policies.remove(name);
+    }
+    for (name, address) in &output.addresses {
+        let address: &Address = address;
+        view.addresses.put(encode::address(name, address));
+    }
+    for name in &output.removed_addresses {
+        view.addresses.remove(name);
+    }
+}

@@ -1,0 +1,71 @@
+//! Compiled messages as resources.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use prost::Message;
+use proto::security::Authorization;
+use proto::workload::address::Type;
+use proto::workload::{Address, NetworkAddress, NetworkMode, Service, Workload};
+
+use crate::xds::ResourceKind;
+use crate::xds::resource::{Links, Resource};
+
+pub(super) fn policy(name: &str, policy: &Authorization) -> Resource {
+    Resource::new(
+        ResourceKind::Authorization,
+        name,
+        policy.encode_to_vec(),
+        Links::default(),
+    )
+}
+
+pub(super) fn address(name: &str, address: &Address) -> Resource {
+    let links = match &address.r#type {
+        Some(Type::Workload(workload)) => of_workload(workload),
+        Some(Type::Service(service)) => of_service(service),
+        None => Links::default(),
+    };
+    Resource::new(ResourceKind::Address, name, address.encode_to_vec(), links)
+}
+
+fn of_workload(workload: &Workload) -> Links {
+    // A pod on the host's network does not own its address.
+    let owned = workload.network_mode() != NetworkMode::HostNetwork;
+    let addresses = workload.addresses.iter().filter(|_| owned);
+    Links {
+        aliases: addresses
+            .filter_map(|address| alias(&workload.network, address, None))
+            .collect(),
+        node: (!workload.node.is_empty()).then(|| workload.node.as_str().into()),
+        services: workload
+            .services
+            .keys()
+            .map(|service| service.as_str().into())
+            .collect(),
+    }
+}
+
+fn of_service(service: &Service) -> Links {
+    let alias = |NetworkAddress {
+                     network,
+                     address,
+                     length,
+                 }: &NetworkAddress| alias(network, address, *length);
+    Links {
+        aliases: service.addresses.iter().filter_map(alias).collect(),
+        ..Links::default()
+    }
+}
+
+/// `network/ip`, or `network/ip/length` for a range.
+fn alias(network: &str, address: &[u8], length: Option<u32>) -> Option<Arc<str>> {
+    let ip = match address.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+    };
+    Some(match length {
+        Some(length) => format!("{network}/{ip}/{length}").into(),
+        None => format!("{network}/{ip}").into(),
+    })
+}

@@ -1,0 +1,65 @@
+//! Several batches as one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use object_store::{Batch, StoreChange};
+use objects::{Object, ObjectKey};
+
+/// Changes that wait to be compiled, each object once.
+#[derive(Default)]
+pub(super) struct Merged {
+    waiting: Work,
+    /// Every object that exists, as far as was told.
+    known: HashSet<ObjectKey>,
+}
+
+/// What the compiler is given; `None`: gone.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) changes: BTreeMap<ObjectKey, Option<Arc<Object>>>,
+    pub(super) revision: u64,
+}
+
+impl Merged {
+    /// Takes a batch over; returns its changes, and with a batch that holds everything also the deletions that it
+    /// implies.
+    pub(super) fn add(&mut self, batch: Batch) -> Vec<StoreChange> {
+        let mut changes = batch.changes;
+        if batch.initial {
+            let mut gone = self.known.clone();
+            for change in &changes {
+                if let StoreChange::Put(object) = change {
+                    gone.remove(&object.key());
+                }
+            }
+            changes.extend(gone.into_iter().map(StoreChange::Delete));
+        }
+        self.waiting.revision = batch.revision;
+        for change in &changes {
+            match change {
+                StoreChange::Put(object) => {
+                    let key = object.key();
+                    self.known.insert(key.clone());
+                    self.waiting.changes.insert(key, Some(object.clone()));
+                }
+                StoreChange::Delete(key) => {
+                    self.known.remove(key);
+                    self.waiting.changes.insert(key.clone(), None);
+                }
+            }
+        }
+        changes
+    }
+
+    pub(super) fn take(&mut self) -> Work {
+        let revision = self.waiting.revision;
+        std::mem::replace(
+            &mut self.waiting,
+            Work {
+                changes: BTreeMap::new(),
+                revision,
+            },
+        )
+    }
+}

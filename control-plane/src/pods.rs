@@ -1,0 +1,109 @@
+//! The pods as the CA has to know them: which identities run on which node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use ca::{Caller, Denied, NodeAuthorizer, may_impersonate};
+use mesh::Identity;
+use object_store::StoreChange;
+use objects::{Kind, Object, Phase};
+
+/// All pods. Cheap to clone; every clone sees the same.
+#[derive(Clone, Default)]
+pub(crate) struct Pods {
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// By namespace and name.
+    pods: BTreeMap<Name, Pod>,
+    by_node: BTreeMap<String, BTreeSet<Name>>,
+}
+
+type Name = (String, String);
+
+struct Pod {
+    uid: String,
+    service_account: String,
+    node: String,
+    terminal: bool,
+}
+
+impl Pods {
+    /// Takes changes over; everything else is kept.
+    pub(crate) fn apply(&self, changes: &[StoreChange]) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            match change {
+                StoreChange::Put(object) if object.kind() == Kind::Pod => known.put(object),
+                StoreChange::Delete(key) if key.kind == Kind::Pod => {
+                    known.remove(&(key.namespace.clone(), key.name.clone()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl NodeAuthorizer for Pods {
+    fn may_impersonate(&self, caller: &Caller, identity: &Identity) -> Result<(), Denied> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        // Only the caller's own pod and those of its node can matter.
+        let own = (caller.namespace.clone(), caller.pod_name.clone());
+        let on_node = known
+            .by_node
+            .get(&caller.node)
+            .into_iter()
+            .flatten()
+            .filter(|name| **name != own);
+        let names = std::iter::once(&own).chain(on_node);
+        may_impersonate(caller, identity, names.filter_map(|name| known.view(name)))
+    }
+}
+
+impl Known {
+    fn put(&mut self, object: &Object) {
+        let Some(content) = object.as_pod() else { return };
+        let name = (object.metadata.namespace.clone(), object.metadata.name.clone());
+        self.remove(&name);
+        let pod = Pod {
+            uid: object.metadata.uid.clone(),
+            service_account: content.spec.service_account_name.clone(),
+            node: content.spec.node_name.clone(),
+            terminal: matches!(content.status.phase, Phase::Succeeded | Phase::Failed),
+        };
+        if !pod.node.is_empty() {
+            self.by_node
+                .entry(pod.node.clone())
+                .or_default()
+                .insert(name.clone());
+        }
+        self.pods.insert(name, pod);
+    }
+
+    fn remove(&mut self, name: &Name) {
+        let Some(pod) = self.pods.remove(name) else { return };
+        if let Some(names) = self.by_node.get_mut(&pod.node) {
+            names.remove(name);
+            if names.is_empty() {
+                self.by_node.remove(&pod.node);
+            }
+        }
+    }
+
+    fn view<'a>(&'a self, name: &'a Name) -> Option<ca::Pod<'a>> {
+        let pod = self.pods.get(name)?;
+        Some(ca::Pod {
+            namespace: &name.0,
+            name: &name.1,
+            uid: &pod.uid,
+            service_account: &pod.service_account,
+            node: &pod.node,
+            terminal: pod.terminal,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

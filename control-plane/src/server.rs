@@ -1,0 +1,182 @@
+//! The parts put together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ca::{Authority, JwtAuthenticator};
+use object_store::ObjectSource;
+use tls::server_auth::Acceptor;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::certificate::{self, ServerCertificateError};
+use crate::config::Config;
+use crate::debug::{self, Debug, DebugSocketError};
+use crate::listener;
+use crate::pipeline::{self, Stopped};
+use crate::pods::Pods;
+use crate::xds::proxies::Proxies;
+use crate::xds::service::{self, DiscoveryService};
+
+/// How often idle connections are asked whether they live, and how long the answer may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// How many requests a connection may have open: a stream and certificates in parallel.
+const MAX_REQUESTS_PER_CONNECTION: u32 = 256;
+/// How long clients may take to go once they are told to.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// Accepted connections that the server has not begun with.
+const ACCEPTED: usize = 64;
+
+/// The program cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The CA's root is not to be had.
+    #[error("the CA cannot start: {0}")]
+    Authority(#[from] ca::AuthorityError),
+    /// Nobody could be authenticated.
+    #[error("the token keys cannot be used: {0}")]
+    TokenKeys(#[from] ca::FileError),
+    /// The server would have no certificate.
+    #[error(transparent)]
+    Certificate(#[from] ServerCertificateError),
+    /// The address is taken, or not of this machine.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The debug socket cannot be made.
+    #[error(transparent)]
+    DebugSocket(#[from] DebugSocketError),
+    /// Compiling ended.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The server failed.
+    #[error("the server failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// A control plane that serves clients.
+pub struct Running {
+    address: SocketAddr,
+    tasks: JoinSet<Result<(), Error>>,
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped: after the token given to [`start`] was cancelled, or for an error.
+    ///
+    /// # Errors
+    /// The first of its parts that failed.
+    pub async fn stopped(mut self) -> Result<(), Error> {
+        // Every part runs for ever, but the server, which ends when it is told to: the first to end is the end.
+        match self.tasks.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Starts a control plane over a source of objects; returns once clients are served, which is when everything in
+/// the source is compiled. Cancelling `shutdown` ends it.
+///
+/// # Errors
+/// When something it needs is not there; each error says what to do.
+pub async fn start(
+    config: Config,
+    source: Arc<dyn ObjectSource>,
+    shutdown: CancellationToken,
+) -> Result<Running, Error> {
+    let authority = Arc::new(Authority::load_or_create(&config.ca_dir, SystemTime::now())?);
+    let tokens = JwtAuthenticator::new(&config.token_keys, &config.token_issuer, &config.token_audience)?;
+    let authenticator: Arc<dyn ca::Authenticator> = Arc::new(tokens);
+    let acceptor = Arc::new(Acceptor::new(certificate::issue(
+        &authority,
+        &config.server_names,
+    )?));
+    let failed = |source| Error::Listen {
+        address: config.listen,
+        source,
+    };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let proxies = Proxies::default();
+    let debug = Debug::new(proxies.clone());
+    let debug_socket = debug::listen(&config.debug_socket)?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(forever(debug::serve(debug_socket, debug.clone())));
+
+    let pods = Pods::default();
+    let (first, compiled) = oneshot::channel();
+    let compile = pipeline::run(source, config.compile_settings(), pods.clone(), first);
+    tasks.spawn(async { Ok(compile.await?) });
+    let views = tokio::select! {
+        views = compiled => views.map_err(|_| Stopped::Source)?,
+        // Nothing is served yet, so there is nothing to end in good order.
+        () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new() }),
+    };
+
+    let (connections, accepted) = mpsc::channel(ACCEPTED);
+    tasks.spawn(forever(certificate::renew(
+        authority.clone(),
+        config.server_names.clone(),
+        acceptor.clone(),
+    )));
+    let discovery = DiscoveryService::new(service::Settings {
+        views: views.clone(),
+        authenticator: authenticator.clone(),
+        trusted_node_accounts: config.trusted_node_accounts.clone(),
+        proxies,
+        shutdown: shutdown.clone(),
+    });
+    let signing = ca::ServiceConfig {
+        trust_domain: config.trust_domain.clone(),
+        trusted_node_accounts: config.trusted_node_accounts.clone(),
+        default_ttl: config.certificate_life,
+    };
+    let signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing).into_server();
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .max_concurrent_streams(MAX_REQUESTS_PER_CONNECTION)
+        .add_service(discovery)
+        .add_service(signing);
+    debug.ready(views);
+    tracing::info!(%address, names = ?config.server_names, "serving xDS and CA");
+    tokio::spawn(listener::accept(listener, acceptor, connections));
+    tasks.spawn(async move {
+        let serving = server
+            .serve_with_incoming_shutdown(ReceiverStream::new(accepted), shutdown.clone().cancelled_owned());
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(STOP_DEADLINE).await;
+        };
+        tokio::select! {
+            result = serving => Ok(result?),
+            () = too_late => {
+                tracing::warn!("clients did not go in time; their connections are cut");
+                Ok(())
+            }
+        }
+    });
+    Ok(Running { address, tasks })
+}
+
+/// For parts that end only when they are dropped.
+async fn forever(part: impl Future<Output = ()>) -> Result<(), Error> {
+    part.await;
+    Ok(())
+}
