@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +21,8 @@ const BACKLOG: i32 = 16;
 pub struct Listener {
     socket: AsyncFd<Socket>,
     path: PathBuf,
+    /// Device and inode of the socket file.
+    file: (u64, u64),
 }
 
 impl Listener {
@@ -42,6 +44,7 @@ impl Listener {
         Ok(Self {
             socket: asynchronous(socket)?,
             path: path.to_path_buf(),
+            file: identity_of(path)?,
         })
     }
 
@@ -60,7 +63,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // Unless somebody else listens there by now.
+        if identity_of(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -156,6 +162,10 @@ fn address_of(path: &Path) -> io::Result<SockAddr> {
             ),
         )
     })
+}
+
+fn identity_of(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// Whether the socket file is a leftover: connecting is refused.

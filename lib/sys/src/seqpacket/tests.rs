@@ -100,7 +100,12 @@ async fn a_leftover_is_replaced_and_a_living_socket_is_not() {
         Listener::bind(&path).unwrap_err().kind(),
         io::ErrorKind::AddrInUse
     );
+    // A successor that took the path over keeps its file.
+    fs::remove_file(&path).unwrap();
+    let successor = Listener::bind(&path).unwrap();
     drop(listener);
+    assert!(path.exists());
+    drop(successor);
     assert!(!path.exists());
     let long = directory.path().join("x".repeat(120));
     assert!(Listener::bind(long).unwrap_err().to_string().contains("too long"));
