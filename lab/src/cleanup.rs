@@ -16,10 +16,16 @@ pub(crate) const SUPERVISOR: &str = "supervisor";
 const PAUSE: Duration = Duration::from_millis(20);
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
+/// [`remove`], and also the logs that were kept of a lab that could not come up.
+pub(crate) async fn clean(layout: &Layout) -> Result<(), LabError> {
+    let _ = fs::remove_dir_all(layout.kept_logs());
+    remove(layout).await
+}
+
 /// Kills what is left of a lab's processes, each known by id and start time or by the namespace it lives in, and
 /// removes namespaces and files. The caller holds the lab's lock, so its supervisor does not live any more (or is the
 /// caller). Nothing to do is no error.
-pub(crate) async fn clean(layout: &Layout) -> Result<(), LabError> {
+pub(crate) async fn remove(layout: &Layout) -> Result<(), LabError> {
     if !layout.root().exists() {
         return Ok(());
     }

@@ -28,7 +28,7 @@ pub async fn down(layout: &Layout) -> Result<Ended, LabError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(LabError::Usage("the lab's namespaces belong to root: run it with sudo".to_owned()));
     }
-    if !layout.root().exists() && !layout.lock().exists() {
+    if ![layout.root(), &layout.lock(), &layout.kept_logs()].iter().any(|path| path.exists()) {
         return Ok(Ended::Unknown);
     }
     let begun = Instant::now();

@@ -84,6 +84,11 @@ impl Layout {
         Path::new(ROOT).join(format!("{}.log", self.name))
     }
 
+    /// Where the logs of a lab that could not come up stay.
+    pub(crate) fn kept_logs(&self) -> PathBuf {
+        Path::new(ROOT).join(format!("{}.logs", self.name))
+    }
+
     /// The log of a pod's container.
     pub fn container_log(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
         self.logs().join("pods").join(format!("{namespace}_{pod}_{container}.log"))
@@ -181,6 +186,7 @@ impl Layout {
             .flatten()
             .filter(|entry| entry.path().is_dir())
             .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| is_label(name))
             .collect();
         names.sort();
         names

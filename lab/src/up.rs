@@ -126,6 +126,7 @@ async fn detached(layout: &Layout, options: &LabOptions, step: &(dyn Fn(&str) + 
                     Ok(Progress::Ready) => {}
                     Ok(Progress::Failed { text, exit_code }) => {
                         let _ = child.wait().await;
+                        let _ = std::fs::remove_file(&log);
                         return Err(match exit_code {
                             2 => LabError::Usage(text),
                             3 => LabError::Late(text),

@@ -69,14 +69,31 @@ pub(crate) async fn run(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), LabError> {
     let layout = Layout::new(&options.name)?;
-    let _lock = lock::take(&layout)?;
+    let lock = lock::take(&layout)?;
     cleanup::clean(&layout).await?;
     layout.create()?;
-    let outcome = live(options, &layout, &stop, progress).await;
-    if outcome.is_err() && std::env::var_os("ZTUNNEL_LAB_KEEP_LOGS").is_none() {
-        cleanup::clean(&layout).await?;
+    let mut outcome = live(options, &layout, &stop, progress).await;
+    if outcome.is_err() && !stop.is_cancelled() {
+        outcome = outcome.map_err(|error| keep_logs(&layout, error));
     }
+    cleanup::remove(&layout).await?;
+    lock.remove(&layout);
     outcome
+}
+
+/// Puts the logs of a lab that could not come up where they can still be read.
+fn keep_logs(layout: &Layout, error: LabError) -> LabError {
+    let kept = layout.kept_logs();
+    if fs::rename(layout.logs(), &kept).is_err() {
+        return error;
+    }
+    let note = format!("\n  all logs are in {} until the next `up` or `down`", kept.display());
+    match error {
+        LabError::Usage(text) => LabError::Usage(text + &note),
+        LabError::Failed(text) => LabError::Failed(text + &note),
+        LabError::Late(text) => LabError::Late(text + &note),
+        other => other,
+    }
 }
 
 async fn live(
@@ -146,9 +163,6 @@ async fn live(
     let _ = keeper.await;
     drop(dns);
     drop(lab);
-    if outcome.is_ok() {
-        cleanup::clean(layout).await?;
-    }
     outcome
 }
 
