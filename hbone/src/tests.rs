@@ -121,6 +121,20 @@ async fn headers_and_statuses_cross() {
 }
 
 #[tokio::test]
+async fn both_handshakes_complete_before_anybody_drives() {
+    let (near, far) = duplex(64 * 1024);
+    let client = client::handshake(near, Settings::client());
+    let server = server::handshake(far, Settings::server());
+    let (client, server) = timeout(PATIENCE, async { tokio::join!(client, server) })
+        .await
+        .unwrap();
+    let (client, driver) = client.unwrap();
+    tokio::spawn(driver);
+    serve(server.unwrap(), echo);
+    client.connect(request("x:1")).await.unwrap();
+}
+
+#[tokio::test]
 async fn half_close_each_way() {
     let (client, _driver, server) = over_duplex().await;
     let (mut near, mut far) = tunnel(&client, server).await;

@@ -82,7 +82,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
     ) -> Poll<io::Result<usize>> {
         let mut state = lock(&self.0);
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if length >= DIRECT {
+        // The library does not flush the preface, so during the handshake nothing may be kept back.
+        if length >= DIRECT || !state.driven {
             return state.poll_write_direct(cx, bufs);
         }
         if state.gathered.len() + length > GATHERED {
