@@ -161,3 +161,6 @@ pub fn bearer_token(metadata: &MetadataMap) -> Result<&str, AuthError> {
     }
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests;

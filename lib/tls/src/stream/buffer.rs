@@ -128,11 +128,7 @@ impl Drop for Buffer {
 }
 
 fn take(needed: usize) -> Box<[u8]> {
-    let size = match needed {
-        0..=SMALL => SMALL,
-        ..=LARGE => LARGE,
-        more => more,
-    };
+    let size = if needed <= SMALL { SMALL } else { needed.max(LARGE) };
     let kept = FREE.try_with(|free| {
         let free = &mut *free.borrow_mut();
         match size {

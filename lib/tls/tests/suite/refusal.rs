@@ -239,6 +239,28 @@ async fn a_peer_that_hangs_up_is_said_so() {
     }
 }
 
+#[tokio::test]
+async fn a_handshake_in_endless_pieces_is_given_up_within_bounds() {
+    let own = Forger::new().honest(&id("server"));
+    let (ours, mut theirs) = sockets();
+    let peer = std::thread::spawn(move || {
+        // A ClientHello of 60 000 bytes, one byte a record: more than the largest buffer once wrapped.
+        let message = [1, 0, 0xea, 0x60]
+            .into_iter()
+            .chain(std::iter::repeat_n(0, 59_999));
+        let records: Vec<u8> = message.flat_map(|byte| [22, 3, 1, 0, 1, byte]).collect();
+        let _ = theirs.write_all(&records);
+        drain(&mut theirs);
+    });
+    let error = tls::accept(ours, &ConfigCache::new().server(&own))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.code(), "protocol", "{error}");
+    assert!(error.to_string().contains("too many pieces"), "{error}");
+    peer.join().unwrap();
+}
+
 #[test]
 fn alerts_have_names() {
     fn is_small<T: Copy + Eq>() {}
