@@ -1,5 +1,7 @@
 //! The public entry against a control plane over TLS, as the product has it.
 
+#![allow(clippy::unwrap_used)] // The helpers of a test may panic as the test itself may.
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
