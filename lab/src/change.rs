@@ -41,7 +41,14 @@ pub async fn apply(
     let ztctl = std::env::current_exe().map_err(LabError::system("finding this program"))?;
     let store = open(layout).await?;
     let (_, present) = settle::list(&store).await?;
-    check(manifests, &Place { present: &present, nodes: &nodes, ztctl: &ztctl })?;
+    check(
+        manifests,
+        &Place {
+            present: &present,
+            nodes: &nodes,
+            ztctl: &ztctl,
+        },
+    )?;
     wait_for_leaving(&store, manifests, deadline).await?;
     let objects = manifests.objects.clone();
     let changes = transact(&store, move |txn| {
@@ -81,12 +88,16 @@ pub async fn delete(
     let changes = transact(&store, move |txn| {
         let mut changes = Vec::new();
         for key in wanted {
-            let object = txn.get(&key)?.ok_or_else(|| StoreError::Refused(format!("{key} does not exist")))?;
+            let object = txn
+                .get(&key)?
+                .ok_or_else(|| StoreError::Refused(format!("{key} does not exist")))?;
             let lasting = key.kind == Kind::Node
                 || is_node_proxy(&object)
                 || (key.kind == Kind::Namespace && LASTING.contains(&key.name.as_str()));
             if lasting {
-                return Err(StoreError::Refused(format!("{key} belongs to the lab itself and stays")));
+                return Err(StoreError::Refused(format!(
+                    "{key} belongs to the lab itself and stays"
+                )));
             }
             match key.kind {
                 // These are told to end; the lab removes them when they have.
@@ -97,7 +108,10 @@ pub async fn delete(
                 }
                 _ => drop(txn.delete(&key)?),
             }
-            changes.push(Change { object: key, what: "deleted" });
+            changes.push(Change {
+                object: key,
+                what: "deleted",
+            });
         }
         Ok(changes)
     })
@@ -123,13 +137,26 @@ pub async fn label(
     let store = open(layout).await?;
     let (wanted, changes) = (key.clone(), labels.clone());
     let labelled = transact(&store, move |txn| {
-        let object = txn.get(&wanted)?.ok_or_else(|| StoreError::Refused(format!("{wanted} does not exist")))?;
-        let labelled = object.with_labels(&changes).map_err(|errors| StoreError::Refused(errors.to_string()))?;
+        let object = txn
+            .get(&wanted)?
+            .ok_or_else(|| StoreError::Refused(format!("{wanted} does not exist")))?;
+        let labelled = object
+            .with_labels(&changes)
+            .map_err(|errors| StoreError::Refused(errors.to_string()))?;
         txn.put(labelled)
     })
     .await?;
-    let warnings = objects::warnings(&labelled).iter().map(ToString::to_string).collect();
-    written(&[Change { object: key.clone(), what: "labeled" }], warnings);
+    let warnings = objects::warnings(&labelled)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    written(
+        &[Change {
+            object: key.clone(),
+            what: "labeled",
+        }],
+        warnings,
+    );
     settle::wait(layout, &store, &Scope::default(), deadline).await
 }
 
@@ -149,7 +176,8 @@ pub async fn find(
         .into_iter()
         .filter(|object| {
             object.kind() == kind
-                && (!kind.is_namespaced() || namespace.is_none_or(|namespace| object.metadata.namespace == namespace))
+                && (!kind.is_namespaced()
+                    || namespace.is_none_or(|namespace| object.metadata.namespace == namespace))
                 && name.is_none_or(|name| object.metadata.name == name)
         })
         .collect();
@@ -174,7 +202,8 @@ fn orphans(objects: &[Arc<Object>], keys: &[ObjectKey]) -> Vec<ObjectKey> {
         .filter(|object| {
             object.metadata.owner.as_ref().is_some_and(|owner| {
                 let deployment = owner.name.rsplit_once('-').map_or("", |(name, _)| name);
-                owner.kind == "ReplicaSet" && deployments.contains(&(object.metadata.namespace.as_str(), deployment))
+                owner.kind == "ReplicaSet"
+                    && deployments.contains(&(object.metadata.namespace.as_str(), deployment))
             })
         })
         .map(|object| object.key())
@@ -182,7 +211,11 @@ fn orphans(objects: &[Arc<Object>], keys: &[ObjectKey]) -> Vec<ObjectKey> {
 }
 
 /// A name becomes free when who had it has ended.
-async fn wait_for_leaving(store: &Directory, manifests: &Manifests, deadline: Instant) -> Result<(), LabError> {
+async fn wait_for_leaving(
+    store: &Directory,
+    manifests: &Manifests,
+    deadline: Instant,
+) -> Result<(), LabError> {
     let keys: BTreeSet<ObjectKey> = manifests.objects.iter().map(Object::key).collect();
     loop {
         let (_, present) = settle::list(store).await?;
@@ -191,7 +224,10 @@ async fn wait_for_leaving(store: &Directory, manifests: &Manifests, deadline: In
             .find(|object| object.metadata.deletion_timestamp.is_some() && keys.contains(&object.key()));
         let Some(leaving) = leaving else { return Ok(()) };
         if Instant::now() >= deadline {
-            return Err(LabError::Late(format!("{} is still being ended; nothing was applied", leaving.key())));
+            return Err(LabError::Late(format!(
+                "{} is still being ended; nothing was applied",
+                leaving.key()
+            )));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -200,7 +236,9 @@ async fn wait_for_leaving(store: &Directory, manifests: &Manifests, deadline: In
 async fn open(layout: &Layout) -> Result<Directory, LabError> {
     let path = layout.objects();
     let opened = tokio::task::spawn_blocking(move || Directory::open(path)).await;
-    opened.map_err(other("opening the object store"))?.map_err(other("opening the object store"))
+    opened
+        .map_err(other("opening the object store"))?
+        .map_err(other("opening the object store"))
 }
 
 async fn transact<T: Send + 'static>(

@@ -30,8 +30,10 @@ pub(crate) async fn remove(layout: &Layout) -> Result<(), LabError> {
         return Ok(());
     }
     let own = std::process::id();
-    let recorded: Vec<_> =
-        runner::read_records(&layout.pids()).into_iter().filter(|(_, pid, _)| *pid != own).collect();
+    let recorded: Vec<_> = runner::read_records(&layout.pids())
+        .into_iter()
+        .filter(|(_, pid, _)| *pid != own)
+        .collect();
     for (label, pid, start_time) in &recorded {
         if label == SUPERVISOR {
             let _ = kill(*pid, *start_time, Signal::SIGKILL);
@@ -40,7 +42,10 @@ pub(crate) async fn remove(layout: &Layout) -> Result<(), LabError> {
         }
     }
     let deadline = tokio::time::Instant::now() + GONE_WITHIN;
-    while recorded.iter().any(|(_, pid, start_time)| is_alive(*pid, *start_time)) {
+    while recorded
+        .iter()
+        .any(|(_, pid, start_time)| is_alive(*pid, *start_time))
+    {
         if tokio::time::Instant::now() > deadline {
             return Err(LabError::Failed(format!(
                 "processes of the lab `{}` do not end; see {}",
@@ -53,9 +58,10 @@ pub(crate) async fn remove(layout: &Layout) -> Result<(), LabError> {
     strays::kill_all_in(&network::pinned(layout), &Default::default()).await;
     network::unpin_all(layout)?;
     match fs::remove_dir_all(layout.root()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(LabError::system(format!("removing {}", layout.root().display()))(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::system(format!(
+            "removing {}",
+            layout.root().display()
+        ))(error)),
         _ => Ok(()),
     }
 }

@@ -54,7 +54,10 @@ pub(crate) async fn ask(layout: &Layout, request: &Request) -> Result<Answer, La
         write_line(&mut writer, request).await?;
         read_line(&mut BufReader::new(reader)).await
     };
-    match talk.await.map_err(LabError::system("talking to the lab's supervisor"))? {
+    match talk
+        .await
+        .map_err(LabError::system("talking to the lab's supervisor"))?
+    {
         Answer::Refused { text, exit_code: 2 } => Err(LabError::Usage(text)),
         Answer::Refused { text, exit_code: 3 } => Err(LabError::Late(text)),
         Answer::Refused { text, .. } => Err(LabError::Failed(text)),
@@ -66,14 +69,24 @@ pub(crate) async fn ask(layout: &Layout, request: &Request) -> Result<Answer, La
 pub async fn status(layout: &Layout) -> Result<LabStatus, LabError> {
     match ask(layout, &Request::Status).await? {
         Answer::Status { status } => Ok(*status),
-        other => Err(LabError::Failed(format!("the supervisor answers {other:?} to a question for its status"))),
+        other => Err(LabError::Failed(format!(
+            "the supervisor answers {other:?} to a question for its status"
+        ))),
     }
 }
 
 /// Ends a process of the mesh and returns when it is back and ready. `target`: `ztunnel/NODE`, `node-agent/NODE` or
 /// `control-plane`. `kill`: with SIGKILL.
 pub async fn restart(layout: &Layout, target: &str, kill: bool) -> Result<(), LabError> {
-    ask(layout, &Request::Restart { target: target.to_owned(), kill }).await.map(drop)
+    ask(
+        layout,
+        &Request::Restart {
+            target: target.to_owned(),
+            kill,
+        },
+    )
+    .await
+    .map(drop)
 }
 
 /// Changes the faults of a link.

@@ -26,9 +26,14 @@ pub enum Ended {
 /// Ends a lab and removes everything of it, also when its supervisor was killed. Doing it again is no error.
 pub async fn down(layout: &Layout) -> Result<Ended, LabError> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(LabError::Usage("the lab's namespaces belong to root: run it with sudo".to_owned()));
+        return Err(LabError::Usage(
+            "the lab's namespaces belong to root: run it with sudo".to_owned(),
+        ));
     }
-    if ![layout.root(), &layout.lock(), &layout.kept_logs()].iter().any(|path| path.exists()) {
+    if ![layout.root(), &layout.lock(), &layout.kept_logs()]
+        .iter()
+        .any(|path| path.exists())
+    {
         return Ok(Ended::Unknown);
     }
     let begun = Instant::now();
@@ -46,7 +51,10 @@ pub async fn down(layout: &Layout) -> Result<Ended, LabError> {
             signal_supervisor(layout, Signal::SIGKILL);
         }
         if begun.elapsed() > PATIENCE * 2 {
-            return Err(LabError::Failed(format!("the supervisor of the lab `{}` does not end", layout.name())));
+            return Err(LabError::Failed(format!(
+                "the supervisor of the lab `{}` does not end",
+                layout.name()
+            )));
         }
         tokio::time::sleep(LOOK).await;
     };

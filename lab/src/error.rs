@@ -39,11 +39,17 @@ impl LabError {
     }
 
     pub(crate) fn system<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> LabError {
-        move |source| LabError::System { doing: doing.into(), source: source.into() }
+        move |source| LabError::System {
+            doing: doing.into(),
+            source: source.into(),
+        }
     }
 }
 
 /// For errors of other rooms that are not an `io::Error`: keeps their text.
 pub(crate) fn other<E: std::fmt::Display>(doing: impl Into<String>) -> impl FnOnce(E) -> LabError {
-    move |source| LabError::System { doing: doing.into(), source: io::Error::other(source.to_string()) }
+    move |source| LabError::System {
+        doing: doing.into(),
+        source: io::Error::other(source.to_string()),
+    }
 }

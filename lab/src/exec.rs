@@ -17,11 +17,13 @@ pub async fn exec(layout: &Layout, namespace: &str, pod: &str, command: &[String
     };
     let status = control::status(layout).await?;
     let pid = process_of(&status, namespace, pod)?;
-    let environ = std::fs::read(format!("/proc/{pid}/environ"))
-        .map_err(LabError::system(format!("reading the environment of the pod {namespace}/{pod}")))?;
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).map_err(LabError::system(format!(
+        "reading the environment of the pod {namespace}/{pod}"
+    )))?;
     let environment = environ.split(|byte| *byte == 0).filter_map(|entry| {
         let text = std::str::from_utf8(entry).ok()?;
-        text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        text.split_once('=')
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
     });
     let mut command = Command::new("nsenter");
     command
@@ -52,13 +54,33 @@ pub async fn exec(layout: &Layout, namespace: &str, pod: &str, command: &[String
 
 fn process_of(status: &LabStatus, namespace: &str, name: &str) -> Result<u32, LabError> {
     let named = name.strip_prefix("pod/").unwrap_or(name);
-    let pod = status.pods.iter().find(|pod| pod.namespace == namespace && pod.name == named).ok_or_else(|| {
-        let there: Vec<&str> =
-            status.pods.iter().filter(|pod| pod.namespace == namespace).map(|pod| pod.name.as_str()).collect();
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        LabError::Usage(format!("there is no pod {namespace}/{named}; the pods of {namespace} are: {there}"))
-    })?;
-    pod.containers.iter().find_map(|container| container.pid).ok_or_else(|| {
-        LabError::Failed(format!("no process of the pod {namespace}/{named} runs at present ({})", pod.phase))
-    })
+    let pod = status
+        .pods
+        .iter()
+        .find(|pod| pod.namespace == namespace && pod.name == named)
+        .ok_or_else(|| {
+            let there: Vec<&str> = status
+                .pods
+                .iter()
+                .filter(|pod| pod.namespace == namespace)
+                .map(|pod| pod.name.as_str())
+                .collect();
+            let there = if there.is_empty() {
+                "none".to_owned()
+            } else {
+                there.join(", ")
+            };
+            LabError::Usage(format!(
+                "there is no pod {namespace}/{named}; the pods of {namespace} are: {there}"
+            ))
+        })?;
+    pod.containers
+        .iter()
+        .find_map(|container| container.pid)
+        .ok_or_else(|| {
+            LabError::Failed(format!(
+                "no process of the pod {namespace}/{named} runs at present ({})",
+                pod.phase
+            ))
+        })
 }

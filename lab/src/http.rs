@@ -15,7 +15,12 @@ const BODY_MAX: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks once on this connection; status and body.
-pub(crate) async fn get_on<IO>(io: IO, host: &str, path: &str, timeout: Duration) -> Result<(u16, Bytes), String>
+pub(crate) async fn get_on<IO>(
+    io: IO,
+    host: &str,
+    path: &str,
+    timeout: Duration,
+) -> Result<(u16, Bytes), String>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -28,7 +33,10 @@ where
             .body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), BODY_MAX).collect().await?.to_bytes();
+        let body = Limited::new(response.into_body(), BODY_MAX)
+            .collect()
+            .await?
+            .to_bytes();
         driver.abort();
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, body))
     };
@@ -40,7 +48,9 @@ where
 
 /// Asks a program for JSON over its unix socket.
 pub(crate) async fn get_json(socket: &Path, path: &str) -> Result<Value, String> {
-    let connection = UnixStream::connect(socket).await.map_err(|error| format!("{}: {error}", socket.display()))?;
+    let connection = UnixStream::connect(socket)
+        .await
+        .map_err(|error| format!("{}: {error}", socket.display()))?;
     let (status, body) = get_on(connection, "localhost", path, PATIENCE).await?;
     if status != 200 {
         return Err(format!("{} answers {status} to {path}", socket.display()));

@@ -25,7 +25,10 @@ impl Layout {
                 "`{name}` cannot be the name of a lab: use at most {NAME_MAX} lower-case letters, digits and `-`"
             )));
         }
-        Ok(Layout { name: name.to_owned(), root: Path::new(ROOT).join(name) })
+        Ok(Layout {
+            name: name.to_owned(),
+            root: Path::new(ROOT).join(name),
+        })
     }
 
     /// The lab's name.
@@ -91,7 +94,9 @@ impl Layout {
 
     /// The log of a pod's container.
     pub fn container_log(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
-        self.logs().join("pods").join(format!("{namespace}_{pod}_{container}.log"))
+        self.logs()
+            .join("pods")
+            .join(format!("{namespace}_{pod}_{container}.log"))
     }
 
     /// The bundled CA's files.
@@ -166,7 +171,10 @@ impl Layout {
             self.etc(),
             self.pids(),
         ];
-        for (mode, directories) in [(0o755, &open[..]), (0o700, &[self.ca(), self.tokens(), self.sockets()][..])] {
+        for (mode, directories) in [
+            (0o755, &open[..]),
+            (0o700, &[self.ca(), self.tokens(), self.sockets()][..]),
+        ] {
             for directory in directories {
                 make_directory(directory, mode)?;
             }
@@ -181,7 +189,9 @@ impl Layout {
 
     /// The names of all labs that have left anything on this machine.
     pub fn names() -> Vec<String> {
-        let Ok(entries) = fs::read_dir(ROOT) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(ROOT) else {
+            return Vec::new();
+        };
         let mut names: Vec<String> = entries
             .flatten()
             .filter(|entry| entry.path().is_dir())

@@ -11,7 +11,9 @@ const QUOTED_BYTES: usize = 8 * 1024;
 
 /// The last lines of a log, set off from the sentence before; empty when there are none.
 pub(crate) fn tail(path: &Path) -> String {
-    let Ok(bytes) = fs::read(path) else { return String::new() };
+    let Ok(bytes) = fs::read(path) else {
+        return String::new();
+    };
     let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(QUOTED_BYTES)..]).into_owned();
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     if lines.is_empty() {
@@ -38,7 +40,11 @@ pub fn log_files(layout: &Layout, what: &str, namespace: &str) -> Result<Vec<Pat
         ))
     };
     if let Some(path) = named {
-        return if path.exists() { Ok(vec![path]) } else { Err(missing()) };
+        return if path.exists() {
+            Ok(vec![path])
+        } else {
+            Err(missing())
+        };
     }
     let (namespace, pod) = match parts.as_slice() {
         [pod] => (namespace, *pod),
@@ -47,12 +53,22 @@ pub fn log_files(layout: &Layout, what: &str, namespace: &str) -> Result<Vec<Pat
         _ => return Err(missing()),
     };
     let prefix = format!("{namespace}_{pod}_");
-    let entries = fs::read_dir(layout.logs().join("pods")).map_err(|_| LabError::NotUp(layout.name().to_owned()))?;
+    let entries =
+        fs::read_dir(layout.logs().join("pods")).map_err(|_| LabError::NotUp(layout.name().to_owned()))?;
     let mut files: Vec<PathBuf> = entries
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.starts_with(&prefix))
+        })
         .map(|entry| entry.path())
         .collect();
     files.sort();
-    if files.is_empty() { Err(missing()) } else { Ok(files) }
+    if files.is_empty() {
+        Err(missing())
+    } else {
+        Ok(files)
+    }
 }

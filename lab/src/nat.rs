@@ -55,7 +55,10 @@ pub(crate) fn service_rules(virtuals: &[Virtual], v6: bool) -> String {
     let mut nat = String::from("*nat\n:LAB-SERVICES - [0:0]\n:LAB-HAIRPIN - [0:0]\n");
     let mut hairpins = BTreeSet::new();
     let mut filter = String::from("*filter\n:LAB-REJECT - [0:0]\n");
-    for virtual_ in virtuals.iter().filter(|virtual_| virtual_.address.is_ipv6() == v6) {
+    for virtual_ in virtuals
+        .iter()
+        .filter(|virtual_| virtual_.address.is_ipv6() == v6)
+    {
         let comment = comment(&virtual_.comment);
         let matched = format!(
             "-d {} -p {proto} -m {proto} --dport {}{comment}",
@@ -63,10 +66,17 @@ pub(crate) fn service_rules(virtuals: &[Virtual], v6: bool) -> String {
             virtual_.address.port(),
             proto = virtual_.protocol.name()
         );
-        let endpoints: Vec<&SocketAddr> =
-            virtual_.endpoints.iter().filter(|endpoint| endpoint.is_ipv6() == v6).collect();
+        let endpoints: Vec<&SocketAddr> = virtual_
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.is_ipv6() == v6)
+            .collect();
         if endpoints.is_empty() {
-            let with = if v6 { "icmp6-port-unreachable" } else { "icmp-port-unreachable" };
+            let with = if v6 {
+                "icmp6-port-unreachable"
+            } else {
+                "icmp-port-unreachable"
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(filter, "-A LAB-REJECT {matched} -j REJECT --reject-with {with}");
             continue;
@@ -77,10 +87,15 @@ pub(crate) fn service_rules(virtuals: &[Virtual], v6: bool) -> String {
             let chance = if left == 1 {
                 String::new()
             } else {
-                format!(" -m statistic --mode random --probability {:.10}", 1.0 / left as f64)
+                format!(
+                    " -m statistic --mode random --probability {:.10}",
+                    1.0 / left as f64
+                )
             };
-            let _ =
-                writeln!(nat, "-A LAB-SERVICES {matched}{chance} -j DNAT --to-destination {endpoint}");
+            let _ = writeln!(
+                nat,
+                "-A LAB-SERVICES {matched}{chance} -j DNAT --to-destination {endpoint}"
+            );
         }
     }
     for address in hairpins {
@@ -98,7 +113,11 @@ fn host(address: IpAddr) -> String {
 
 /// A comment that cannot break out of its quotes; iptables takes at most 255 bytes.
 fn comment(text: &str) -> String {
-    let clean: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || "-./: ".contains(*c)).take(200).collect();
+    let clean: String = text
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "-./: ".contains(*c))
+        .take(200)
+        .collect();
     format!(" -m comment --comment \"{clean}\"")
 }
 

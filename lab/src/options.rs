@@ -53,7 +53,9 @@ impl Programs {
             }
             let beside = ztctl.parent().map(|directory| directory.join(name));
             let path = std::env::var_os("PATH").unwrap_or_default();
-            let mut candidates = beside.into_iter().chain(std::env::split_paths(&path).map(|path| path.join(name)));
+            let mut candidates = beside
+                .into_iter()
+                .chain(std::env::split_paths(&path).map(|path| path.join(name)));
             candidates.find(|path| path.is_file()).ok_or_else(|| {
                 LabError::Usage(format!(
                     "the program `{name}` is neither beside {} nor in the PATH; build it with `cargo build -p {name}`",
@@ -91,7 +93,10 @@ impl LabOptions {
         }
         for (node, path) in &self.node_proxies {
             if !path.is_file() {
-                return Err(LabError::Usage(format!("--node-proxy {node}={}: no such file", path.display())));
+                return Err(LabError::Usage(format!(
+                    "--node-proxy {node}={}: no such file",
+                    path.display()
+                )));
             }
         }
         Ok(())
@@ -99,6 +104,9 @@ impl LabOptions {
 
     /// The names of the nodes.
     pub fn node_names(&self) -> Vec<String> {
-        plan::nodes(self.nodes).into_iter().map(|node| node.name).collect()
+        plan::nodes(self.nodes)
+            .into_iter()
+            .map(|node| node.name)
+            .collect()
     }
 }

@@ -31,7 +31,10 @@ pub(crate) struct NodePlan {
 /// The nodes of a lab with `count` nodes.
 pub(crate) fn nodes(count: usize) -> Vec<NodePlan> {
     (1..=count.min(NODES_MAX) as u8)
-        .map(|index| NodePlan { name: format!("node-{}", char::from(b'a' + index - 1)), index })
+        .map(|index| NodePlan {
+            name: format!("node-{}", char::from(b'a' + index - 1)),
+            index,
+        })
         .collect()
 }
 
@@ -51,7 +54,10 @@ impl NodePlan {
     }
 
     pub(crate) fn pod_range_v6(&self) -> (Ipv6Addr, u8) {
-        (Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(self.index), 0, 0, 0, 0), 64)
+        (
+            Ipv6Addr::new(0xfd00, 0x10, 0x244, u16::from(self.index), 0, 0, 0, 0),
+            64,
+        )
     }
 
     /// What the pods of this node have as their gateway.

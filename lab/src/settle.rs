@@ -33,12 +33,22 @@ pub(crate) struct Scope {
 impl Scope {
     /// Every pod must be ready.
     pub(crate) fn everything() -> Scope {
-        Scope { all: true, ..Scope::default() }
+        Scope {
+            all: true,
+            ..Scope::default()
+        }
     }
 
     /// These pods and Deployments must be ready, and those must be gone.
-    pub(crate) fn of(ready: impl IntoIterator<Item = ObjectKey>, gone: impl IntoIterator<Item = ObjectKey>) -> Scope {
-        Scope { all: false, ready: ready.into_iter().collect(), gone: gone.into_iter().collect() }
+    pub(crate) fn of(
+        ready: impl IntoIterator<Item = ObjectKey>,
+        gone: impl IntoIterator<Item = ObjectKey>,
+    ) -> Scope {
+        Scope {
+            all: false,
+            ready: ready.into_iter().collect(),
+            gone: gone.into_iter().collect(),
+        }
     }
 }
 
@@ -58,7 +68,10 @@ pub(crate) async fn wait(
         let late = match laggard(layout, &status, revision, &objects, scope).await {
             Some(laggard) => laggard,
             None if list_revision(store).await? == revision => return Ok(()),
-            None => Laggard { text: "the objects keep changing".to_owned(), log: None },
+            None => Laggard {
+                text: "the objects keep changing".to_owned(),
+                log: None,
+            },
         };
         if Instant::now() >= deadline {
             let log = late.log.map_or_else(String::new, |path| tail(&path));
@@ -94,7 +107,11 @@ async fn laggard(
             status.reconciled
         ));
     }
-    if let Some(key) = scope.gone.iter().find(|key| objects.iter().any(|object| object.key() == **key)) {
+    if let Some(key) = scope
+        .gone
+        .iter()
+        .find(|key| objects.iter().any(|object| object.key() == **key))
+    {
         return Laggard::new(format!("{key} is still there"));
     }
     if let Some(late) = unready(layout, objects, scope) {
@@ -116,9 +133,20 @@ fn unready(layout: &Layout, objects: &[Arc<Object>], scope: &Scope) -> Option<La
     for object in objects {
         let key = object.key();
         if key.kind == Kind::Deployment && (scope.all || scope.ready.contains(&key)) {
-            let wanted = object.as_deployment().map_or(0, |deployment| u64::from(deployment.replicas));
-            let count = |field: &str| object.status().and_then(|status| status.get(field)).and_then(Value::as_u64);
-            let (ready, updated, all) = (count("readyReplicas"), count("updatedReplicas"), count("replicas"));
+            let wanted = object
+                .as_deployment()
+                .map_or(0, |deployment| u64::from(deployment.replicas));
+            let count = |field: &str| {
+                object
+                    .status()
+                    .and_then(|status| status.get(field))
+                    .and_then(Value::as_u64)
+            };
+            let (ready, updated, all) = (
+                count("readyReplicas"),
+                count("updatedReplicas"),
+                count("replicas"),
+            );
             if (ready, updated, all) != (Some(wanted), Some(wanted), Some(wanted)) {
                 let text = format!(
                     "{key}: {} of {wanted} pods are ready, {} of the present template, {} in all",
@@ -126,9 +154,16 @@ fn unready(layout: &Layout, objects: &[Arc<Object>], scope: &Scope) -> Option<La
                     updated.unwrap_or(0),
                     all.unwrap_or(0)
                 );
-                let pod = objects.iter().find_map(|pod| of_deployment(pod, object).then(|| pod_late(layout, pod))?);
-                let (more, log) = pod.map_or((String::new(), None), |late| (format!("; {}", late.text), late.log));
-                return Some(Laggard { text: text + &more, log });
+                let pod = objects
+                    .iter()
+                    .find_map(|pod| of_deployment(pod, object).then(|| pod_late(layout, pod))?);
+                let (more, log) = pod.map_or((String::new(), None), |late| {
+                    (format!("; {}", late.text), late.log)
+                });
+                return Some(Laggard {
+                    text: text + &more,
+                    log,
+                });
             }
         }
         if key.kind == Kind::Pod && (scope.all || scope.ready.contains(&key)) && !is_node_proxy(object) {
@@ -143,7 +178,11 @@ fn unready(layout: &Layout, objects: &[Arc<Object>], scope: &Scope) -> Option<La
 
 fn of_deployment(pod: &Object, deployment: &Object) -> bool {
     pod.kind() == Kind::Pod
-        && pod.metadata.owner.as_ref().is_some_and(|owner| owner.uid == deployment.metadata.uid)
+        && pod
+            .metadata
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.uid == deployment.metadata.uid)
 }
 
 /// Why a pod is not ready; none when it is, or has done its work.
@@ -155,12 +194,21 @@ fn pod_late(layout: &Layout, object: &Object) -> Option<Laggard> {
     if pod.is_ready() || pod.status.phase == objects::Phase::Succeeded {
         return None;
     }
-    let text = |path: &str| object.raw().pointer(path).and_then(Value::as_str).map(str::to_owned);
+    let text = |path: &str| {
+        object
+            .raw()
+            .pointer(path)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let mut reasons: Vec<String> = Vec::new();
     reasons.extend(text("/status/message"));
     reasons.extend(text("/status/conditions/0/message"));
     let mut log = None;
-    let statuses = object.raw().pointer("/status/containerStatuses").and_then(Value::as_array);
+    let statuses = object
+        .raw()
+        .pointer("/status/containerStatuses")
+        .and_then(Value::as_array);
     for container in statuses.into_iter().flatten() {
         if container.get("ready") == Some(&Value::Bool(true)) {
             continue;
@@ -169,15 +217,31 @@ fn pod_late(layout: &Layout, object: &Object) -> Option<Laggard> {
         let name = part("/name").unwrap_or_default();
         let state = ["waiting", "terminated"].iter().find_map(|state| {
             let reason = part(&format!("/state/{state}/reason"))?;
-            Some(format!("{reason}: {}", part(&format!("/state/{state}/message")).unwrap_or_default()))
+            Some(format!(
+                "{reason}: {}",
+                part(&format!("/state/{state}/message")).unwrap_or_default()
+            ))
         });
-        reasons.push(format!("container {name}: {}", state.unwrap_or_else(|| "runs, but does not listen".to_owned())));
+        reasons.push(format!(
+            "container {name}: {}",
+            state.unwrap_or_else(|| "runs, but does not listen".to_owned())
+        ));
         log = Some(layout.container_log(&object.metadata.namespace, &object.metadata.name, name));
     }
     if reasons.is_empty() {
-        reasons.push(if pod.spec.node_name.is_empty() { "it has no node" } else { "it is being started" }.to_owned());
+        reasons.push(
+            if pod.spec.node_name.is_empty() {
+                "it has no node"
+            } else {
+                "it is being started"
+            }
+            .to_owned(),
+        );
     }
-    Some(Laggard { text: format!("{} is not ready: {}", object.key(), reasons.join("; ")), log })
+    Some(Laggard {
+        text: format!("{} is not ready: {}", object.key(), reasons.join("; ")),
+        log,
+    })
 }
 
 /// The part of the node agent's answer that is used.
@@ -201,21 +265,35 @@ async fn agent(layout: &Layout, node: &str, revision: u64) -> Option<Laggard> {
     let log = Some(layout.log(&format!("node-agent-{node}")));
     let answer = crate::http::get_json(&layout.agent_socket(node), "/status").await;
     let parsed = answer.and_then(|value| {
-        serde_json::from_value::<AgentStatus>(value).map_err(|error| format!("an answer not understood: {error}"))
+        serde_json::from_value::<AgentStatus>(value)
+            .map_err(|error| format!("an answer not understood: {error}"))
     });
     let status = match parsed {
         Ok(status) => status,
-        Err(error) => return Some(Laggard { text: format!("the agent of {node} does not answer: {error}"), log }),
+        Err(error) => {
+            return Some(Laggard {
+                text: format!("the agent of {node} does not answer: {error}"),
+                log,
+            });
+        }
     };
     if status.revision.is_none_or(|seen| seen < revision) {
-        let error = status.error.map_or_else(String::new, |error| format!(": {error}"));
+        let error = status
+            .error
+            .map_or_else(String::new, |error| format!(": {error}"));
         let seen = status.revision.unwrap_or(0);
         let text = format!("the agent of {node} has seen revision {seen} of {revision}{error}");
         return Some(Laggard { text, log });
     }
     let late = status.pods.iter().find(|pod| !pod.settled)?;
-    let error = late.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-    let text = format!("the agent of {node} has not done with pod {}/{} ({}){error}", late.namespace, late.name, late.state);
+    let error = late
+        .error
+        .as_ref()
+        .map_or_else(String::new, |error| format!(": {error}"));
+    let text = format!(
+        "the agent of {node} has not done with pod {}/{} ({}){error}",
+        late.namespace, late.name, late.state
+    );
     Some(Laggard { text, log })
 }
 
@@ -241,24 +319,39 @@ async fn control_plane(layout: &Layout, status: &LabStatus, revision: u64) -> Op
     let log = Some(layout.log("control-plane"));
     let answer = crate::http::get_json(&layout.control_plane_socket(), "/debug/sync").await;
     let parsed = answer.and_then(|value| {
-        serde_json::from_value::<SyncStatus>(value).map_err(|error| format!("an answer not understood: {error}"))
+        serde_json::from_value::<SyncStatus>(value)
+            .map_err(|error| format!("an answer not understood: {error}"))
     });
     let sync = match parsed {
         Ok(sync) => sync,
-        Err(error) => return Some(Laggard { text: format!("the control plane does not answer: {error}"), log }),
+        Err(error) => {
+            return Some(Laggard {
+                text: format!("the control plane does not answer: {error}"),
+                log,
+            });
+        }
     };
     if sync.revision < revision {
-        let text = format!("the control plane has compiled revision {} of {revision}", sync.revision);
+        let text = format!(
+            "the control plane has compiled revision {} of {revision}",
+            sync.revision
+        );
         return Some(Laggard { text, log });
     }
     for node in &status.nodes {
         let name = &node.name;
         let log = Some(layout.log(&format!("ztunnel-{name}")));
-        let streams: Vec<&ProxySync> =
-            sync.proxies.iter().filter(|proxy| proxy.node == *name && proxy.connected).collect();
+        let streams: Vec<&ProxySync> = sync
+            .proxies
+            .iter()
+            .filter(|proxy| proxy.node == *name && proxy.connected)
+            .collect();
         // A proxy that was just replaced may have an old stream still open.
         let Some(best) = streams.iter().max_by_key(|proxy| proxy.acknowledged) else {
-            return Some(Laggard { text: format!("the proxy of {name} is not connected to the control plane"), log });
+            return Some(Laggard {
+                text: format!("the proxy of {name} is not connected to the control plane"),
+                log,
+            });
         };
         let acknowledged = best.acknowledged.unwrap_or(0);
         if acknowledged < revision {
@@ -267,8 +360,9 @@ async fn control_plane(layout: &Layout, status: &LabStatus, revision: u64) -> Op
             } else {
                 format!("; it rejects {}", Value::from(best.rejected.clone()))
             };
-            let text =
-                format!("the proxy of {name} has acknowledged revision {acknowledged} of {revision}{rejected}");
+            let text = format!(
+                "the proxy of {name} has acknowledged revision {acknowledged} of {revision}{rejected}"
+            );
             return Some(Laggard { text, log });
         }
     }
@@ -278,11 +372,14 @@ async fn control_plane(layout: &Layout, status: &LabStatus, revision: u64) -> Op
 pub(crate) async fn list(store: &Directory) -> Result<(u64, Vec<Arc<Object>>), LabError> {
     let store = store.clone();
     let listed = tokio::task::spawn_blocking(move || store.list()).await;
-    listed.map_err(other("reading the objects"))?.map_err(other("reading the objects"))
+    listed
+        .map_err(other("reading the objects"))?
+        .map_err(other("reading the objects"))
 }
 
 async fn list_revision(store: &Directory) -> Result<u64, LabError> {
     let store = store.clone();
     let read = tokio::task::spawn_blocking(move || store.revision()).await;
-    read.map_err(other("reading the objects"))?.map_err(other("reading the objects"))
+    read.map_err(other("reading the objects"))?
+        .map_err(other("reading the objects"))
 }

@@ -34,7 +34,14 @@ pub async fn up(
     options.check()?;
     let layout = Layout::new(&options.name)?;
     let nodes = options.node_names();
-    check(manifests, &Place { present: &first_objects(), nodes: &nodes, ztctl: &options.programs.ztctl })?;
+    check(
+        manifests,
+        &Place {
+            present: &first_objects(),
+            nodes: &nodes,
+            ztctl: &options.programs.ztctl,
+        },
+    )?;
     options.objects = manifests.documents();
     need_root()?;
     need_tools(options.ipv6)?;
@@ -63,7 +70,8 @@ pub async fn supervise() -> Result<(), LabError> {
         .take(OPTIONS_MAX)
         .read_to_end(&mut text)
         .map_err(LabError::system("reading what the lab is to be"))?;
-    let options: LabOptions = serde_json::from_slice(&text).map_err(other("reading what the lab is to be"))?;
+    let options: LabOptions =
+        serde_json::from_slice(&text).map_err(other("reading what the lab is to be"))?;
     let stop = stop_on_signals()?;
     let output = Mutex::new(Some(std::io::stdout()));
     let tell = |progress: Progress| {
@@ -79,12 +87,19 @@ pub async fn supervise() -> Result<(), LabError> {
     };
     let outcome = supervisor::run(options, stop, &tell).await;
     if let Err(error) = &outcome {
-        tell(Progress::Failed { text: error.to_string(), exit_code: error.exit_code() });
+        tell(Progress::Failed {
+            text: error.to_string(),
+            exit_code: error.exit_code(),
+        });
     }
     outcome
 }
 
-async fn detached(layout: &Layout, options: &LabOptions, step: &(dyn Fn(&str) + Sync)) -> Result<(), LabError> {
+async fn detached(
+    layout: &Layout,
+    options: &LabOptions,
+    step: &(dyn Fn(&str) + Sync),
+) -> Result<(), LabError> {
     Layout::create_root()?;
     let log = layout.supervisor_log();
     let errors = File::create(&log).map_err(LabError::system(format!("making {}", log.display())))?;
@@ -99,7 +114,10 @@ async fn detached(layout: &Layout, options: &LabOptions, step: &(dyn Fn(&str) + 
     let text = serde_json::to_vec(options).map_err(other("describing the lab"))?;
     if let Some(mut input) = child.stdin.take() {
         use tokio::io::AsyncWriteExt;
-        input.write_all(&text).await.map_err(LabError::system("telling the supervisor what to do"))?;
+        input
+            .write_all(&text)
+            .await
+            .map_err(LabError::system("telling the supervisor what to do"))?;
     }
     let Some(output) = child.stdout.take() else {
         return Err(LabError::Failed("the supervisor has no output".to_owned()));
@@ -138,11 +156,17 @@ async fn detached(layout: &Layout, options: &LabOptions, step: &(dyn Fn(&str) + 
             }
         }
     }
-    let status = child.wait().await.map_err(LabError::system("waiting for the supervisor"))?;
+    let status = child
+        .wait()
+        .await
+        .map_err(LabError::system("waiting for the supervisor"))?;
     if interrupted {
         return Err(LabError::Failed("interrupted".to_owned()));
     }
-    Err(LabError::Failed(format!("the supervisor ended ({status}) before the lab was ready{}", tail(&log))))
+    Err(LabError::Failed(format!(
+        "the supervisor ended ({status}) before the lab was ready{}",
+        tail(&log)
+    )))
 }
 
 /// The namespaces that every lab has, for checking manifests before there is a store.
@@ -158,7 +182,9 @@ fn need_root() -> Result<(), LabError> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    Err(LabError::Usage("the lab makes network namespaces and needs root: run it with sudo".to_owned()))
+    Err(LabError::Usage(
+        "the lab makes network namespaces and needs root: run it with sudo".to_owned(),
+    ))
 }
 
 fn need_tools(ipv6: bool) -> Result<(), LabError> {

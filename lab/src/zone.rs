@@ -24,7 +24,10 @@ impl Zone {
         let cluster = Cluster::new(objects);
         let mut names: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
         for (object, service) in &cluster.services {
-            let name = format!("{}.{}.svc.{DOMAIN}", object.metadata.name, object.metadata.namespace);
+            let name = format!(
+                "{}.{}.svc.{DOMAIN}",
+                object.metadata.name, object.metadata.namespace
+            );
             if service.service_type == ServiceType::ExternalName {
                 continue;
             }
@@ -40,13 +43,17 @@ impl Zone {
                 }
                 addresses.extend(&pod.status.pod_ips);
                 if let Some(host) = hostname_in(pod_object, &object.metadata.name) {
-                    names.entry(format!("{host}.{name}")).or_default().extend(&pod.status.pod_ips);
+                    names
+                        .entry(format!("{host}.{name}"))
+                        .or_default()
+                        .extend(&pod.status.pod_ips);
                 }
             }
             // Slices made by hand, for a Service without a selector.
             for (slice_object, slice) in &cluster.slices {
                 let ours = slice_object.metadata.namespace == object.metadata.namespace
-                    && slice_object.metadata.labels.get(objects::SERVICE_NAME_LABEL) == Some(&object.metadata.name);
+                    && slice_object.metadata.labels.get(objects::SERVICE_NAME_LABEL)
+                        == Some(&object.metadata.name);
                 if ours && service.selector.is_empty() {
                     let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
                     addresses.extend(ready.flat_map(|endpoint| &endpoint.addresses));
@@ -64,7 +71,9 @@ impl Zone {
 
 fn hostname_in<'a>(pod: &'a Object, service: &str) -> Option<&'a str> {
     let text = |field: &str| pod.raw().pointer(field).and_then(serde_json::Value::as_str);
-    (text("/spec/subdomain") == Some(service)).then(|| text("/spec/hostname")).flatten()
+    (text("/spec/subdomain") == Some(service))
+        .then(|| text("/spec/hostname"))
+        .flatten()
 }
 
 /// The present zone, read by the DNS servers of all nodes.

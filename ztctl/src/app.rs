@@ -9,9 +9,14 @@ use crate::print;
 pub(crate) async fn run(command: AppCommand) -> u8 {
     match command {
         AppCommand::Serve { port, reset_after } => {
-            let options = ServeOptions { ports: port, reset_after, about: About::from_environment() };
+            let options = ServeOptions {
+                ports: port,
+                reset_after,
+                about: About::from_environment(),
+            };
             let stopped = async {
-                let mut signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok()?;
+                let mut signal =
+                    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok()?;
                 signal.recv().await
             };
             tokio::select! {
@@ -25,15 +30,43 @@ pub(crate) async fn run(command: AppCommand) -> u8 {
             }
         }
         AppCommand::Get { url, timeout } => get(&url, timeout).await,
-        AppCommand::Stream { address, bytes, connections, seed, timeout } => {
-            let report = app::stream(&StreamOptions { address, bytes, connections, seed, timeout }).await;
+        AppCommand::Stream {
+            address,
+            bytes,
+            connections,
+            seed,
+            timeout,
+        } => {
+            let report = app::stream(&StreamOptions {
+                address,
+                bytes,
+                connections,
+                seed,
+                timeout,
+            })
+            .await;
             print::json(&report);
             u8::from(!report.errors.is_empty())
         }
-        AppCommand::Hold { address, interval, at_most, lines, reset } => {
-            let options = HoldOptions { address, interval, at_most, lines, reset };
+        AppCommand::Hold {
+            address,
+            interval,
+            at_most,
+            lines,
+            reset,
+        } => {
+            let options = HoldOptions {
+                address,
+                interval,
+                at_most,
+                lines,
+                reset,
+            };
             let connected = |connection: &tokio::net::TcpStream| {
-                let local = connection.local_addr().map(|address| address.to_string()).unwrap_or_default();
+                let local = connection
+                    .local_addr()
+                    .map(|address| address.to_string())
+                    .unwrap_or_default();
                 print::line(&format!("{{\"connected\":\"{local}\"}}"));
             };
             match app::hold(&options, connected).await {
@@ -47,8 +80,19 @@ pub(crate) async fn run(command: AppCommand) -> u8 {
                 }
             }
         }
-        AppCommand::Flood { address, duration, concurrency, timeout } => {
-            let report = app::flood(&FloodOptions { address, duration, concurrency, timeout }).await;
+        AppCommand::Flood {
+            address,
+            duration,
+            concurrency,
+            timeout,
+        } => {
+            let report = app::flood(&FloodOptions {
+                address,
+                duration,
+                concurrency,
+                timeout,
+            })
+            .await;
             print::json(&report);
             u8::from(report.answered == 0)
         }

@@ -34,16 +34,31 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
             warn(&manifests.warnings());
             lab::apply(&layout, &manifests, wait.timeout, show).await?;
         }
-        LabCommand::Delete { name, objects, filename, namespace, wait } => {
+        LabCommand::Delete {
+            name,
+            objects,
+            filename,
+            namespace,
+            wait,
+        } => {
             let layout = Layout::new(&name.name)?;
             let keys = if filename.is_empty() {
-                objects.iter().map(|text| key(text, &namespace)).collect::<Result<Vec<_>, _>>()?
+                objects
+                    .iter()
+                    .map(|text| key(text, &namespace))
+                    .collect::<Result<Vec<_>, _>>()?
             } else {
                 Manifests::read(&filename)?.keys()
             };
             lab::delete(&layout, &keys, wait.timeout, show).await?;
         }
-        LabCommand::Label { name, object, labels, namespace, wait } => {
+        LabCommand::Label {
+            name,
+            object,
+            labels,
+            namespace,
+            wait,
+        } => {
             let layout = Layout::new(&name.name)?;
             let key = key(&object, &namespace)?;
             let labels: BTreeMap<_, _> = labels.into_iter().collect();
@@ -53,21 +68,40 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
             };
             lab::label(&layout, &key, &labels, wait.timeout, written).await?;
         }
-        LabCommand::Get { name, kind, object, namespace, all_namespaces, output } => {
+        LabCommand::Get {
+            name,
+            kind,
+            object,
+            namespace,
+            all_namespaces,
+            output,
+        } => {
             let layout = Layout::new(&name.name)?;
             let (kind, object) = match kind.split_once('/') {
                 Some((kind, name)) => (kind.to_owned(), Some(name.to_owned())),
                 None => (kind, object),
             };
-            let kind: Kind = kind.parse().map_err(|error| LabError::Usage(format!("{error}")))?;
+            let kind: Kind = kind
+                .parse()
+                .map_err(|error| LabError::Usage(format!("{error}")))?;
             let namespace = (!all_namespaces).then_some(namespace.as_str());
             let found = lab::find(&layout, kind, namespace, object.as_deref()).await?;
             tables::objects(kind, &found, all_namespaces, object.is_some(), output);
         }
-        LabCommand::Exec { name, namespace, pod, command } => {
+        LabCommand::Exec {
+            name,
+            namespace,
+            pod,
+            command,
+        } => {
             return lab::exec(&Layout::new(&name.name)?, &namespace, &pod, &command).await;
         }
-        LabCommand::Logs { name, what, namespace, follow } => {
+        LabCommand::Logs {
+            name,
+            what,
+            namespace,
+            follow,
+        } => {
             let files = lab::log_files(&Layout::new(&name.name)?, &what, &namespace)?;
             logs(&files, follow).await?;
         }
@@ -87,7 +121,11 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
             lab::Ended::Down => eprintln!("the lab `{}` is down", name.name),
             lab::Ended::Unknown => {
                 let up = Layout::names();
-                let others = if up.is_empty() { String::new() } else { format!(" (there is: {})", up.join(", ")) };
+                let others = if up.is_empty() {
+                    String::new()
+                } else {
+                    format!(" (there is: {})", up.join(", "))
+                };
                 eprintln!("there is no lab `{}`{others}; nothing to do", name.name);
             }
         },
@@ -98,7 +136,9 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
 
 async fn bring_up(up: Up) -> Result<(), LabError> {
     if up.capture == Capture::Ebpf {
-        return Err(LabError::Usage("--capture ebpf comes later; iptables is what works today".to_owned()));
+        return Err(LabError::Usage(
+            "--capture ebpf comes later; iptables is what works today".to_owned(),
+        ));
     }
     let ztctl = std::env::current_exe()
         .map_err(|error| LabError::Failed(format!("cannot find this program's own path: {error}")))?;
@@ -132,7 +172,11 @@ async fn bring_up(up: Up) -> Result<(), LabError> {
     let step = |text: &str| eprintln!("{text}");
     lab::up(options, &manifests, up.foreground, &step).await?;
     if !up.foreground {
-        let name = if name == "lab" { String::new() } else { format!(" --name {name}") };
+        let name = if name == "lab" {
+            String::new()
+        } else {
+            format!(" --name {name}")
+        };
         eprintln!("the lab is up: see `ztctl lab status{name}`, end it with `ztctl lab down{name}`");
     }
     Ok(())
@@ -146,7 +190,9 @@ async fn break_link(fault: Fault) -> Result<(), LabError> {
         ));
     }
     if !fault.clear && !fault.partition && fault.loss.is_none() {
-        return Err(LabError::Usage("say which fault: --loss 5%, --partition, or --clear".to_owned()));
+        return Err(LabError::Usage(
+            "say which fault: --loss 5%, --partition, or --clear".to_owned(),
+        ));
     }
     let request = FaultRequest {
         link: fault.link.clone(),
@@ -159,13 +205,23 @@ async fn break_link(fault: Fault) -> Result<(), LabError> {
 
 /// `KIND/NAME`.
 fn key(text: &str, namespace: &str) -> Result<ObjectKey, LabError> {
-    let wrong = || LabError::Usage(format!("`{text}` is not of the form KIND/NAME, such as pod/client"));
+    let wrong = || {
+        LabError::Usage(format!(
+            "`{text}` is not of the form KIND/NAME, such as pod/client"
+        ))
+    };
     let (kind, name) = text.split_once('/').ok_or_else(wrong)?;
-    let kind: Kind = kind.parse().map_err(|error| LabError::Usage(format!("{error}")))?;
+    let kind: Kind = kind
+        .parse()
+        .map_err(|error| LabError::Usage(format!("{error}")))?;
     if name.is_empty() {
         return Err(wrong());
     }
-    Ok(ObjectKey::new(kind, if kind.is_namespaced() { namespace } else { "" }, name))
+    Ok(ObjectKey::new(
+        kind,
+        if kind.is_namespaced() { namespace } else { "" },
+        name,
+    ))
 }
 
 fn show(changes: &[Change]) {

@@ -35,7 +35,10 @@ pub(crate) fn bytes(bytes: &[u8]) {
 /// A table in the manner of kubectl: no lines, two spaces between columns.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header.to_vec()).add_rows(rows);
+    table
+        .load_style(NOTHING)
+        .set_header(header.to_vec())
+        .add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }

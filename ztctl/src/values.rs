@@ -33,8 +33,14 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
 
 /// `5%` or `0.05`, as a part of one.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
-    let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
-    let part = number.parse::<f64>().ok().map(|number| number / whole).filter(|part| (0.0..=1.0).contains(part));
+    let (number, whole) = text
+        .strip_suffix('%')
+        .map_or((text, 1.0), |number| (number, 100.0));
+    let part = number
+        .parse::<f64>()
+        .ok()
+        .map(|number| number / whole)
+        .filter(|part| (0.0..=1.0).contains(part));
     part.ok_or_else(|| format!("`{text}` is no part of all packets: write 5%"))
 }
 
@@ -53,7 +59,9 @@ pub(crate) fn label(text: &str) -> Result<(String, Option<String>), String> {
     }
     match text.strip_suffix('-') {
         Some(key) if !key.is_empty() => Ok((key.to_owned(), None)),
-        _ => Err(format!("`{text}` is no change of a label: write KEY=VALUE, or KEY- to remove it")),
+        _ => Err(format!(
+            "`{text}` is no change of a label: write KEY=VALUE, or KEY- to remove it"
+        )),
     }
 }
 
@@ -84,7 +92,10 @@ mod tests {
         assert_eq!(label("a/b=c"), Ok(("a/b".to_owned(), Some("c".to_owned()))));
         assert_eq!(label("a/b-"), Ok(("a/b".to_owned(), None)));
         assert!(label("a").is_err() && label("-").is_err());
-        assert_eq!(assignment("node-a=K=V"), Ok(("node-a".to_owned(), "K=V".to_owned())));
+        assert_eq!(
+            assignment("node-a=K=V"),
+            Ok(("node-a".to_owned(), "K=V".to_owned()))
+        );
         assert!(assignment("=x").is_err() && assignment("x").is_err());
     }
 }

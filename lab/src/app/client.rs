@@ -43,23 +43,36 @@ pub struct RequestFailed {
 
 /// Asks for an `http://` URL and gives status and body.
 pub async fn get(url: &str, timeout: Duration) -> Result<(StatusCode, Bytes), RequestFailed> {
-    let failed = |(kind, text): (FailureKind, String)| RequestFailed { url: url.to_owned(), kind, text };
+    let failed = |(kind, text): (FailureKind, String)| RequestFailed {
+        url: url.to_owned(),
+        kind,
+        text,
+    };
     match tokio::time::timeout(timeout, exchange(url)).await {
         Ok(answer) => answer.map_err(failed),
-        Err(_) => Err(failed((FailureKind::Timeout, format!("no answer within {timeout:?}")))),
+        Err(_) => Err(failed((
+            FailureKind::Timeout,
+            format!("no answer within {timeout:?}"),
+        ))),
     }
 }
 
 async fn exchange(url: &str) -> Result<(StatusCode, Bytes), (FailureKind, String)> {
     let other = |text: String| (FailureKind::Other, text);
-    let uri: Uri = url.parse().map_err(|error| other(format!("not a URL: {error}")))?;
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| other(format!("not a URL: {error}")))?;
     if uri.scheme_str().is_some_and(|scheme| scheme != "http") {
         return Err(other("only http:// is spoken here".to_owned()));
     }
-    let authority = uri.authority().ok_or_else(|| other("the URL names no host".to_owned()))?;
+    let authority = uri
+        .authority()
+        .ok_or_else(|| other("the URL names no host".to_owned()))?;
     let port = uri.port_u16().unwrap_or(80);
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let connection = TcpStream::connect((host, port)).await.map_err(|error| connect_failure(&error))?;
+    let connection = TcpStream::connect((host, port))
+        .await
+        .map_err(|error| connect_failure(&error))?;
     let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(connection))
         .await
         .map_err(|error| other(error.to_string()))?;
@@ -71,7 +84,10 @@ async fn exchange(url: &str) -> Result<(StatusCode, Bytes), (FailureKind, String
         .header("connection", "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| other(error.to_string()))?;
-    let response = sender.send_request(request).await.map_err(|error| exchange_failure(&error))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| exchange_failure(&error))?;
     let status = response.status();
     let body = http_body_util::Limited::new(response.into_body(), BODY_MAX)
         .collect()
@@ -115,7 +131,10 @@ fn exchange_failure(error: &hyper::Error) -> (FailureKind, String) {
         source = cause.source();
     }
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        (FailureKind::Empty, "empty reply: the connection was closed without an answer".to_owned())
+        (
+            FailureKind::Empty,
+            "empty reply: the connection was closed without an answer".to_owned(),
+        )
     } else {
         (FailureKind::Other, error.to_string())
     }

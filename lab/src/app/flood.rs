@@ -68,7 +68,10 @@ pub async fn flood(options: &FloodOptions) -> FloodReport {
 impl FloodReport {
     async fn count(&mut self, options: &FloodOptions) {
         self.attempts += 1;
-        let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let begun = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64();
         let counter = match tokio::time::timeout(options.timeout, ask(&options.address)).await {
             Ok(Ok(())) => {
                 self.first_answered_at.get_or_insert(begun);
@@ -102,7 +105,9 @@ impl FloodReport {
 }
 
 async fn ask(address: &str) -> Result<(), FailureKind> {
-    let mut connection = TcpStream::connect(address).await.map_err(|error| connect_failure(&error).0)?;
+    let mut connection = TcpStream::connect(address)
+        .await
+        .map_err(|error| connect_failure(&error).0)?;
     let reset = |_| FailureKind::Reset;
     connection.write_all(QUESTION).await.map_err(reset)?;
     let mut answer = [0; QUESTION.len()];

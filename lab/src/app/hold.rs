@@ -117,7 +117,9 @@ impl Lines {
 fn end_of(error: &io::Error) -> HoldEnd {
     match error.kind() {
         // EPIPE: the reset was seen by an earlier call.
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => HoldEnd::Reset,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            HoldEnd::Reset
+        }
         io::ErrorKind::TimedOut => HoldEnd::Timeout,
         _ => HoldEnd::Other,
     }

@@ -9,7 +9,11 @@ pub(super) struct Pattern {
 impl Pattern {
     /// The stream of this seed and connection.
     pub(super) fn new(seed: u64, connection: u64) -> Pattern {
-        Pattern { state: seed ^ connection.wrapping_mul(0xd134_2543_de82_ef95), left: [0; 8], used: 8 }
+        Pattern {
+            state: seed ^ connection.wrapping_mul(0xd134_2543_de82_ef95),
+            left: [0; 8],
+            used: 8,
+        }
     }
 
     /// The next `out.len()` bytes.

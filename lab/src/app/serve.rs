@@ -21,8 +21,9 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// How much is read before it is echoed.
 const ECHO_CHUNK: usize = 64 * 1024;
 /// The longest method that counts as HTTP, with the space behind it.
-const METHODS: [&str; 10] =
-    ["GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI "];
+const METHODS: [&str; 10] = [
+    "GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT ", "PRI ",
+];
 
 /// Who the server says it is.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -39,7 +40,11 @@ impl About {
     /// From the environment that the lab gives to every container.
     pub fn from_environment() -> About {
         let read = |name: &str| std::env::var(name).unwrap_or_default();
-        About { pod: read("POD_NAME"), namespace: read("POD_NAMESPACE"), node: read("NODE_NAME") }
+        About {
+            pod: read("POD_NAME"),
+            namespace: read("POD_NAMESPACE"),
+            node: read("NODE_NAME"),
+        }
     }
 }
 
@@ -69,7 +74,10 @@ pub async fn serve(options: ServeOptions) -> io::Result<Infallible> {
     match tasks.join_next().await {
         Some(Ok(error)) => Err(error),
         Some(Err(panic)) => Err(io::Error::other(panic)),
-        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "no port to listen on")),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "no port to listen on",
+        )),
     }
 }
 
@@ -79,7 +87,9 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(wrong(error)),
         // No IPv6 here.
-        Err(_) => TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await.map_err(wrong),
+        Err(_) => TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+            .await
+            .map_err(wrong),
     }
 }
 
@@ -103,7 +113,11 @@ async fn accept_all(listener: TcpListener, options: Arc<ServeOptions>, slots: Ar
     }
 }
 
-async fn serve_connection(mut connection: TcpStream, peer: SocketAddr, options: Arc<ServeOptions>) -> io::Result<()> {
+async fn serve_connection(
+    mut connection: TcpStream,
+    peer: SocketAddr,
+    options: Arc<ServeOptions>,
+) -> io::Result<()> {
     connection.set_nodelay(true)?;
     let mut seen = Vec::with_capacity(ECHO_CHUNK);
     let http = loop {
@@ -114,7 +128,11 @@ async fn serve_connection(mut connection: TcpStream, peer: SocketAddr, options: 
         }
     };
     let (reader, writer) = connection.into_split();
-    if http { answer_http(seen, reader, writer, peer, options).await } else { echo(seen, reader, writer, &options).await }
+    if http {
+        answer_http(seen, reader, writer, peer, options).await
+    } else {
+        echo(seen, reader, writer, &options).await
+    }
 }
 
 /// Whether these first bytes are an HTTP request; `None` when more are needed to tell.
@@ -180,37 +198,49 @@ async fn answer_http(
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let options = options.clone();
         async move {
-        let (head, mut body) = request.into_parts();
-        let mut body_bytes: usize = 0;
-        while let Some(frame) = body.frame().await {
-            body_bytes = body_bytes.saturating_add(frame?.data_ref().map_or(0, Bytes::len));
-        }
-        let headers = head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect();
-        let answer = Answer {
-            about: &options.about,
-            peer,
-            local,
-            method: head.method.as_str(),
-            path: head.uri.path_and_query().map_or_else(|| head.uri.to_string(), ToString::to_string),
-            headers,
-            body_bytes,
-        };
-        let mut text = serde_json::to_string(&answer).unwrap_or_else(|error| error.to_string());
-        text.push('\n');
-        let mut response = Response::new(Full::new(Bytes::from(text)));
-        response
-            .headers_mut()
-            .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-        Ok::<_, hyper::Error>(response)
+            let (head, mut body) = request.into_parts();
+            let mut body_bytes: usize = 0;
+            while let Some(frame) = body.frame().await {
+                body_bytes = body_bytes.saturating_add(frame?.data_ref().map_or(0, Bytes::len));
+            }
+            let headers = head
+                .headers
+                .iter()
+                .map(|(name, value)| {
+                    (
+                        name.to_string(),
+                        String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                    )
+                })
+                .collect();
+            let answer = Answer {
+                about: &options.about,
+                peer,
+                local,
+                method: head.method.as_str(),
+                path: head
+                    .uri
+                    .path_and_query()
+                    .map_or_else(|| head.uri.to_string(), ToString::to_string),
+                headers,
+                body_bytes,
+            };
+            let mut text = serde_json::to_string(&answer).unwrap_or_else(|error| error.to_string());
+            text.push('\n');
+            let mut response = Response::new(Full::new(Bytes::from(text)));
+            response.headers_mut().insert(
+                hyper::header::CONTENT_TYPE,
+                hyper::header::HeaderValue::from_static("application/json"),
+            );
+            Ok::<_, hyper::Error>(response)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().half_close(true);
-    builder.serve_connection(TokioIo::new(io), service).await.map_err(io::Error::other)
+    builder
+        .serve_connection(TokioIo::new(io), service)
+        .await
+        .map_err(io::Error::other)
 }
 
 /// An IPv4 address as such, also on a socket that speaks both families.

@@ -87,7 +87,9 @@ pub async fn stream(options: &StreamOptions) -> StreamReport {
 
 /// One connection: the bytes verified, or those verified before it went wrong and what went wrong.
 async fn one(address: &str, bytes: u64, seed: u64, index: u64) -> Result<u64, (u64, String)> {
-    let connection = TcpStream::connect(address).await.map_err(|error| (0, format!("connecting: {error}")))?;
+    let connection = TcpStream::connect(address)
+        .await
+        .map_err(|error| (0, format!("connecting: {error}")))?;
     let _ = connection.set_nodelay(true);
     let (reader, writer) = connection.into_split();
     let sender = tokio::spawn(send(writer, bytes, Pattern::new(seed, index)));
@@ -124,7 +126,12 @@ async fn verify(mut reader: OwnedReadHalf, bytes: u64, mut pattern: Pattern) -> 
             Ok(0) if verified == bytes => return Ok(()),
             Ok(0) => return Err((verified, format!("closed after {verified} of {bytes} bytes"))),
             Ok(count) => count,
-            Err(error) => return Err((verified, format!("receiving after {verified} of {bytes} bytes: {error}"))),
+            Err(error) => {
+                return Err((
+                    verified,
+                    format!("receiving after {verified} of {bytes} bytes: {error}"),
+                ));
+            }
         };
         if verified + count as u64 > bytes {
             return Err((verified, format!("{count} bytes more came back than were sent")));
@@ -132,7 +139,10 @@ async fn verify(mut reader: OwnedReadHalf, bytes: u64, mut pattern: Pattern) -> 
         pattern.fill(&mut expected[..count]);
         if let Some(at) = (0..count).find(|at| got[*at] != expected[*at]) {
             let position = verified + at as u64;
-            return Err((position, format!("byte {position} is {:#04x}, not {:#04x}", got[at], expected[at])));
+            return Err((
+                position,
+                format!("byte {position} is {:#04x}, not {:#04x}", got[at], expected[at]),
+            ));
         }
         verified += count as u64;
     }

@@ -10,9 +10,22 @@ use super::*;
 
 /// A server on a port that was free a moment ago.
 async fn server(reset_after: Option<u64>) -> SocketAddr {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let about = About { pod: "p".to_owned(), namespace: "n".to_owned(), node: "node-a".to_owned() };
-    tokio::spawn(serve(ServeOptions { ports: vec![port], reset_after, about }));
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let about = About {
+        pod: "p".to_owned(),
+        namespace: "n".to_owned(),
+        node: "node-a".to_owned(),
+    };
+    tokio::spawn(serve(ServeOptions {
+        ports: vec![port],
+        reset_after,
+        about,
+    }));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     for _ in 0..500 {
         if TcpStream::connect(address).await.is_ok() {
@@ -128,9 +141,16 @@ async fn a_reset_is_seen_as_a_reset_and_a_close_as_a_close() {
     assert_eq!(report.ended, HoldEnd::Reset);
     assert!(report.lines_sent >= 2);
 
-    let mut options = HoldOptions { address: server(None).await.to_string(), lines: Some(3), ..options };
+    let mut options = HoldOptions {
+        address: server(None).await.to_string(),
+        lines: Some(3),
+        ..options
+    };
     let report = hold(&options, |_| {}).await.unwrap();
-    assert_eq!((report.ended, report.lines_sent, report.lines_echoed), (HoldEnd::ClosedByUs, 3, 3));
+    assert_eq!(
+        (report.ended, report.lines_sent, report.lines_echoed),
+        (HoldEnd::ClosedByUs, 3, 3)
+    );
     options.lines = None;
     options.at_most = Duration::from_millis(100);
     assert_eq!(hold(&options, |_| {}).await.unwrap().ended, HoldEnd::StillOpen);
@@ -138,7 +158,11 @@ async fn a_reset_is_seen_as_a_reset_and_a_close_as_a_close() {
 
 #[tokio::test]
 async fn failures_are_told_apart() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let refused = get(&format!("http://{free}/"), SOON).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Refused);
 
@@ -151,7 +175,9 @@ async fn failures_are_told_apart() {
         drop(first);
         let (mut second, _) = listener.accept().await.unwrap();
         let _ = second.read(&mut buffer).await;
-        socket2::SockRef::from(&second).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&second)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
         drop(second);
         let (_third, _) = listener.accept().await.unwrap();
         std::future::pending::<()>().await;
@@ -159,7 +185,10 @@ async fn failures_are_told_apart() {
     let url = format!("http://{address}/");
     assert_eq!(get(&url, SOON).await.unwrap_err().kind, FailureKind::Empty);
     assert_eq!(get(&url, SOON).await.unwrap_err().kind, FailureKind::Reset);
-    assert_eq!(get(&url, Duration::from_millis(100)).await.unwrap_err().kind, FailureKind::Timeout);
+    assert_eq!(
+        get(&url, Duration::from_millis(100)).await.unwrap_err().kind,
+        FailureKind::Timeout
+    );
 }
 
 #[tokio::test]
@@ -171,9 +200,20 @@ async fn a_flood_counts_answers_and_refusals() {
         timeout: SOON,
     };
     let report = flood(&options).await;
-    assert!(report.answered > 0 && report.answered == report.attempts, "{report:?}");
+    assert!(
+        report.answered > 0 && report.answered == report.attempts,
+        "{report:?}"
+    );
     assert!(report.last_answered_at >= report.first_answered_at);
-    options.address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    options.address = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let report = flood(&options).await;
-    assert!(report.refused > 0 && report.refused == report.attempts, "{report:?}");
+    assert!(
+        report.refused > 0 && report.refused == report.attempts,
+        "{report:?}"
+    );
 }

@@ -54,7 +54,10 @@ impl<'a> Cluster<'a> {
             object.metadata.namespace == service.metadata.namespace
                 && !pod.status.phase.is_terminal()
                 && !pod.status.pod_ips.is_empty()
-                && spec.selector.iter().all(|(key, value)| object.metadata.labels.get(key) == Some(value))
+                && spec
+                    .selector
+                    .iter()
+                    .all(|(key, value)| object.metadata.labels.get(key) == Some(value))
         };
         self.pods.iter().copied().filter(selected).collect()
     }

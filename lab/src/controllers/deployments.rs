@@ -20,7 +20,10 @@ pub(super) fn reconcile(cluster: &Cluster<'_>, around: &mut Surroundings<'_>) ->
     // Pods whose Deployment is gone end.
     for (pod, _) in &cluster.pods {
         let orphan = owner_uid(pod).is_some_and(|uid| {
-            !cluster.deployments.iter().any(|(deployment, _)| &deployment.metadata.uid == uid)
+            !cluster
+                .deployments
+                .iter()
+                .any(|(deployment, _)| &deployment.metadata.uid == uid)
         });
         if orphan {
             writes.extend(remove(pod, &around.now));
@@ -35,7 +38,11 @@ fn one(
     deployment: &Deployment,
     around: &mut Surroundings<'_>,
 ) -> Vec<Write> {
-    let template = object.raw().pointer("/spec/template").cloned().unwrap_or(Value::Null);
+    let template = object
+        .raw()
+        .pointer("/spec/template")
+        .cloned()
+        .unwrap_or(Value::Null);
     let hash = template_hash(&template);
     let wanted = deployment.replicas as usize;
     let mut live: Vec<&(&Object, &Pod)> = cluster
@@ -49,10 +56,14 @@ fn one(
         .collect();
     // The first to go: not ready, then the youngest.
     live.sort_by(|(a, a_pod), (b, b_pod)| {
-        a_pod.is_ready().cmp(&b_pod.is_ready()).then_with(|| b.metadata.by_age(&a.metadata))
+        a_pod
+            .is_ready()
+            .cmp(&b_pod.is_ready())
+            .then_with(|| b.metadata.by_age(&a.metadata))
     });
-    let (new, old): (Vec<_>, Vec<_>) =
-        live.into_iter().partition(|(pod, _)| pod.metadata.labels.get(HASH_LABEL) == Some(&hash));
+    let (new, old): (Vec<_>, Vec<_>) = live
+        .into_iter()
+        .partition(|(pod, _)| pod.metadata.labels.get(HASH_LABEL) == Some(&hash));
     let recreate = object.raw().pointer("/spec/strategy/type") == Some(&json!("Recreate"));
     let ready = new.iter().filter(|(_, pod)| pod.is_ready()).count();
     let mut writes = Vec::new();
@@ -66,7 +77,11 @@ fn one(
         }
     }
     let surplus = new.len().saturating_sub(wanted);
-    writes.extend(new.iter().take(surplus).filter_map(|(pod, _)| remove(pod, &around.now)));
+    writes.extend(
+        new.iter()
+            .take(surplus)
+            .filter_map(|(pod, _)| remove(pod, &around.now)),
+    );
 
     let old_ready = old.iter().filter(|(_, pod)| pod.is_ready()).count();
     let status = json!({
@@ -92,7 +107,11 @@ fn owner_uid(pod: &Object) -> Option<&String> {
 
 fn new_pod(deployment: &Object, template: &Value, hash: &str, entropy: u64) -> Value {
     let prefix = format!("{}-{hash}-", deployment.metadata.name);
-    let mut metadata = template.get("metadata").and_then(Value::as_object).cloned().unwrap_or_else(Map::new);
+    let mut metadata = template
+        .get("metadata")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_else(Map::new);
     metadata.insert("name".to_owned(), json!(format!("{prefix}{}", word(entropy, 5))));
     metadata.insert("generateName".to_owned(), json!(prefix));
     metadata.insert("namespace".to_owned(), json!(deployment.metadata.namespace));
@@ -109,7 +128,11 @@ fn new_pod(deployment: &Object, template: &Value, hash: &str, entropy: u64) -> V
     );
     let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata });
     set(&mut pod, &["metadata", "labels", HASH_LABEL], json!(hash));
-    set(&mut pod, &["spec"], template.get("spec").cloned().unwrap_or(Value::Null));
+    set(
+        &mut pod,
+        &["spec"],
+        template.get("spec").cloned().unwrap_or(Value::Null),
+    );
     pod
 }
 

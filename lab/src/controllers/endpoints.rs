@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use objects::{Object, ObjectKey, Pod, Protocol, SERVICE_NAME_LABEL, Service, ServicePort, ServiceType, TargetPort};
+use objects::{
+    Object, ObjectKey, Pod, Protocol, SERVICE_NAME_LABEL, Service, ServicePort, ServiceType, TargetPort,
+};
 use serde_json::{Value, json};
 
 use super::{Cluster, Write, deployments::word};
@@ -34,14 +36,22 @@ pub(super) fn reconcile(cluster: &Cluster<'_>) -> Vec<Write> {
         match wanted.get(&key) {
             None => writes.push(Write::Delete(key)),
             Some(value) => {
-                if ["endpoints", "ports", "addressType"].iter().any(|part| object.raw().get(part) != value.get(part)) {
+                if ["endpoints", "ports", "addressType"]
+                    .iter()
+                    .any(|part| object.raw().get(part) != value.get(part))
+                {
                     writes.push(Write::Put(value.clone()));
                 }
                 present.insert(key);
             }
         }
     }
-    writes.extend(wanted.into_iter().filter(|(key, _)| !present.contains(key)).map(|(_, value)| Write::Put(value)));
+    writes.extend(
+        wanted
+            .into_iter()
+            .filter(|(key, _)| !present.contains(key))
+            .map(|(_, value)| Write::Put(value)),
+    );
     writes
 }
 
@@ -52,7 +62,13 @@ fn slices_of(cluster: &Cluster<'_>, object: &Object, service: &Service) -> Vec<V
         let ports: Vec<(String, u16, &'static str)> = service
             .ports
             .iter()
-            .filter_map(|port| Some((port.name.clone(), target_port(port, pod)?, protocol_name(port.protocol))))
+            .filter_map(|port| {
+                Some((
+                    port.name.clone(),
+                    target_port(port, pod)?,
+                    protocol_name(port.protocol),
+                ))
+            })
             .collect();
         for address in &pod.status.pod_ips {
             groups
@@ -105,11 +121,16 @@ fn endpoint(address: IpAddr, object: &Object, pod: &Pod, service: &Service) -> V
 
 fn slice(service: &Object, v6: bool, ports: &[(String, u16, &'static str)], endpoints: Vec<Value>) -> Value {
     let family = if v6 { "IPv6" } else { "IPv4" };
-    let number = ports.iter().fold(u64::from(v6) + 1, |number, (name, port, protocol)| {
-        name.bytes().chain(protocol.bytes()).chain(port.to_be_bytes()).fold(number, |number, byte| {
-            number.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(byte)
-        })
-    });
+    let number = ports
+        .iter()
+        .fold(u64::from(v6) + 1, |number, (name, port, protocol)| {
+            name.bytes()
+                .chain(protocol.bytes())
+                .chain(port.to_be_bytes())
+                .fold(number, |number, byte| {
+                    number.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(byte)
+                })
+        });
     // A port without a name is written without one.
     let ports: Vec<Value> = ports
         .iter()

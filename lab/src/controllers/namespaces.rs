@@ -13,7 +13,11 @@ pub(super) fn reconcile(cluster: &Cluster<'_>, around: &Surroundings<'_>) -> Vec
         if namespace.metadata.deletion_timestamp.is_none() {
             if namespace.metadata.labels.get(NAME_LABEL).map(String::as_str) != Some(name) {
                 let label = Value::String((*name).to_owned());
-                writes.push(Write::Put(with(namespace, &["metadata", "labels", NAME_LABEL], label)));
+                writes.push(Write::Put(with(
+                    namespace,
+                    &["metadata", "labels", NAME_LABEL],
+                    label,
+                )));
             }
             continue;
         }
@@ -26,7 +30,11 @@ pub(super) fn reconcile(cluster: &Cluster<'_>, around: &Surroundings<'_>) -> Vec
         if inside.is_empty() {
             writes.push(Write::Delete(namespace.key()));
         }
-        writes.extend(inside.into_iter().filter_map(|object| remove(object, &around.now)));
+        writes.extend(
+            inside
+                .into_iter()
+                .filter_map(|object| remove(object, &around.now)),
+        );
     }
     writes
 }
@@ -39,5 +47,9 @@ pub(crate) fn remove(object: &Object, now: &str) -> Option<Write> {
     if object.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    Some(Write::Put(with(object, &["metadata", "deletionTimestamp"], Value::String(now.to_owned()))))
+    Some(Write::Put(with(
+        object,
+        &["metadata", "deletionTimestamp"],
+        Value::String(now.to_owned()),
+    )))
 }

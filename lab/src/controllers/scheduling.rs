@@ -11,8 +11,11 @@ use super::{Cluster, Write, with};
 /// pods, the first by name where several have as few. A pod that no node suits gets a condition that says so, and one
 /// that is deleted before it was placed goes at once.
 pub(super) fn reconcile(cluster: &Cluster<'_>) -> Vec<Write> {
-    let mut load: BTreeMap<&str, usize> =
-        cluster.nodes.iter().map(|(node, _)| (node.metadata.name.as_str(), 0)).collect();
+    let mut load: BTreeMap<&str, usize> = cluster
+        .nodes
+        .iter()
+        .map(|(node, _)| (node.metadata.name.as_str(), 0))
+        .collect();
     for (_, pod) in &cluster.pods {
         if let Some(count) = load.get_mut(pod.spec.node_name.as_str()) {
             *count += 1;
@@ -27,14 +30,21 @@ pub(super) fn reconcile(cluster: &Cluster<'_>) -> Vec<Write> {
             writes.push(Write::Delete(object.key()));
             continue;
         }
-        let suitable = cluster.nodes.iter().filter(|(node, spec)| !spec.unschedulable && suits(node, pod));
+        let suitable = cluster
+            .nodes
+            .iter()
+            .filter(|(node, spec)| !spec.unschedulable && suits(node, pod));
         let least = suitable
             .map(|(node, _)| node.metadata.name.as_str())
             .min_by_key(|name| (load.get(name).copied().unwrap_or(0), *name));
         match least {
             Some(name) => {
                 *load.entry(name).or_default() += 1;
-                writes.push(Write::Put(with(object, &["spec", "nodeName"], Value::String(name.to_owned()))));
+                writes.push(Write::Put(with(
+                    object,
+                    &["spec", "nodeName"],
+                    Value::String(name.to_owned()),
+                )));
             }
             None => writes.extend(unschedulable(object, pod)),
         }
@@ -43,14 +53,27 @@ pub(super) fn reconcile(cluster: &Cluster<'_>) -> Vec<Write> {
 }
 
 fn suits(node: &Object, pod: &Pod) -> bool {
-    pod.spec.node_selector.iter().all(|(key, value)| node.metadata.labels.get(key) == Some(value))
+    pod.spec
+        .node_selector
+        .iter()
+        .all(|(key, value)| node.metadata.labels.get(key) == Some(value))
 }
 
 fn unschedulable(object: &Object, pod: &Pod) -> Option<Write> {
-    if pod.status.conditions.iter().any(|condition| condition.kind == "PodScheduled") {
+    if pod
+        .status
+        .conditions
+        .iter()
+        .any(|condition| condition.kind == "PodScheduled")
+    {
         return None;
     }
-    let asked: Vec<String> = pod.spec.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let asked: Vec<String> = pod
+        .spec
+        .node_selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let condition = json!([{
         "type": "PodScheduled",
         "status": "False",

@@ -19,7 +19,10 @@ pub(super) fn reconcile(cluster: &Cluster<'_>, around: &Surroundings<'_>) -> Vec
         .collect();
     let mut writes = Vec::new();
     for (object, service) in &cluster.services {
-        if service.headless || service.service_type == ServiceType::ExternalName || !service.cluster_ips.is_empty() {
+        if service.headless
+            || service.service_type == ServiceType::ExternalName
+            || !service.cluster_ips.is_empty()
+        {
             continue;
         }
         let free = (plan::SERVICE_INDEX_MIN..u16::MAX).find(|index| !taken.contains(index));
@@ -33,7 +36,9 @@ pub(super) fn reconcile(cluster: &Cluster<'_>, around: &Surroundings<'_>) -> Vec
 
 /// Two Services that want the same address, or one that wants an address outside of the range: the later one, and what
 /// is wrong.
-pub(crate) fn clash<'a>(services: impl Iterator<Item = (&'a Object, &'a Service)>) -> Option<(ObjectKey, String)> {
+pub(crate) fn clash<'a>(
+    services: impl Iterator<Item = (&'a Object, &'a Service)>,
+) -> Option<(ObjectKey, String)> {
     let mut owners: BTreeMap<IpAddr, &Object> = BTreeMap::new();
     for (object, service) in services {
         for address in &service.cluster_ips {
@@ -45,7 +50,10 @@ pub(crate) fn clash<'a>(services: impl Iterator<Item = (&'a Object, &'a Service)
                 return Some((object.key(), problem));
             }
             if let Some(other) = owners.insert(*address, object) {
-                return Some((object.key(), format!("{address} is already the address of {}", other.key())));
+                return Some((
+                    object.key(),
+                    format!("{address} is already the address of {}", other.key()),
+                ));
             }
         }
     }
@@ -62,7 +70,11 @@ fn addressed(object: &Object, service: &Service, index: u16, ipv6: bool) -> Valu
         families.push(IpFamily::V4);
     }
     if both && families.len() == 1 {
-        families.push(if families[0] == IpFamily::V4 { IpFamily::V6 } else { IpFamily::V4 });
+        families.push(if families[0] == IpFamily::V4 {
+            IpFamily::V6
+        } else {
+            IpFamily::V4
+        });
     }
     if !ipv6 {
         families = vec![IpFamily::V4];
@@ -74,8 +86,10 @@ fn addressed(object: &Object, service: &Service, index: u16, ipv6: bool) -> Valu
             IpFamily::V6 => plan::service_v6(index).to_string(),
         })
         .collect();
-    let names: Vec<&str> =
-        families.iter().map(|family| if *family == IpFamily::V4 { "IPv4" } else { "IPv6" }).collect();
+    let names: Vec<&str> = families
+        .iter()
+        .map(|family| if *family == IpFamily::V4 { "IPv4" } else { "IPv6" })
+        .collect();
     let mut raw = object.raw().clone();
     set(&mut raw, &["spec", "clusterIP"], json!(addresses[0]));
     set(&mut raw, &["spec", "clusterIPs"], json!(addresses));

@@ -14,7 +14,11 @@ struct World {
 
 impl World {
     fn new(values: Vec<Value>) -> World {
-        let mut world = World { objects: Vec::new(), counter: 0, ipv6: false };
+        let mut world = World {
+            objects: Vec::new(),
+            counter: 0,
+            ipv6: false,
+        };
         for name in ["node-a", "node-b"] {
             world.put(json!({ "apiVersion": "v1", "kind": "Node", "metadata": {
                 "name": name, "labels": { "kubernetes.io/hostname": name },
@@ -69,18 +73,30 @@ impl World {
     }
 
     fn of(&self, kind: Kind) -> Vec<Arc<Object>> {
-        self.objects.iter().filter(|object| object.kind() == kind).cloned().collect()
+        self.objects
+            .iter()
+            .filter(|object| object.kind() == kind)
+            .cloned()
+            .collect()
     }
 
     fn field(&self, kind: Kind, name: &str, path: &str) -> Value {
-        let object = self.of(kind).into_iter().find(|object| object.metadata.name == name);
-        object.and_then(|object| object.raw().pointer(path).cloned()).unwrap_or(Value::Null)
+        let object = self
+            .of(kind)
+            .into_iter()
+            .find(|object| object.metadata.name == name);
+        object
+            .and_then(|object| object.raw().pointer(path).cloned())
+            .unwrap_or(Value::Null)
     }
 
     /// What the pods' own life does: an address, and Ready.
     fn run_pods(&mut self, ready: bool) {
         for (index, pod) in (10..).zip(self.of(Kind::Pod)) {
-            if pod.as_pod().is_some_and(|pod| !pod.status.pod_ips.is_empty() && pod.is_ready() == ready) {
+            if pod
+                .as_pod()
+                .is_some_and(|pod| !pod.status.pod_ips.is_empty() && pod.is_ready() == ready)
+            {
                 continue;
             }
             let address = format!("10.244.1.{index}");
@@ -132,15 +148,30 @@ fn service(name: &str, spec: Value) -> Value {
 #[test]
 fn pods_are_placed_where_they_ask_and_else_spread() {
     let mut world = World::new(vec![
-        pod("a", json!({ "nodeSelector": { "kubernetes.io/hostname": "node-b" } })),
+        pod(
+            "a",
+            json!({ "nodeSelector": { "kubernetes.io/hostname": "node-b" } }),
+        ),
         pod("b", json!({ "nodeName": "node-b" })),
         pod("c", json!({})),
         pod("d", json!({})),
         pod("e", json!({ "nodeSelector": { "disk": "fast" } })),
     ]);
     world.settle();
-    let nodes: Vec<Value> = ["a", "b", "c", "d", "e"].iter().map(|name| world.field(Kind::Pod, name, "/spec/nodeName")).collect();
-    assert_eq!(nodes, [json!("node-b"), json!("node-b"), json!("node-a"), json!("node-a"), Value::Null]);
+    let nodes: Vec<Value> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .map(|name| world.field(Kind::Pod, name, "/spec/nodeName"))
+        .collect();
+    assert_eq!(
+        nodes,
+        [
+            json!("node-b"),
+            json!("node-b"),
+            json!("node-a"),
+            json!("node-a"),
+            Value::Null
+        ]
+    );
     let why = world.field(Kind::Pod, "e", "/status/conditions/0/message");
     assert_eq!(why, json!("no node of the lab carries disk=fast"));
     // A node that gets the label takes it.
@@ -158,16 +189,29 @@ fn a_deployment_makes_named_owned_and_labelled_pods() {
     assert_eq!(pods.len(), 3);
     for pod in &pods {
         let hash = &pod.metadata.labels["pod-template-hash"];
-        assert!(pod.metadata.name.starts_with(&format!("web-{hash}-")), "{}", pod.metadata.name);
+        assert!(
+            pod.metadata.name.starts_with(&format!("web-{hash}-")),
+            "{}",
+            pod.metadata.name
+        );
         assert_eq!(pod.metadata.generate_name, format!("web-{hash}-"));
         let owner = pod.metadata.owner.as_ref().unwrap();
-        assert_eq!((owner.kind.as_str(), owner.name.clone()), ("ReplicaSet", format!("web-{hash}")));
+        assert_eq!(
+            (owner.kind.as_str(), owner.name.clone()),
+            ("ReplicaSet", format!("web-{hash}"))
+        );
         assert_eq!(pod.metadata.labels["app"], "web");
     }
-    assert_eq!(world.field(Kind::Deployment, "web", "/status/readyReplicas"), json!(0));
+    assert_eq!(
+        world.field(Kind::Deployment, "web", "/status/readyReplicas"),
+        json!(0)
+    );
     world.run_pods(true);
     world.settle();
-    assert_eq!(world.field(Kind::Deployment, "web", "/status/readyReplicas"), json!(3));
+    assert_eq!(
+        world.field(Kind::Deployment, "web", "/status/readyReplicas"),
+        json!(3)
+    );
 
     world.put(deployment(1, "x"));
     world.settle();
@@ -181,16 +225,29 @@ fn a_changed_template_replaces_pods_when_the_new_ones_are_ready() {
     world.settle();
     world.run_pods(true);
     world.settle();
-    let old: Vec<String> = world.of(Kind::Pod).iter().map(|pod| pod.metadata.name.clone()).collect();
+    let old: Vec<String> = world
+        .of(Kind::Pod)
+        .iter()
+        .map(|pod| pod.metadata.name.clone())
+        .collect();
 
     world.put(deployment(2, "y"));
     world.settle();
     assert_eq!(world.of(Kind::Pod).len(), 4);
-    assert!(world.of(Kind::Pod).iter().all(|pod| pod.metadata.deletion_timestamp.is_none()));
+    assert!(
+        world
+            .of(Kind::Pod)
+            .iter()
+            .all(|pod| pod.metadata.deletion_timestamp.is_none())
+    );
     world.run_pods(true);
     world.settle();
     world.end_pods();
-    let new: Vec<String> = world.of(Kind::Pod).iter().map(|pod| pod.metadata.name.clone()).collect();
+    let new: Vec<String> = world
+        .of(Kind::Pod)
+        .iter()
+        .map(|pod| pod.metadata.name.clone())
+        .collect();
     assert_eq!(new.len(), 2);
     assert!(new.iter().all(|name| !old.contains(name)), "{old:?} {new:?}");
 
@@ -214,7 +271,11 @@ fn recreate_ends_the_old_pods_first() {
     world.settle();
     assert!(world.of(Kind::Pod)[0].metadata.deletion_timestamp.is_some());
     let images = |world: &World| -> Vec<Value> {
-        world.of(Kind::Pod).iter().map(|pod| pod.raw().pointer("/spec/containers/0/image").unwrap().clone()).collect()
+        world
+            .of(Kind::Pod)
+            .iter()
+            .map(|pod| pod.raw().pointer("/spec/containers/0/image").unwrap().clone())
+            .collect()
     };
     world.end_pods();
     world.settle();
@@ -231,27 +292,55 @@ fn services_get_addresses_and_keep_those_they_ask_for() {
     ]);
     world.ipv6 = true;
     world.settle();
-    assert_eq!(world.field(Kind::Service, "asks", "/spec/clusterIP"), json!("10.96.0.10"));
-    assert_eq!(world.field(Kind::Service, "headless", "/spec/clusterIP"), json!("None"));
-    assert_eq!(world.field(Kind::Service, "both", "/spec/clusterIPs"), json!(["10.96.0.11", "fd00:10:96::b"]));
-    assert_eq!(world.field(Kind::Service, "plain", "/spec/clusterIPs"), json!(["10.96.0.12"]));
+    assert_eq!(
+        world.field(Kind::Service, "asks", "/spec/clusterIP"),
+        json!("10.96.0.10")
+    );
+    assert_eq!(
+        world.field(Kind::Service, "headless", "/spec/clusterIP"),
+        json!("None")
+    );
+    assert_eq!(
+        world.field(Kind::Service, "both", "/spec/clusterIPs"),
+        json!(["10.96.0.11", "fd00:10:96::b"])
+    );
+    assert_eq!(
+        world.field(Kind::Service, "plain", "/spec/clusterIPs"),
+        json!(["10.96.0.12"])
+    );
 
     let parse = |value| Object::from_value(value).unwrap();
     let pairs = |objects: &[Object]| {
-        clash(objects.iter().map(|object| (object, object.as_service().unwrap()))).map(|(key, problem)| (key.name, problem))
+        clash(
+            objects
+                .iter()
+                .map(|object| (object, object.as_service().unwrap())),
+        )
+        .map(|(key, problem)| (key.name, problem))
     };
     let asks = |name: &str, address: &str| parse(service(name, json!({ "clusterIP": address })));
     assert_eq!(pairs(&[asks("a", "10.96.0.20"), asks("b", "10.96.0.21")]), None);
     let (name, problem) = pairs(&[asks("a", "10.96.0.20"), asks("b", "10.96.0.20")]).unwrap();
-    assert!(name == "b" && problem.contains("already the address of"), "{problem}");
-    assert!(pairs(&[asks("a", "192.0.2.1")]).unwrap().1.contains("lies outside"));
+    assert!(
+        name == "b" && problem.contains("already the address of"),
+        "{problem}"
+    );
+    assert!(
+        pairs(&[asks("a", "192.0.2.1")])
+            .unwrap()
+            .1
+            .contains("lies outside")
+    );
 }
 
 #[test]
 fn endpoints_follow_pods_ports_and_readiness() {
     let mut world = World::new(vec![deployment(1, "x"), service("web", json!({}))]);
     world.settle();
-    assert!(world.of(Kind::EndpointSlice).is_empty(), "no pod has an address yet");
+    assert!(
+        world.of(Kind::EndpointSlice).is_empty(),
+        "no pod has an address yet"
+    );
     world.run_pods(false);
     world.settle();
     let slice = |world: &World, path: &str| {
@@ -264,14 +353,24 @@ fn endpoints_follow_pods_ports_and_readiness() {
     world.run_pods(true);
     world.settle();
     assert_eq!(slice(&world, "/endpoints/0/conditions/ready"), json!(true));
-    assert_eq!(slice(&world, "/endpoints/0/targetRef/uid"), json!(world.of(Kind::Pod)[0].metadata.uid));
+    assert_eq!(
+        slice(&world, "/endpoints/0/targetRef/uid"),
+        json!(world.of(Kind::Pod)[0].metadata.uid)
+    );
 
     // A pod that is told to end is an endpoint no more, though it still answers.
     let pod = world.of(Kind::Pod)[0].clone();
-    world.put(with(&pod, &["metadata", "deletionTimestamp"], json!("2026-01-01T00:00:00Z")));
+    world.put(with(
+        &pod,
+        &["metadata", "deletionTimestamp"],
+        json!("2026-01-01T00:00:00Z"),
+    ));
     world.put(deployment(0, "x"));
     world.settle();
-    assert_eq!(slice(&world, "/endpoints/0/conditions"), json!({ "ready": false, "serving": true, "terminating": true }));
+    assert_eq!(
+        slice(&world, "/endpoints/0/conditions"),
+        json!({ "ready": false, "serving": true, "terminating": true })
+    );
 
     world.delete(&ObjectKey::new(Kind::Service, "default", "web"));
     world.settle();
@@ -299,13 +398,35 @@ fn a_namespace_that_is_deleted_takes_everything_in_it_along() {
             "spec": { "nodeName": "node-a", "containers": [{ "name": "a", "image": "x" }] } }),
     ]);
     world.settle();
-    assert_eq!(world.field(Kind::Namespace, "gone", "/metadata/labels/kubernetes.io~1metadata.name"), json!("gone"));
-    let namespace = world.of(Kind::Namespace).into_iter().find(|object| object.metadata.name == "gone").unwrap();
-    world.put(with(&namespace, &["metadata", "deletionTimestamp"], json!("2026-01-01T00:00:00Z")));
+    assert_eq!(
+        world.field(
+            Kind::Namespace,
+            "gone",
+            "/metadata/labels/kubernetes.io~1metadata.name"
+        ),
+        json!("gone")
+    );
+    let namespace = world
+        .of(Kind::Namespace)
+        .into_iter()
+        .find(|object| object.metadata.name == "gone")
+        .unwrap();
+    world.put(with(
+        &namespace,
+        &["metadata", "deletionTimestamp"],
+        json!("2026-01-01T00:00:00Z"),
+    ));
     world.settle();
     assert!(world.of(Kind::ServiceAccount).is_empty());
-    assert!(world.of(Kind::Pod)[0].metadata.deletion_timestamp.is_some(), "the pod is told to end first");
-    assert_eq!(world.of(Kind::Namespace).len(), 2, "the namespace waits for its pod");
+    assert!(
+        world.of(Kind::Pod)[0].metadata.deletion_timestamp.is_some(),
+        "the pod is told to end first"
+    );
+    assert_eq!(
+        world.of(Kind::Namespace).len(),
+        2,
+        "the namespace waits for its pod"
+    );
     world.end_pods();
     world.settle();
     assert_eq!(world.of(Kind::Namespace).len(), 1);
@@ -316,7 +437,11 @@ fn a_pod_deleted_before_it_was_placed_goes_at_once() {
     let mut world = World::new(vec![pod("p", json!({ "nodeSelector": { "disk": "fast" } }))]);
     world.settle();
     let pod = world.of(Kind::Pod)[0].clone();
-    world.put(with(&pod, &["metadata", "deletionTimestamp"], json!("2026-01-01T00:00:00Z")));
+    world.put(with(
+        &pod,
+        &["metadata", "deletionTimestamp"],
+        json!("2026-01-01T00:00:00Z"),
+    ));
     world.settle();
     assert!(world.of(Kind::Pod).is_empty());
 }

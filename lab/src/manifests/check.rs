@@ -19,29 +19,43 @@ pub(crate) struct Place<'a> {
 
 /// Everything that is wrong with applying these manifests there; nothing is changed.
 pub(crate) fn check(manifests: &Manifests, place: &Place<'_>) -> Result<(), LabError> {
-    let present: BTreeMap<ObjectKey, &Object> =
-        place.present.iter().map(|object| (object.key(), object.as_ref())).collect();
+    let present: BTreeMap<ObjectKey, &Object> = place
+        .present
+        .iter()
+        .map(|object| (object.key(), object.as_ref()))
+        .collect();
     let mut problems = Vec::new();
     for object in &manifests.objects {
         let key = object.key();
         let mut wrong = |field: &str, problem: &str| problems.push(manifests.problem(&key, field, problem));
         if key.kind.is_namespaced() {
             let namespace = ObjectKey::new(Kind::Namespace, "", &key.namespace);
-            let here = present.get(&namespace).is_some_and(|there| there.metadata.deletion_timestamp.is_none());
+            let here = present
+                .get(&namespace)
+                .is_some_and(|there| there.metadata.deletion_timestamp.is_none());
             if !here && !manifests.origin.contains_key(&namespace) {
                 wrong(
                     "metadata.namespace",
-                    &format!("there is no namespace `{}`; define it in the same manifests", key.namespace),
+                    &format!(
+                        "there is no namespace `{}`; define it in the same manifests",
+                        key.namespace
+                    ),
                 );
             }
         }
         let old = present.get(&key).copied();
         if old.is_some_and(is_node_proxy) || is_node_proxy(object) {
-            wrong("metadata.name", "this object belongs to the lab itself: choose another name");
+            wrong(
+                "metadata.name",
+                "this object belongs to the lab itself: choose another name",
+            );
             continue;
         }
         if key.kind == Kind::Node && !place.nodes.contains(&key.name) {
-            wrong("metadata.name", &format!("the nodes of this lab are {}", place.nodes.join(", ")));
+            wrong(
+                "metadata.name",
+                &format!("the nodes of this lab are {}", place.nodes.join(", ")),
+            );
         }
         if let Some(deployment) = object.as_deployment() {
             pod_spec(&deployment.template.spec, "spec.template.spec", place, &mut wrong);
@@ -51,13 +65,20 @@ pub(crate) fn check(manifests: &Manifests, place: &Place<'_>) -> Result<(), LabE
             if let Some(old) = old.filter(|old| old.metadata.deletion_timestamp.is_none()) {
                 let merged = object.merged_over(old);
                 if merged.raw().get("spec") != old.raw().get("spec") {
-                    wrong("spec", "a Pod that exists keeps its spec: delete it first, or use a Deployment");
+                    wrong(
+                        "spec",
+                        "a Pod that exists keeps its spec: delete it first, or use a Deployment",
+                    );
                 }
             }
         }
     }
     problems.extend(service_addresses(manifests, place));
-    if problems.is_empty() { Ok(()) } else { Err(LabError::Usage(problems.join("\n"))) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(LabError::Usage(problems.join("\n")))
+    }
 }
 
 fn pod_spec(spec: &PodSpec, field: &str, place: &Place<'_>, wrong: &mut impl FnMut(&str, &str)) {
@@ -65,19 +86,30 @@ fn pod_spec(spec: &PodSpec, field: &str, place: &Place<'_>, wrong: &mut impl FnM
         let nodes = place.nodes.join(", ");
         wrong(
             &format!("{field}.nodeName"),
-            &format!("there is no node `{}`: the nodes of this lab are {nodes}", spec.node_name),
+            &format!(
+                "there is no node `{}`: the nodes of this lab are {nodes}",
+                spec.node_name
+            ),
         );
     }
-    for (name, containers) in [("containers", &spec.containers), ("initContainers", &spec.init_containers)] {
+    for (name, containers) in [
+        ("containers", &spec.containers),
+        ("initContainers", &spec.init_containers),
+    ] {
         for (index, container) in containers.iter().enumerate() {
-            let Some(program) = container.command.first() else { continue };
+            let Some(program) = container.command.first() else {
+                continue;
+            };
             if container::find(program, place.ztctl).is_none() {
                 let where_ = if program.contains('/') {
                     "no such program on this machine".to_owned()
                 } else {
                     format!("no such program in {}", container::search_path(place.ztctl))
                 };
-                wrong(&format!("{field}.{name}[{index}].command[0]"), &format!("`{program}`: {where_}"));
+                wrong(
+                    &format!("{field}.{name}[{index}].command[0]"),
+                    &format!("`{program}`: {where_}"),
+                );
             }
         }
     }

@@ -34,12 +34,21 @@ enum Content {
 
 impl Node {
     fn field(&self, name: &str) -> Option<&Node> {
-        let Content::Map(entries) = &self.content else { return None };
-        entries.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        let Content::Map(entries) = &self.content else {
+            return None;
+        };
+        entries
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
     }
 
     fn text(&self) -> Option<&str> {
-        if let Content::Text(text) = &self.content { Some(text) } else { None }
+        if let Content::Text(text) = &self.content {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     fn take(&mut self, child: Node, key: Option<String>) {
@@ -53,7 +62,11 @@ impl Node {
 
 /// The object of this key: the document itself, or an item of a List.
 fn find<'a>(document: &'a Node, key: &ObjectKey) -> Option<&'a Node> {
-    if let Some(Node { content: Content::List(items), .. }) = document.field("items") {
+    if let Some(Node {
+        content: Content::List(items),
+        ..
+    }) = document.field("items")
+    {
         return items.iter().find_map(|item| find(item, key));
     }
     let metadata = document.field("metadata")?;
@@ -78,21 +91,45 @@ fn read(text: &str) -> Option<Vec<Node>> {
         let line = span.start.line();
         let done = match event {
             Event::SequenceStart(..) => {
-                open.push((Node { line, content: Content::List(Vec::new()) }, None));
+                open.push((
+                    Node {
+                        line,
+                        content: Content::List(Vec::new()),
+                    },
+                    None,
+                ));
                 continue;
             }
             Event::MappingStart(..) => {
-                open.push((Node { line, content: Content::Map(Vec::new()) }, None));
+                open.push((
+                    Node {
+                        line,
+                        content: Content::Map(Vec::new()),
+                    },
+                    None,
+                ));
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => open.pop()?.0,
-            Event::Scalar(text, ..) => Node { line, content: Content::Text(text.into_owned()) },
-            Event::Alias(_) => Node { line, content: Content::Text(String::new()) },
+            Event::Scalar(text, ..) => Node {
+                line,
+                content: Content::Text(text.into_owned()),
+            },
+            Event::Alias(_) => Node {
+                line,
+                content: Content::Text(String::new()),
+            },
             _ => continue,
         };
         match open.last_mut() {
             None => documents.push(done),
-            Some((Node { content: Content::Map(_), .. }, key @ None)) => {
+            Some((
+                Node {
+                    content: Content::Map(_),
+                    ..
+                },
+                key @ None,
+            )) => {
                 *key = Some(done.text().unwrap_or_default().to_owned());
             }
             Some((parent, key)) => parent.take(done, key.take()),

@@ -43,7 +43,10 @@ impl Manifests {
 
     /// Parses texts, each with the name for messages.
     pub fn parse(texts: Vec<(String, String)>) -> Result<Manifests, LabError> {
-        let mut manifests = Manifests { sources: texts, ..Manifests::default() };
+        let mut manifests = Manifests {
+            sources: texts,
+            ..Manifests::default()
+        };
         let mut problems = Vec::new();
         for (index, (file, text)) in manifests.sources.iter().enumerate() {
             match objects::parse(file, text) {
@@ -54,7 +57,10 @@ impl Manifests {
                             let place = |index: usize| {
                                 let (file, text) = &manifests.sources[index];
                                 let line = locate::line(text, &key, "metadata.name");
-                                format!("{file}:{}", line.map_or_else(String::new, |line| line.to_string()))
+                                format!(
+                                    "{file}:{}",
+                                    line.map_or_else(String::new, |line| line.to_string())
+                                )
                             };
                             problems.push(format!(
                                 "{}: {key}: metadata.name: the same object is defined at {}",
@@ -68,12 +74,20 @@ impl Manifests {
                 Err(errors) => problems.push(errors.to_string()),
             }
         }
-        if problems.is_empty() { Ok(manifests) } else { Err(LabError::Usage(problems.join("\n"))) }
+        if problems.is_empty() {
+            Ok(manifests)
+        } else {
+            Err(LabError::Usage(problems.join("\n")))
+        }
     }
 
     /// What is accepted but probably not what its author means.
     pub fn warnings(&self) -> Vec<String> {
-        self.objects.iter().flat_map(objects::warnings).map(|warning| warning.to_string()).collect()
+        self.objects
+            .iter()
+            .flat_map(objects::warnings)
+            .map(|warning| warning.to_string())
+            .collect()
     }
 
     /// Which objects they define.
@@ -108,12 +122,16 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>, LabError> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|file| {
-            file.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+            file.extension()
+                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
         })
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(LabError::Usage(format!("{} holds no .yaml, .yml or .json file", path.display())));
+        return Err(LabError::Usage(format!(
+            "{} holds no .yaml, .yml or .json file",
+            path.display()
+        )));
     }
     Ok(files)
 }
@@ -126,9 +144,15 @@ fn read_text(path: &Path) -> Result<String, LabError> {
     } else {
         Box::new(fs::File::open(path).map_err(unreadable)?)
     };
-    source.take(MANIFEST_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    source
+        .take(MANIFEST_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
     if text.len() as u64 > MANIFEST_MAX {
-        return Err(LabError::Usage(format!("{}: larger than {MANIFEST_MAX} bytes", path.display())));
+        return Err(LabError::Usage(format!(
+            "{}: larger than {MANIFEST_MAX} bytes",
+            path.display()
+        )));
     }
     Ok(text)
 }

@@ -25,7 +25,11 @@ fn problems(text: &str) -> String {
     .into_iter()
     .map(|value| std::sync::Arc::new(Object::from_value(value).unwrap()))
     .collect();
-    let place = Place { present: &present, nodes: &["node-a".to_owned()], ztctl: Path::new("/opt/z/ztctl") };
+    let place = Place {
+        present: &present,
+        nodes: &["node-a".to_owned()],
+        ztctl: Path::new("/opt/z/ztctl"),
+    };
     let manifests = manifests(text).unwrap();
     check(&manifests, &place).map_or_else(|error| error.to_string(), |()| String::new())
 }
@@ -34,7 +38,12 @@ const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n";
 
 #[test]
 fn good_manifests_pass() {
-    assert_eq!(problems(&format!("{POD}spec:\n  containers: [{{name: a, image: x, command: [sh]}}]\n")), "");
+    assert_eq!(
+        problems(&format!(
+            "{POD}spec:\n  containers: [{{name: a, image: x, command: [sh]}}]\n"
+        )),
+        ""
+    );
     // The same as what is there.
     let same = "apiVersion: v1\nkind: Pod\nmetadata: {name: there}\nspec:\n  containers:\n  - {name: a, image: x, command: [sleep, '1']}\n";
     assert_eq!(problems(same), "");
@@ -84,12 +93,20 @@ fn the_same_object_in_two_files_is_an_error() {
     let text = format!("{POD}spec:\n  containers: [{{name: a, image: x}}]\n");
     let twice = vec![("a.yaml".to_owned(), text.clone()), ("b.yaml".to_owned(), text)];
     let error = Manifests::parse(twice).unwrap_err().to_string();
-    assert_eq!(error, "b.yaml:4: Pod default/p: metadata.name: the same object is defined at a.yaml:4");
+    assert_eq!(
+        error,
+        "b.yaml:4: Pod default/p: metadata.name: the same object is defined at a.yaml:4"
+    );
 }
 
 #[test]
 fn all_files_are_read_before_the_errors_are_told() {
-    let wrong = |name: &str| (format!("{name}.yaml"), "apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n".to_owned());
+    let wrong = |name: &str| {
+        (
+            format!("{name}.yaml"),
+            "apiVersion: v1\nkind: Nonsense\nmetadata: {name: x}\n".to_owned(),
+        )
+    };
     let error = Manifests::parse(vec![wrong("a"), wrong("b")]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     let text = error.to_string();
@@ -104,5 +121,12 @@ fn lines_are_found_in_lists_and_behind_comments() {
     assert_eq!(line("spec.containers[0].command[1]"), Some(14));
     assert_eq!(line("spec.containers[0].command[7]"), Some(13));
     assert_eq!(line("metadata.namespace"), Some(9));
-    assert_eq!(locate::line(text, &objects::ObjectKey::new(objects::Kind::Pod, "m", "a"), "spec"), None);
+    assert_eq!(
+        locate::line(
+            text,
+            &objects::ObjectKey::new(objects::Kind::Pod, "m", "a"),
+            "spec"
+        ),
+        None
+    );
 }

@@ -11,14 +11,24 @@ fn service(endpoints: &[&str]) -> Virtual {
 
 #[test]
 fn endpoints_share_evenly_and_the_last_takes_the_rest() {
-    let rules = service_rules(&[service(&["10.244.1.2:8080", "10.244.2.2:8080", "10.244.2.3:8080"])], false);
+    let rules = service_rules(
+        &[service(&[
+            "10.244.1.2:8080",
+            "10.244.2.2:8080",
+            "10.244.2.3:8080",
+        ])],
+        false,
+    );
     let chosen: Vec<&str> = rules.lines().filter(|line| line.contains("DNAT")).collect();
     assert_eq!(chosen.len(), 3);
     assert!(chosen[0].contains("--probability 0.3333333333 ") && chosen[0].ends_with("10.244.1.2:8080"));
     assert!(chosen[1].contains("--probability 0.5000000000 "));
     assert!(!chosen[2].contains("statistic"));
     assert!(rules.contains("-A LAB-HAIRPIN -s 10.244.2.3/32 -d 10.244.2.3/32 -j MASQUERADE"));
-    assert_eq!(rules.lines().filter(|line| line.contains("MASQUERADE")).count(), 3);
+    assert_eq!(
+        rules.lines().filter(|line| line.contains("MASQUERADE")).count(),
+        3
+    );
     assert!(!rules.contains("REJECT --reject-with"));
 }
 

@@ -54,7 +54,10 @@ impl Network {
     pub(crate) async fn build(layout: &Layout, nodes: &[NodePlan], ipv6: bool) -> Result<Network, LabError> {
         let fabric = new_namespace(&layout.fabric_namespace(), ipv6, sysctl::Role::Router)?;
         let fabric_links = netlink(&fabric)?;
-        fabric_links.bridge(FABRIC_BRIDGE).await.map_err(other("making the fabric"))?;
+        fabric_links
+            .bridge(FABRIC_BRIDGE)
+            .await
+            .map_err(other("making the fabric"))?;
         let control_plane = new_namespace(&layout.control_plane_namespace(), ipv6, sysctl::Role::Host)?;
         let mut network = Network {
             layout: layout.clone(),
@@ -63,10 +66,26 @@ impl Network {
             nodes: Vec::new(),
             fabric_links,
         };
-        network.equip(&network.fabric_links, FABRIC_BRIDGE, (plan::FABRIC_V4, plan::FABRIC_V6)).await?;
+        network
+            .equip(
+                &network.fabric_links,
+                FABRIC_BRIDGE,
+                (plan::FABRIC_V4, plan::FABRIC_V6),
+            )
+            .await?;
         let links = netlink(&control_plane)?;
-        links.address("lo", plan::DNS_ADDRESS.into(), 32).await.map_err(other("wiring the control plane"))?;
-        network.join(&links, &control_plane, CONTROL_PLANE, (plan::CONTROL_PLANE_V4, plan::CONTROL_PLANE_V6)).await?;
+        links
+            .address("lo", plan::DNS_ADDRESS.into(), 32)
+            .await
+            .map_err(other("wiring the control plane"))?;
+        network
+            .join(
+                &links,
+                &control_plane,
+                CONTROL_PLANE,
+                (plan::CONTROL_PLANE_V4, plan::CONTROL_PLANE_V6),
+            )
+            .await?;
         for plan in nodes {
             let node = network.add_node(plan).await?;
             network.nodes.push(node);
@@ -93,23 +112,45 @@ impl Network {
         index: u16,
     ) -> Result<(Namespace, Vec<IpAddr>), LabError> {
         let doing = || format!("wiring a pod to {}", node.plan.name);
-        let namespace = new_namespace(&self.layout.pod_namespaces().join(uid), self.ipv6, sysctl::Role::Host)?;
+        let namespace = new_namespace(
+            &self.layout.pod_namespaces().join(uid),
+            self.ipv6,
+            sysctl::Role::Host,
+        )?;
         let port = port_name(index);
-        node.links.veth(&port, UPLINK, &namespace).await.map_err(other(doing()))?;
-        node.links.set_master(&port, NODE_BRIDGE).await.map_err(other(doing()))?;
+        node.links
+            .veth(&port, UPLINK, &namespace)
+            .await
+            .map_err(other(doing()))?;
+        node.links
+            .set_master(&port, NODE_BRIDGE)
+            .await
+            .map_err(other(doing()))?;
         node.links.up(&port).await.map_err(other(doing()))?;
         let links = netlink(&namespace)?;
         let (v4, v6) = (node.plan.pod_v4(index), node.plan.pod_v6(index));
-        links.address(UPLINK, v4.into(), 32).await.map_err(other(doing()))?;
+        links
+            .address(UPLINK, v4.into(), 32)
+            .await
+            .map_err(other(doing()))?;
         if self.ipv6 {
-            links.address(UPLINK, v6.into(), 128).await.map_err(other(doing()))?;
+            links
+                .address(UPLINK, v6.into(), 128)
+                .await
+                .map_err(other(doing()))?;
         }
         links.up(UPLINK).await.map_err(other(doing()))?;
         let gateway = node.plan.gateway_v4().into();
-        links.route(ANY_V4, Some(gateway), Some(UPLINK), true).await.map_err(other(doing()))?;
+        links
+            .route(ANY_V4, Some(gateway), Some(UPLINK), true)
+            .await
+            .map_err(other(doing()))?;
         if self.ipv6 {
             let gateway = node.plan.gateway_v6().into();
-            links.route(ANY_V6, Some(gateway), Some(UPLINK), true).await.map_err(other(doing()))?;
+            links
+                .route(ANY_V6, Some(gateway), Some(UPLINK), true)
+                .await
+                .map_err(other(doing()))?;
         }
         let mut addresses = vec![v4.into()];
         if self.ipv6 {
@@ -124,45 +165,84 @@ impl Network {
             Err(error) if !error.is_missing() => return Err(other("cutting a pod's wire")(error)),
             _ => {}
         }
-        Namespace::unpin(self.layout.pod_namespaces().join(uid)).map_err(LabError::system("releasing a pod's namespace"))
+        Namespace::unpin(self.layout.pod_namespaces().join(uid))
+            .map_err(LabError::system("releasing a pod's namespace"))
     }
 
     /// Cuts the wire between a node and everything else, or joins it again.
     pub(crate) async fn set_connected(&self, link: &str, connected: bool) -> Result<(), LabError> {
-        let changed =
-            if connected { self.fabric_links.up(link).await } else { self.fabric_links.down(link).await };
+        let changed = if connected {
+            self.fabric_links.up(link).await
+        } else {
+            self.fabric_links.down(link).await
+        };
         changed.map_err(other(format!("switching the link {link}")))
     }
 
     async fn add_node(&self, plan: &NodePlan) -> Result<NodeNetwork, LabError> {
-        let namespace = new_namespace(&self.layout.node_namespace(&plan.name), self.ipv6, sysctl::Role::Router)?;
+        let namespace = new_namespace(
+            &self.layout.node_namespace(&plan.name),
+            self.ipv6,
+            sysctl::Role::Router,
+        )?;
         let links = netlink(&namespace)?;
         let doing = || format!("wiring {}", plan.name);
-        links.address("lo", plan::DNS_ADDRESS.into(), 32).await.map_err(other(doing()))?;
-        self.join(&links, &namespace, &plan.name, (plan.fabric_v4(), plan.fabric_v6())).await?;
+        links
+            .address("lo", plan::DNS_ADDRESS.into(), 32)
+            .await
+            .map_err(other(doing()))?;
+        self.join(
+            &links,
+            &namespace,
+            &plan.name,
+            (plan.fabric_v4(), plan.fabric_v6()),
+        )
+        .await?;
         links.bridge(NODE_BRIDGE).await.map_err(other(doing()))?;
         let (v4, v6) = (plan.pod_range_v4(), plan.pod_range_v6());
-        links.address(NODE_BRIDGE, plan.gateway_v4().into(), v4.1).await.map_err(other(doing()))?;
+        links
+            .address(NODE_BRIDGE, plan.gateway_v4().into(), v4.1)
+            .await
+            .map_err(other(doing()))?;
         if self.ipv6 {
-            links.address(NODE_BRIDGE, plan.gateway_v6().into(), v6.1).await.map_err(other(doing()))?;
+            links
+                .address(NODE_BRIDGE, plan.gateway_v6().into(), v6.1)
+                .await
+                .map_err(other(doing()))?;
         }
         links.up(NODE_BRIDGE).await.map_err(other(doing()))?;
         // Everybody's pods by their node; each direction when the second of the two is made.
         let via = |node: &NodePlan| (IpAddr::V4(node.fabric_v4()), IpAddr::V6(node.fabric_v6()));
         self.pod_routes(&self.fabric_links, plan, via(plan)).await?;
         for neighbour in &self.nodes {
-            self.pod_routes(&links, &neighbour.plan, via(&neighbour.plan)).await?;
+            self.pod_routes(&links, &neighbour.plan, via(&neighbour.plan))
+                .await?;
             self.pod_routes(&neighbour.links, plan, via(plan)).await?;
         }
-        Ok(NodeNetwork { plan: plan.clone(), namespace, links })
+        Ok(NodeNetwork {
+            plan: plan.clone(),
+            namespace,
+            links,
+        })
     }
 
-    async fn pod_routes(&self, links: &Netlink, to: &NodePlan, via: (IpAddr, IpAddr)) -> Result<(), LabError> {
+    async fn pod_routes(
+        &self,
+        links: &Netlink,
+        to: &NodePlan,
+        via: (IpAddr, IpAddr),
+    ) -> Result<(), LabError> {
         let doing = || format!("adding the routes to the pods of {}", to.name);
         let ((v4, v4_length), (v6, v6_length)) = (to.pod_range_v4(), to.pod_range_v6());
-        links.route((v4.into(), v4_length), Some(via.0), None, false).await.map_err(other(doing()))?;
+        links
+            .route((v4.into(), v4_length), Some(via.0), None, false)
+            .await
+            .map_err(other(doing()))?;
         if self.ipv6 {
-            links.route((v6.into(), v6_length), Some(via.1), None, false).await.map_err(other(doing()))?;
+            links
+                .route((v6.into(), v6_length), Some(via.1), None, false)
+                .await
+                .map_err(other(doing()))?;
         }
         Ok(())
     }
@@ -176,22 +256,45 @@ impl Network {
         addresses: (Ipv4Addr, Ipv6Addr),
     ) -> Result<(), LabError> {
         let doing = || format!("joining {port} to the fabric");
-        self.fabric_links.veth(port, UPLINK, namespace).await.map_err(other(doing()))?;
-        self.fabric_links.set_master(port, FABRIC_BRIDGE).await.map_err(other(doing()))?;
+        self.fabric_links
+            .veth(port, UPLINK, namespace)
+            .await
+            .map_err(other(doing()))?;
+        self.fabric_links
+            .set_master(port, FABRIC_BRIDGE)
+            .await
+            .map_err(other(doing()))?;
         self.fabric_links.up(port).await.map_err(other(doing()))?;
         self.equip(links, UPLINK, addresses).await?;
-        links.route(ANY_V4, Some(plan::FABRIC_V4.into()), None, false).await.map_err(other(doing()))?;
+        links
+            .route(ANY_V4, Some(plan::FABRIC_V4.into()), None, false)
+            .await
+            .map_err(other(doing()))?;
         if self.ipv6 {
-            links.route(ANY_V6, Some(plan::FABRIC_V6.into()), None, false).await.map_err(other(doing()))?;
+            links
+                .route(ANY_V6, Some(plan::FABRIC_V6.into()), None, false)
+                .await
+                .map_err(other(doing()))?;
         }
         Ok(())
     }
 
-    async fn equip(&self, links: &Netlink, link: &str, (v4, v6): (Ipv4Addr, Ipv6Addr)) -> Result<(), LabError> {
+    async fn equip(
+        &self,
+        links: &Netlink,
+        link: &str,
+        (v4, v6): (Ipv4Addr, Ipv6Addr),
+    ) -> Result<(), LabError> {
         let doing = || format!("giving {link} its addresses");
-        links.address(link, v4.into(), plan::FABRIC_LENGTHS.0).await.map_err(other(doing()))?;
+        links
+            .address(link, v4.into(), plan::FABRIC_LENGTHS.0)
+            .await
+            .map_err(other(doing()))?;
         if self.ipv6 {
-            links.address(link, v6.into(), plan::FABRIC_LENGTHS.1).await.map_err(other(doing()))?;
+            links
+                .address(link, v6.into(), plan::FABRIC_LENGTHS.1)
+                .await
+                .map_err(other(doing()))?;
         }
         links.up(link).await.map_err(other(doing()))
     }
@@ -208,7 +311,10 @@ fn port_name(index: u16) -> String {
 fn new_namespace(path: &Path, ipv6: bool, role: sysctl::Role) -> Result<Namespace, LabError> {
     let namespace = Namespace::create().map_err(LabError::system("making a network namespace"))?;
     sysctl::apply(&namespace, ipv6, role)?;
-    namespace.pin(path).map_err(LabError::system(format!("pinning a network namespace at {}", path.display())))?;
+    namespace.pin(path).map_err(LabError::system(format!(
+        "pinning a network namespace at {}",
+        path.display()
+    )))?;
     Ok(namespace)
 }
 
@@ -236,8 +342,14 @@ pub(crate) fn pinned(layout: &Layout) -> Vec<Namespace> {
 }
 
 fn files_of(directory: &Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    entries.flatten().map(|entry| entry.path()).filter(|path| !path.is_dir()).collect()
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| !path.is_dir())
+        .collect()
 }
 
 /// Shared by all who wire pods.

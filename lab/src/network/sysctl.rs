@@ -24,13 +24,25 @@ pub(super) fn apply(namespace: &Namespace, ipv6: bool, role: Role) -> Result<(),
     }
     for (all, default, value) in [
         // Pods are reached by their node also from the same node: no "better way" is to be told.
-        ("ipv4.conf.all.send_redirects", "ipv4.conf.default.send_redirects", "0"),
-        ("ipv4.conf.all.accept_redirects", "ipv4.conf.default.accept_redirects", "0"),
+        (
+            "ipv4.conf.all.send_redirects",
+            "ipv4.conf.default.send_redirects",
+            "0",
+        ),
+        (
+            "ipv4.conf.all.accept_redirects",
+            "ipv4.conf.default.accept_redirects",
+            "0",
+        ),
         // Transparent proxies keep foreign source addresses.
         ("ipv4.conf.all.rp_filter", "ipv4.conf.default.rp_filter", "0"),
         // A new pod tells its neighbours who has its address now.
         ("ipv4.conf.all.arp_notify", "ipv4.conf.default.arp_notify", "1"),
-        ("ipv6.conf.all.disable_ipv6", "ipv6.conf.default.disable_ipv6", if ipv6 { "0" } else { "1" }),
+        (
+            "ipv6.conf.all.disable_ipv6",
+            "ipv6.conf.default.disable_ipv6",
+            if ipv6 { "0" } else { "1" },
+        ),
         // Addresses are unique by construction; waiting to find out would cost seconds.
         ("ipv6.conf.all.accept_dad", "ipv6.conf.default.accept_dad", "0"),
         ("ipv6.conf.all.accept_ra", "ipv6.conf.default.accept_ra", "0"),
@@ -40,7 +52,11 @@ pub(super) fn apply(namespace: &Namespace, ipv6: bool, role: Role) -> Result<(),
     }
     // Where the kernel has this, frames inside a bridge would pass the packet rules and be readdressed there, so that a
     // pod could not reach itself through a Service.
-    let bridges = ["bridge.bridge-nf-call-iptables", "bridge.bridge-nf-call-ip6tables", "bridge.bridge-nf-call-arptables"];
+    let bridges = [
+        "bridge.bridge-nf-call-iptables",
+        "bridge.bridge-nf-call-ip6tables",
+        "bridge.bridge-nf-call-arptables",
+    ];
     if router && std::path::Path::new("/proc/sys/net/bridge").exists() {
         settings.extend(bridges.map(|key| (key, "0")));
     }

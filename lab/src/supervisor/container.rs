@@ -21,9 +21,10 @@ const EXPANDED_MAX: usize = 1024 * 1024;
 /// The program and its arguments: the container's own, or the test application, whatever the image.
 pub(crate) fn command(container: &Container, ztctl: &Path) -> (String, Vec<String>) {
     match container.command.split_first() {
-        Some((program, first)) => {
-            (program.clone(), first.iter().chain(&container.args).cloned().collect())
-        }
+        Some((program, first)) => (
+            program.clone(),
+            first.iter().chain(&container.args).cloned().collect(),
+        ),
         None => {
             let mut args = vec!["app".to_owned(), "serve".to_owned()];
             for port in ports_of_app(container) {
@@ -40,9 +41,17 @@ pub(crate) fn ports_of_app(container: &Container) -> Vec<u16> {
     if !container.command.is_empty() {
         return Vec::new();
     }
-    let ports: Vec<u16> =
-        container.ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.port).collect();
-    if ports.is_empty() { vec![DEFAULT_PORT] } else { ports }
+    let ports: Vec<u16> = container
+        .ports
+        .iter()
+        .filter(|port| port.protocol == Protocol::Tcp)
+        .map(|port| port.port)
+        .collect();
+    if ports.is_empty() {
+        vec![DEFAULT_PORT]
+    } else {
+        ports
+    }
 }
 
 /// The PATH of every pod: it finds ztctl.
@@ -55,14 +64,16 @@ pub(crate) fn search_path(ztctl: &Path) -> String {
 
 /// The program that a container means by this word, if there is one: a path as it is, a name from the PATH.
 pub(crate) fn find(program: &str, ztctl: &Path) -> Option<PathBuf> {
-    let runnable = |path: &Path| {
-        nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file()
-    };
+    let runnable =
+        |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file();
     if program.contains('/') {
         let path = PathBuf::from(program);
         return runnable(&path).then_some(path);
     }
-    search_path(ztctl).split(':').map(|directory| Path::new(directory).join(program)).find(|path| runnable(path))
+    search_path(ztctl)
+        .split(':')
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| runnable(path))
 }
 
 /// The environment of a container: the lab's own names first, then the manifest's, where `$(NAME)` stands for a name
@@ -84,7 +95,10 @@ pub(crate) fn environment(
         ("POD_NAMESPACE".to_owned(), metadata.namespace.clone()),
         ("POD_IP".to_owned(), address.clone()),
         ("NODE_NAME".to_owned(), pod.spec.node_name.clone()),
-        ("SERVICE_ACCOUNT".to_owned(), pod.spec.service_account_name.clone()),
+        (
+            "SERVICE_ACCOUNT".to_owned(),
+            pod.spec.service_account_name.clone(),
+        ),
     ];
     for variable in &container.env {
         let value = match &variable.source {
@@ -111,14 +125,19 @@ pub(crate) fn expand_all(args: &[String], env: &[(String, String)]) -> Vec<Strin
 
 /// Kubernetes' rule: `$(NAME)` is the variable's value, `$$` is one `$`, and what names nothing stays as it is.
 fn expand(text: &str, env: &[(String, String)]) -> String {
-    let known: BTreeMap<&str, &str> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let known: BTreeMap<&str, &str> = env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let reference =
-            rest.strip_prefix("$(").and_then(|inner| inner.split_once(')')).map(|(name, after)| (name, after));
+        let reference = rest
+            .strip_prefix("$(")
+            .and_then(|inner| inner.split_once(')'))
+            .map(|(name, after)| (name, after));
         match reference {
             Some((name, after)) if known.contains_key(name) && out.len() < EXPANDED_MAX => {
                 out.push_str(known[name]);

@@ -57,20 +57,30 @@ pub(super) async fn serve(listener: UnixListener, lab: &Lab, stop: &Cancellation
 async fn answer(connection: UnixStream, lab: &Lab, stop: &CancellationToken) {
     let (reader, mut writer) = connection.into_split();
     let mut reader = BufReader::new(reader);
-    let Ok(Ok(request)) = tokio::time::timeout(PATIENCE, read_line::<Request>(&mut reader)).await else { return };
+    let Ok(Ok(request)) = tokio::time::timeout(PATIENCE, read_line::<Request>(&mut reader)).await else {
+        return;
+    };
     let outcome = match request {
-        Request::Status => Ok(Answer::Status { status: Box::new(status(lab).await) }),
+        Request::Status => Ok(Answer::Status {
+            status: Box::new(status(lab).await),
+        }),
         Request::Restart { target, kill } => restart(lab, &target, kill).await.map(|()| Answer::Done),
-        Request::Fault(request) => {
-            lab.faults.lock().await.apply(&lab.network, &request).await.map(|()| Answer::Done)
-        }
+        Request::Fault(request) => lab
+            .faults
+            .lock()
+            .await
+            .apply(&lab.network, &request)
+            .await
+            .map(|()| Answer::Done),
         Request::Down => {
             stop.cancel();
             Ok(Answer::Done)
         }
     };
-    let answer = outcome
-        .unwrap_or_else(|error| Answer::Refused { text: error.to_string(), exit_code: error.exit_code() });
+    let answer = outcome.unwrap_or_else(|error| Answer::Refused {
+        text: error.to_string(),
+        exit_code: error.exit_code(),
+    });
     // The caller may be gone.
     let _ = write_line(&mut writer, &answer).await;
 }
@@ -96,7 +106,11 @@ async fn status(lab: &Lab) -> LabStatus {
             network_namespace: namespace.clone(),
             addresses,
             pod_range: format!("{range}/{length}"),
-            ztunnel: view(processes.map(|both| &both.ztunnel), namespace.clone(), ztunnel_ready),
+            ztunnel: view(
+                processes.map(|both| &both.ztunnel),
+                namespace.clone(),
+                ztunnel_ready,
+            ),
             node_agent: view(processes.map(|both| &both.agent), namespace, agent_ready),
         });
     }
@@ -108,12 +122,15 @@ async fn status(lab: &Lab) -> LabStatus {
         for pod in &mut pods {
             let key = ObjectKey::new(Kind::Pod, &pod.namespace, &pod.name);
             let object = objects.iter().find(|object| object.key() == key);
-            let annotation = object.and_then(|object| object.metadata.annotations.get(REDIRECTION_ANNOTATION));
+            let annotation =
+                object.and_then(|object| object.metadata.annotations.get(REDIRECTION_ANNOTATION));
             pod.enrolment = annotation.cloned().unwrap_or_default();
         }
     }
     let control_plane_ready = match &lab.control_plane {
-        Some(_) => crate::http::get_json(&layout.control_plane_socket(), "/debug/sync").await.is_ok(),
+        Some(_) => crate::http::get_json(&layout.control_plane_socket(), "/debug/sync")
+            .await
+            .is_ok(),
         None => false,
     };
     LabStatus {
@@ -124,7 +141,11 @@ async fn status(lab: &Lab) -> LabStatus {
         mesh: lab.options.mesh,
         reconciled: lab.reconciled.load(Ordering::Acquire),
         fabric_namespace: layout.fabric_namespace(),
-        control_plane: view(lab.control_plane.as_ref(), layout.control_plane_namespace(), control_plane_ready),
+        control_plane: view(
+            lab.control_plane.as_ref(),
+            layout.control_plane_namespace(),
+            control_plane_ready,
+        ),
         nodes,
         pods,
     }
@@ -132,7 +153,11 @@ async fn status(lab: &Lab) -> LabStatus {
 
 fn view(runner: Option<&Runner>, network_namespace: std::path::PathBuf, ready: bool) -> ProcessView {
     let Some(runner) = runner else {
-        return ProcessView { network_namespace, state: "Absent".to_owned(), ..ProcessView::default() };
+        return ProcessView {
+            network_namespace,
+            state: "Absent".to_owned(),
+            ..ProcessView::default()
+        };
     };
     let run = runner.now();
     ProcessView {
@@ -171,7 +196,9 @@ async fn restart(lab: &Lab, target: &str, kill: bool) -> Result<(), LabError> {
                 && match (kind, lab.network.node(node)) {
                     ("ztunnel", Some(node)) => mesh::proxy_is_ready(node).await,
                     ("node-agent", _) => ready::agent_answers(&layout, node).await,
-                    _ => crate::http::get_json(&layout.control_plane_socket(), "/debug/sync").await.is_ok(),
+                    _ => crate::http::get_json(&layout.control_plane_socket(), "/debug/sync")
+                        .await
+                        .is_ok(),
                 };
             if ready {
                 return;

@@ -124,12 +124,16 @@ impl Keeper {
         if !gone.is_empty() || !plan(&objects, ipv6).is_empty() {
             let store = self.store.clone();
             let outcome = tokio::task::spawn_blocking(move || settle(&store, ipv6, &gone)).await;
-            changed = outcome.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
+            changed = outcome
+                .map_err(|panic| panic.to_string())?
+                .map_err(|error| error.to_string())?;
         }
         self.zone.replace(Zone::new(&objects));
         let virtuals = services::virtuals(&objects);
         if self.nat.as_ref() != Some(&virtuals) {
-            services::write_nat(&self.host.network, &virtuals).await.map_err(|error| error.to_string())?;
+            services::write_nat(&self.host.network, &virtuals)
+                .await
+                .map_err(|error| error.to_string())?;
             self.nat = Some(virtuals);
         }
         Ok(!changed)
@@ -143,7 +147,9 @@ impl Keeper {
             .map(|object| (object.metadata.uid.as_str(), object))
             .collect();
         for (uid, stop) in &self.running {
-            let stays = pods.get(uid.as_str()).is_some_and(|object| object.metadata.deletion_timestamp.is_none());
+            let stays = pods
+                .get(uid.as_str())
+                .is_some_and(|object| object.metadata.deletion_timestamp.is_none());
             if !stays {
                 stop.cancel();
             }
@@ -180,12 +186,23 @@ impl Keeper {
 fn plan(objects: &[Arc<Object>], ipv6: bool) -> Vec<Write> {
     let mut entropy = rand::random::<u64>;
     let now = objects::timestamp(SystemTime::now());
-    controllers::reconcile(objects, &mut Surroundings { entropy: &mut entropy, now, ipv6 })
+    controllers::reconcile(
+        objects,
+        &mut Surroundings {
+            entropy: &mut entropy,
+            now,
+            ipv6,
+        },
+    )
 }
 
 /// Removes pods that have ended and runs the controllers until they have nothing more to write, all as one change.
 /// True when something was written.
-pub(super) fn settle(store: &Directory, ipv6: bool, gone: &[(ObjectKey, String)]) -> Result<bool, StoreError> {
+pub(super) fn settle(
+    store: &Directory,
+    ipv6: bool,
+    gone: &[(ObjectKey, String)],
+) -> Result<bool, StoreError> {
     let (wrote, _) = store.transaction(|txn| {
         let mut wrote = false;
         for (key, uid) in gone {

@@ -61,7 +61,10 @@ pub(crate) fn control_plane(layout: &Layout, options: &LabOptions, network: &Net
         "--debug-socket".to_owned(),
         text(layout.control_plane_socket()),
     ];
-    for name in [CONTROL_PLANE_HOST.to_owned(), format!("{CONTROL_PLANE_HOST}.{DOMAIN}")] {
+    for name in [
+        CONTROL_PLANE_HOST.to_owned(),
+        format!("{CONTROL_PLANE_HOST}.{DOMAIN}"),
+    ] {
         args.extend(["--server-name".to_owned(), name]);
     }
     Recipe {
@@ -144,7 +147,11 @@ pub(crate) fn ztunnel(layout: &Layout, options: &LabOptions, node: &NodeNetwork,
     }
     Recipe {
         label: format!("ztunnel-{name}"),
-        program: options.node_proxies.get(name).unwrap_or(&options.programs.ztunnel).clone(),
+        program: options
+            .node_proxies
+            .get(name)
+            .unwrap_or(&options.programs.ztunnel)
+            .clone(),
         args: vec!["proxy".to_owned(), "ztunnel".to_owned()],
         env,
         directory: Some(PathBuf::from("/")),
@@ -159,8 +166,13 @@ pub(crate) fn ztunnel(layout: &Layout, options: &LabOptions, node: &NodeNetwork,
 /// Whether the node's proxy says that it is ready: 200 on its readiness port.
 pub(crate) async fn proxy_is_ready(node: &NodeNetwork) -> bool {
     let address = (std::net::Ipv4Addr::LOCALHOST, READINESS_PORT).into();
-    let options = sys::socket::ConnectOptions { timeout: Some(Duration::from_secs(1)), ..Default::default() };
-    let Ok(connection) = sys::socket::connect(&node.namespace, &options, address).await else { return false };
+    let options = sys::socket::ConnectOptions {
+        timeout: Some(Duration::from_secs(1)),
+        ..Default::default()
+    };
+    let Ok(connection) = sys::socket::connect(&node.namespace, &options, address).await else {
+        return false;
+    };
     let asked = crate::http::get_on(connection, "localhost", "/healthz/ready", Duration::from_secs(2)).await;
     matches!(asked, Ok((200, _)))
 }

@@ -87,7 +87,10 @@ fn keep_logs(layout: &Layout, error: LabError) -> LabError {
     if fs::rename(layout.logs(), &kept).is_err() {
         return error;
     }
-    let note = format!("\n  all logs are in {} until the next `up` or `down`", kept.display());
+    let note = format!(
+        "\n  all logs are in {} until the next `up` or `down`",
+        kept.display()
+    );
     match error {
         LabError::Usage(text) => LabError::Usage(text + &note),
         LabError::Failed(text) => LabError::Failed(text + &note),
@@ -113,7 +116,11 @@ async fn live(
     let store = Directory::open(layout.objects()).map_err(other("opening the object store"))?;
     let objects = options.objects.clone();
     seed::plant(&store, &network, &options, objects).await?;
-    let tokens = if options.mesh { Some(tokens::Tokens::new(layout, &store, &network).await?) } else { None };
+    let tokens = if options.mesh {
+        Some(tokens::Tokens::new(layout, &store, &network).await?)
+    } else {
+        None
+    };
 
     let pods = Arc::new(PodHost {
         layout: layout.clone(),
@@ -167,7 +174,11 @@ async fn live(
 }
 
 /// Starts the mesh, waits until all is ready, and answers requests until the lab is to end.
-async fn serve(lab: &mut Lab, stop: &CancellationToken, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), LabError> {
+async fn serve(
+    lab: &mut Lab,
+    stop: &CancellationToken,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(), LabError> {
     if lab.options.mesh {
         tokio::select! {
             started = start_mesh(lab, progress) => started?,
@@ -193,12 +204,21 @@ async fn serve(lab: &mut Lab, stop: &CancellationToken, progress: &(dyn Fn(Progr
 }
 
 fn interrupted(lab: &Lab) -> LabError {
-    LabError::Failed(format!("the lab `{}` was told to end before it was ready", lab.layout.name()))
+    LabError::Failed(format!(
+        "the lab `{}` was told to end before it was ready",
+        lab.layout.name()
+    ))
 }
 
 async fn start_mesh(lab: &mut Lab, progress: &(dyn Fn(Progress) + Sync)) -> Result<(), LabError> {
-    progress(Progress::Step("starting control plane, node agents and node proxies".to_owned()));
-    lab.control_plane = Some(Runner::start(mesh::control_plane(&lab.layout, &lab.options, &lab.network)));
+    progress(Progress::Step(
+        "starting control plane, node agents and node proxies".to_owned(),
+    ));
+    lab.control_plane = Some(Runner::start(mesh::control_plane(
+        &lab.layout,
+        &lab.options,
+        &lab.network,
+    )));
     let root = tokens::wait_for_root(&lab.layout).await?;
     for node in &lab.network.nodes {
         let agent = Runner::start(mesh::node_agent(&lab.layout, &lab.options, node));
@@ -207,7 +227,8 @@ async fn start_mesh(lab: &mut Lab, progress: &(dyn Fn(Progress) + Sync)) -> Resu
         let ztunnel = Runner::start(mesh::ztunnel(&lab.layout, &lab.options, node, root.clone()));
         spare(&lab.pods, &agent);
         spare(&lab.pods, &ztunnel);
-        lab.nodes.insert(node.plan.name.clone(), NodeProcesses { agent, ztunnel });
+        lab.nodes
+            .insert(node.plan.name.clone(), NodeProcesses { agent, ztunnel });
     }
     Ok(())
 }
@@ -218,7 +239,10 @@ fn spare(pods: &Arc<PodHost>, runner: &Runner) {
     tokio::spawn(async move {
         loop {
             if let Some(pid) = watch.borrow_and_update().pid() {
-                pods.spared.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(pid);
+                pods.spared
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert(pid);
             }
             if watch.changed().await.is_err() {
                 return;
@@ -240,9 +264,13 @@ async fn trim_logs(layout: Layout) {
     loop {
         tokio::time::sleep(EVERY).await;
         for directory in [layout.logs(), layout.logs().join("pods")] {
-            let Ok(entries) = fs::read_dir(directory) else { continue };
+            let Ok(entries) = fs::read_dir(directory) else {
+                continue;
+            };
             for entry in entries.flatten() {
-                let long = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > LOG_MAX);
+                let long = entry
+                    .metadata()
+                    .is_ok_and(|metadata| metadata.is_file() && metadata.len() > LOG_MAX);
                 if let (true, Ok(log)) = (long, File::options().write(true).open(entry.path())) {
                     tracing::warn!(log = %entry.path().display(), "emptied: it had grown past {LOG_MAX} bytes");
                     let _ = log.set_len(0);

@@ -88,9 +88,16 @@ struct Sandbox {
 
 /// Runs a pod until `stop`, and then ends its processes and removes its namespace. `hurry` shortens the wait for its
 /// processes.
-pub(crate) async fn run(host: Arc<PodHost>, object: Arc<Object>, stop: CancellationToken, hurry: CancellationToken) {
+pub(crate) async fn run(
+    host: Arc<PodHost>,
+    object: Arc<Object>,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+) {
     let Some(pod) = object.as_pod() else { return };
-    let Some(node) = host.network.node(&pod.spec.node_name) else { return };
+    let Some(node) = host.network.node(&pod.spec.node_name) else {
+        return;
+    };
     let mut life = Life {
         host: &host,
         object: &object,
@@ -99,7 +106,9 @@ pub(crate) async fn run(host: Arc<PodHost>, object: Arc<Object>, stop: Cancellat
         started: objects::timestamp(SystemTime::now()),
         written: Value::Null,
     };
-    let Some(sandbox) = life.wire(&stop).await else { return };
+    let Some(sandbox) = life.wire(&stop).await else {
+        return;
+    };
     if let Err(error) = life.prepare_files(&sandbox) {
         life.report(&sandbox, &[], Some(error.to_string())).await;
         stop.cancelled().await;
@@ -163,18 +172,38 @@ impl<'a> Life<'a> {
             if self.host.network.ipv6() {
                 addresses.push(IpAddr::V6(self.node.plan.fabric_v6()));
             }
-            return Ok(Sandbox { namespace: self.node.namespace.clone(), addresses, index: None });
+            return Ok(Sandbox {
+                namespace: self.node.namespace.clone(),
+                addresses,
+                index: None,
+            });
         }
         let name = &self.node.plan.name;
-        let index = self.host.indices().entry(name.clone()).or_default().take().ok_or_else(|| {
-            LabError::Failed(format!("{name} has no free pod address; it has room for 253 pods"))
-        })?;
+        let index = self
+            .host
+            .indices()
+            .entry(name.clone())
+            .or_default()
+            .take()
+            .ok_or_else(|| {
+                LabError::Failed(format!(
+                    "{name} has no free pod address; it has room for 253 pods"
+                ))
+            })?;
         match self.host.network.attach_pod(self.node, self.uid(), index).await {
-            Ok((namespace, addresses)) => Ok(Sandbox { namespace, addresses, index: Some(index) }),
+            Ok((namespace, addresses)) => Ok(Sandbox {
+                namespace,
+                addresses,
+                index: Some(index),
+            }),
             Err(error) => {
                 // Half of a wire; whatever fails now is in the error above.
                 let _ = self.host.network.detach_pod(self.node, self.uid(), index).await;
-                self.host.indices().entry(name.clone()).or_default().give_back(index);
+                self.host
+                    .indices()
+                    .entry(name.clone())
+                    .or_default()
+                    .give_back(index);
                 Err(error)
             }
         }
@@ -246,13 +275,29 @@ impl<'a> Life<'a> {
         true
     }
 
-    fn start(&self, sandbox: &Sandbox, container: &'a Container, field: &str, restart: Restart) -> Running<'a> {
+    fn start(
+        &self,
+        sandbox: &Sandbox,
+        container: &'a Container,
+        field: &str,
+        restart: Restart,
+    ) -> Running<'a> {
         let layout = &self.host.layout;
         let metadata = &self.object.metadata;
         let etc = self.etc();
         let (program, args) = container::command(container, &self.host.ztctl);
-        let env = container::environment(self.object, self.pod, container, &sandbox.addresses, &self.host.ztctl);
-        let directory = self.object.raw().pointer(&format!("{field}/workingDir")).and_then(Value::as_str);
+        let env = container::environment(
+            self.object,
+            self.pod,
+            container,
+            &sandbox.addresses,
+            &self.host.ztctl,
+        );
+        let directory = self
+            .object
+            .raw()
+            .pointer(&format!("{field}/workingDir"))
+            .and_then(Value::as_str);
         let mut binds = Vec::new();
         for (name, target) in [("resolv.conf", "/etc/resolv.conf"), ("hosts", "/etc/hosts")] {
             binds.push((etc.join(name), PathBuf::from(target)));
@@ -269,7 +314,10 @@ impl<'a> Life<'a> {
             pids: layout.pids(),
             restart,
         };
-        Running { container, runner: Runner::start(recipe) }
+        Running {
+            container,
+            runner: Runner::start(recipe),
+        }
     }
 
     /// Keeps the status true until the pod is to stop.
@@ -315,7 +363,10 @@ impl<'a> Life<'a> {
         let ready = phase == "Running" && containers.iter().all(|container| container.ready);
         let mut status = container::status(&containers, &runs, phase, ready);
         let text = |addresses: &[IpAddr]| -> Vec<Value> {
-            addresses.iter().map(|address| json!({ "ip": address.to_string() })).collect()
+            addresses
+                .iter()
+                .map(|address| json!({ "ip": address.to_string() }))
+                .collect()
         };
         let mut host_addresses = vec![IpAddr::V4(self.node.plan.fabric_v4())];
         if self.host.network.ipv6() {
@@ -354,16 +405,27 @@ impl<'a> Life<'a> {
         if self.written == status {
             return;
         }
-        match self.host.store.patch_status(&self.object.key(), self.uid(), status.clone()).await {
+        match self
+            .host
+            .store
+            .patch_status(&self.object.key(), self.uid(), status.clone())
+            .await
+        {
             Ok(_) => self.written = status,
             // Deleted meanwhile: the stop comes.
             Err(object_store::WriteError::Gone { .. }) => {}
-            Err(error) => tracing::warn!(pod = %self.object.key(), %error, "the pod's status cannot be written"),
+            Err(error) => {
+                tracing::warn!(pod = %self.object.key(), %error, "the pod's status cannot be written")
+            }
         }
     }
 
     fn grace(&self) -> Duration {
-        let seconds = self.object.raw().pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
+        let seconds = self
+            .object
+            .raw()
+            .pointer("/spec/terminationGracePeriodSeconds")
+            .and_then(Value::as_u64);
         seconds.map_or(GRACE, Duration::from_secs)
     }
 
@@ -376,12 +438,21 @@ impl<'a> Life<'a> {
             () = hurry.cancelled() => {}
         }
         if let Some(index) = sandbox.index {
-            let spared = self.host.spared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let spared = self
+                .host
+                .spared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             strays::kill_all_in(&[sandbox.namespace.clone()], &spared).await;
             if let Err(error) = self.host.network.detach_pod(self.node, self.uid(), index).await {
                 tracing::warn!(pod = %self.object.key(), %error, "the pod's wire cannot be removed");
             }
-            self.host.indices().entry(self.node.plan.name.clone()).or_default().give_back(index);
+            self.host
+                .indices()
+                .entry(self.node.plan.name.clone())
+                .or_default()
+                .give_back(index);
         }
         let _ = fs::remove_dir_all(self.etc());
         self.host.views().remove(self.uid());
@@ -399,18 +470,35 @@ fn restart_of(policy: RestartPolicy) -> Restart {
 fn phase_of(runs: &[Run], more_to_come: bool) -> &'static str {
     let ended: Vec<i32> = runs
         .iter()
-        .filter_map(|run| if let RunState::Ended(ended) = &run.state { Some(ended.code) } else { None })
+        .filter_map(|run| {
+            if let RunState::Ended(ended) = &run.state {
+                Some(ended.code)
+            } else {
+                None
+            }
+        })
         .collect();
     if !runs.is_empty() && ended.len() == runs.len() {
-        return if ended.iter().all(|code| *code == 0) { "Succeeded" } else { "Failed" };
+        return if ended.iter().all(|code| *code == 0) {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
     }
     let fresh = |run: &Run| matches!(run.state, RunState::Waiting { last: None });
-    if more_to_come || runs.is_empty() || runs.iter().any(fresh) { "Pending" } else { "Running" }
+    if more_to_come || runs.is_empty() || runs.iter().any(fresh) {
+        "Pending"
+    } else {
+        "Running"
+    }
 }
 
 /// The ports that are listened on in the namespace; asked only when somebody waits for one.
 fn listening_ports(namespace: &Namespace, runners: &[Running<'_>]) -> BTreeSet<u16> {
-    if runners.iter().all(|running| container::ports_of_app(running.container).is_empty()) {
+    if runners
+        .iter()
+        .all(|running| container::ports_of_app(running.container).is_empty())
+    {
         return BTreeSet::new();
     }
     match sys::diag::sockets(namespace).map_err(other("listing sockets")) {

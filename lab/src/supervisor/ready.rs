@@ -38,7 +38,10 @@ pub(super) async fn wait(lab: &Lab, progress: &(dyn Fn(Progress) + Sync)) -> Res
         progress(Progress::Step("waiting for the node proxies".to_owned()));
         for node in &lab.network.nodes {
             while !mesh::proxy_is_ready(node).await {
-                let runner = lab.nodes.get(&node.plan.name).map(|processes| processes.ztunnel.now());
+                let runner = lab
+                    .nodes
+                    .get(&node.plan.name)
+                    .map(|processes| processes.ztunnel.now());
                 if tokio::time::Instant::now() > deadline {
                     let name = &node.plan.name;
                     return Err(LabError::Late(format!(
@@ -59,7 +62,9 @@ pub(super) async fn wait(lab: &Lab, progress: &(dyn Fn(Progress) + Sync)) -> Res
 
 /// Whether the node agent answers on its status socket.
 pub(super) async fn agent_answers(layout: &Layout, node: &str) -> bool {
-    crate::http::get_json(&layout.agent_socket(node), "/status").await.is_ok()
+    crate::http::get_json(&layout.agent_socket(node), "/status")
+        .await
+        .is_ok()
 }
 
 /// Waits for a socket to be there; who needs it says so if it never comes.

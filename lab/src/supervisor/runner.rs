@@ -81,7 +81,11 @@ enum Order {
     /// End it for good: SIGTERM, and SIGKILL after so long.
     Stop(Duration),
     /// End it and start it again at once; answered with the id of the process that ran before.
-    Restart { kill: bool, grace: Duration, done: oneshot::Sender<Option<u32>> },
+    Restart {
+        kill: bool,
+        grace: Duration,
+        done: oneshot::Sender<Option<u32>>,
+    },
 }
 
 /// The handle of a process that is kept running. Dropped without [`Runner::stop`], the process is ended at once.
@@ -95,7 +99,10 @@ impl Runner {
     /// Starts the process.
     pub(crate) fn start(recipe: Recipe) -> Runner {
         let (orders, inbox) = mpsc::channel(8);
-        let (report, state) = watch::channel(Run { state: RunState::Waiting { last: None }, restarts: 0 });
+        let (report, state) = watch::channel(Run {
+            state: RunState::Waiting { last: None },
+            restarts: 0,
+        });
         let task = tokio::spawn(keep(recipe, inbox, report));
         Runner { orders, state, task }
     }
@@ -118,7 +125,10 @@ impl Runner {
     /// Ends the process, starts another, and gives the id of the old one.
     pub(crate) async fn restart(&self, kill: bool, grace: Duration) -> Option<u32> {
         let (done, answer) = oneshot::channel();
-        self.orders.send(Order::Restart { kill, grace, done }).await.ok()?;
+        self.orders
+            .send(Order::Restart { kill, grace, done })
+            .await
+            .ok()?;
         answer.await.ok().flatten()
     }
 }
@@ -136,8 +146,14 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
             }
             Ok(mut child) => {
                 let record = Record::new(&recipe, &child);
-                let running = RunState::Running { pid: child.pid, start_time: child.start_time };
-                report.send_replace(Run { state: running, restarts });
+                let running = RunState::Running {
+                    pid: child.pid,
+                    start_time: child.start_time,
+                };
+                report.send_replace(Run {
+                    state: running,
+                    restarts,
+                });
                 let (ended, order) = tokio::select! {
                     ended = end_of(&mut child) => (ended, None),
                     order = orders.recv() => {
@@ -154,13 +170,19 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
                 drop(record);
                 match order {
                     Some(Order::Stop(_)) => {
-                        report.send_replace(Run { state: RunState::Ended(ended), restarts });
+                        report.send_replace(Run {
+                            state: RunState::Ended(ended),
+                            restarts,
+                        });
                         return;
                     }
                     Some(Order::Restart { done, .. }) => {
                         backoff.forgive();
                         restarts = restarts.saturating_add(1);
-                        report.send_replace(Run { state: RunState::Waiting { last: Some(ended) }, restarts });
+                        report.send_replace(Run {
+                            state: RunState::Waiting { last: Some(ended) },
+                            restarts,
+                        });
                         let _ = done.send(Some(child.pid));
                         continue;
                     }
@@ -174,7 +196,10 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
             Restart::Never => false,
         };
         if !again {
-            report.send_replace(Run { state: RunState::Ended(ended), restarts });
+            report.send_replace(Run {
+                state: RunState::Ended(ended),
+                restarts,
+            });
             // Nothing is left to do, but a restart may still be asked for.
             match orders.recv().await {
                 Some(Order::Restart { done, .. }) => {
@@ -185,7 +210,10 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
             }
         }
         let wait = backoff.after(begun.elapsed());
-        report.send_replace(Run { state: RunState::Waiting { last: Some(ended) }, restarts });
+        report.send_replace(Run {
+            state: RunState::Waiting { last: Some(ended) },
+            restarts,
+        });
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             order = orders.recv() => match order {
@@ -226,10 +254,19 @@ async fn end_of(child: &mut Child) -> Ended {
     match child.wait().await {
         Ok(status) => {
             use std::os::unix::process::ExitStatusExt;
-            let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
-            Ended { code, text: status.to_string() }
+            let code = status
+                .code()
+                .or_else(|| status.signal().map(|signal| 128 + signal))
+                .unwrap_or(255);
+            Ended {
+                code,
+                text: status.to_string(),
+            }
         }
-        Err(error) => Ended { code: 255, text: format!("cannot be waited for: {error}") },
+        Err(error) => Ended {
+            code: 255,
+            text: format!("cannot be waited for: {error}"),
+        },
     }
 }
 
@@ -277,18 +314,25 @@ impl Drop for Record {
 
 /// Records a process: its id and when it started.
 pub(crate) fn write_record(path: &Path, pid: u32, start_time: u64) -> Result<(), LabError> {
-    fs::write(path, format!("{pid} {start_time}\n")).map_err(LabError::system(format!("writing {}", path.display())))
+    fs::write(path, format!("{pid} {start_time}\n"))
+        .map_err(LabError::system(format!("writing {}", path.display())))
 }
 
 /// The recorded processes of a lab.
 pub(crate) fn read_records(directory: &Path) -> Vec<(String, u32, u64)> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| {
             let text = fs::read_to_string(entry.path()).ok()?;
             let (pid, start_time) = text.trim().split_once(' ')?;
-            Some((entry.file_name().into_string().ok()?, pid.parse().ok()?, start_time.parse().ok()?))
+            Some((
+                entry.file_name().into_string().ok()?,
+                pid.parse().ok()?,
+                start_time.parse().ok()?,
+            ))
         })
         .collect()
 }

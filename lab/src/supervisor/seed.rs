@@ -30,7 +30,8 @@ pub(super) async fn plant(
     let planted = tokio::task::spawn_blocking(move || {
         store.transaction(|txn| {
             for value in values {
-                let object = Object::from_value(value).map_err(|errors| StoreError::Refused(errors.to_string()))?;
+                let object =
+                    Object::from_value(value).map_err(|errors| StoreError::Refused(errors.to_string()))?;
                 let object = match txn.get(&object.key())? {
                     Some(old) => object.merged_over(&old),
                     None => object,
@@ -41,7 +42,10 @@ pub(super) async fn plant(
         })?;
         keeper::settle(&store, ipv6, &[])
     });
-    planted.await.map_err(other("writing the first objects"))?.map_err(other("writing the first objects"))?;
+    planted
+        .await
+        .map_err(other("writing the first objects"))?
+        .map_err(other("writing the first objects"))?;
     Ok(())
 }
 

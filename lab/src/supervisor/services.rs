@@ -63,7 +63,10 @@ pub(crate) fn virtuals(objects: &[Arc<Object>]) -> Vec<Virtual> {
                     protocol,
                     address: SocketAddr::new(*address, port.port),
                     endpoints,
-                    comment: format!("{}/{}:{}", object.metadata.namespace, object.metadata.name, port.name),
+                    comment: format!(
+                        "{}/{}:{}",
+                        object.metadata.namespace, object.metadata.name, port.name
+                    ),
                 });
             }
         }
@@ -90,7 +93,10 @@ pub(crate) async fn write_nat(network: &Network, virtuals: &[Virtual]) -> Result
             continue;
         }
         let rules = nat::service_rules(virtuals, v6);
-        let writes = network.nodes.iter().map(|node| restore(&node.namespace, v6, &rules));
+        let writes = network
+            .nodes
+            .iter()
+            .map(|node| restore(&node.namespace, v6, &rules));
         futures_util::future::try_join_all(writes).await?;
     }
     Ok(())
@@ -98,7 +104,11 @@ pub(crate) async fn write_nat(network: &Network, virtuals: &[Virtual]) -> Result
 
 /// Gives a text to `iptables-restore --noflush` inside a namespace.
 pub(crate) async fn restore(namespace: &Namespace, v6: bool, rules: &str) -> Result<(), LabError> {
-    let program = if v6 { "ip6tables-restore" } else { "iptables-restore" };
+    let program = if v6 {
+        "ip6tables-restore"
+    } else {
+        "iptables-restore"
+    };
     let output = Command::new(program)
         .args(["--noflush", "--wait"])
         .network(namespace)
@@ -108,21 +118,35 @@ pub(crate) async fn restore(namespace: &Namespace, v6: bool, rules: &str) -> Res
     if output.status.success() {
         return Ok(());
     }
-    Err(other("writing packet rules")(format!("{program}: {}: {}", output.status, output.stderr.trim())))
+    Err(other("writing packet rules")(format!(
+        "{program}: {}: {}",
+        output.status,
+        output.stderr.trim()
+    )))
 }
 
 /// Serves DNS in every node's namespace and in the control plane's. Ends when dropped.
 pub(crate) fn serve_dns(network: &Network, zone: &SharedZone) -> Result<tokio::task::JoinSet<()>, LabError> {
     let mut tasks = tokio::task::JoinSet::new();
-    for namespace in network.nodes.iter().map(|node| &node.namespace).chain([&network.control_plane]) {
+    for namespace in network
+        .nodes
+        .iter()
+        .map(|node| &node.namespace)
+        .chain([&network.control_plane])
+    {
         let address = SocketAddr::new(plan::DNS_ADDRESS.into(), 53);
         let doing = || format!("listening for DNS on {address}");
         let socket = sys::socket::udp(namespace, address, None).map_err(LabError::system(doing()))?;
-        let options = sys::socket::ListenOptions { backlog: BACKLOG, ..Default::default() };
-        let listener = sys::socket::listen(namespace, address, &options).map_err(LabError::system(doing()))?;
+        let options = sys::socket::ListenOptions {
+            backlog: BACKLOG,
+            ..Default::default()
+        };
+        let listener =
+            sys::socket::listen(namespace, address, &options).map_err(LabError::system(doing()))?;
         let forwarder = dns::Forwarder::new(&[], Arc::new(Nowhere));
         let (resolver, observer) = (Arc::new(zone.clone()), Arc::new(dns::Silent));
-        let (udp_resolver, udp_observer, udp_forwarder) = (resolver.clone(), observer.clone(), forwarder.clone());
+        let (udp_resolver, udp_observer, udp_forwarder) =
+            (resolver.clone(), observer.clone(), forwarder.clone());
         tasks.spawn(async move {
             if let Err(error) = dns::serve_udp(socket, udp_resolver, udp_forwarder, udp_observer).await {
                 tracing::error!(%error, "DNS over UDP ended in one namespace");

@@ -38,13 +38,19 @@ pub(crate) async fn kill_all_in(namespaces: &[Namespace], spared: &BTreeSet<u32>
 
 /// The processes whose main thread is in one of these namespaces.
 fn living_in(wanted: &BTreeSet<NamespaceId>) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| {
-            std::fs::metadata(format!("/proc/{pid}/ns/net"))
-                .is_ok_and(|stat| wanted.contains(&NamespaceId { dev: stat.dev(), inode: stat.ino() }))
+            std::fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|stat| {
+                wanted.contains(&NamespaceId {
+                    dev: stat.dev(),
+                    inode: stat.ino(),
+                })
+            })
         })
         .collect()
 }

@@ -32,14 +32,22 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// Makes the signing key, writes its public half for the control plane, and the first tokens.
-    pub(super) async fn new(layout: &Layout, store: &Directory, network: &Network) -> Result<Tokens, LabError> {
+    pub(super) async fn new(
+        layout: &Layout,
+        store: &Directory,
+        network: &Network,
+    ) -> Result<Tokens, LabError> {
         let signer = TokenSigner::load_or_create(&layout.tokens().join("signing-key.pem"))
             .map_err(other("making the key for tokens"))?;
         write_secret(&layout.token_keys(), signer.public_key_pem())?;
         let mut tokens = Vec::new();
         for node in &network.nodes {
             let name = &node.plan.name;
-            let pod = uid(store, ObjectKey::new(Kind::Pod, SYSTEM_NAMESPACE, &proxy_pod(name))).await?;
+            let pod = uid(
+                store,
+                ObjectKey::new(Kind::Pod, SYSTEM_NAMESPACE, &proxy_pod(name)),
+            )
+            .await?;
             let node_uid = uid(store, ObjectKey::new(Kind::Node, "", name)).await?;
             let caller = Caller {
                 namespace: SYSTEM_NAMESPACE.to_owned(),
@@ -80,7 +88,10 @@ impl Tokens {
 
     fn write(&self) -> Result<(), LabError> {
         for (path, subject) in &self.tokens {
-            let token = self.signer.sign(subject, SystemTime::now()).map_err(other("signing a token"))?;
+            let token = self
+                .signer
+                .sign(subject, SystemTime::now())
+                .map_err(other("signing a token"))?;
             write_secret(path, &token)?;
         }
         Ok(())
@@ -106,7 +117,9 @@ pub(super) async fn wait_for_root(layout: &Layout) -> Result<PathBuf, LabError> 
 async fn uid(store: &Directory, key: ObjectKey) -> Result<String, LabError> {
     let (store, wanted) = (store.clone(), key.clone());
     let found = tokio::task::spawn_blocking(move || store.get(&wanted)).await;
-    let found = found.map_err(other("reading the objects"))?.map_err(other("reading the objects"))?;
+    let found = found
+        .map_err(other("reading the objects"))?
+        .map_err(other("reading the objects"))?;
     found
         .map(|object| object.metadata.uid.clone())
         .ok_or_else(|| LabError::Failed(format!("{key} is not in the store though the lab wrote it")))
@@ -123,6 +136,7 @@ fn write_secret(path: &Path, text: &str) -> Result<(), LabError> {
         .mode(0o600)
         .open(&fresh)
         .map_err(LabError::system(doing()))?;
-    file.write_all(text.as_bytes()).map_err(LabError::system(doing()))?;
+    file.write_all(text.as_bytes())
+        .map_err(LabError::system(doing()))?;
     fs::rename(&fresh, path).map_err(LabError::system(doing()))
 }

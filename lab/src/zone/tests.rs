@@ -22,27 +22,45 @@ fn pod(name: &str, address: &str, ready: bool, spec: serde_json::Value) -> Arc<O
 #[test]
 fn names_follow_services_and_ready_pods() {
     let service = |name: &str, address: &str| {
-        object(json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "n" },
-            "spec": { "clusterIP": address, "selector": { "app": "web" }, "ports": [{ "port": 80 }] } }))
+        object(
+            json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "n" },
+            "spec": { "clusterIP": address, "selector": { "app": "web" }, "ports": [{ "port": 80 }] } }),
+        )
     };
     let objects = [
         service("web", "10.96.0.10"),
         service("all", "None"),
-        pod("a", "10.244.1.2", true, json!({ "hostname": "first", "subdomain": "all" })),
+        pod(
+            "a",
+            "10.244.1.2",
+            true,
+            json!({ "hostname": "first", "subdomain": "all" }),
+        ),
         pod("b", "10.244.1.3", false, json!({})),
-        pod("c", "10.244.2.2", true, json!({ "hostname": "other", "subdomain": "elsewhere" })),
+        pod(
+            "c",
+            "10.244.2.2",
+            true,
+            json!({ "hostname": "other", "subdomain": "elsewhere" }),
+        ),
     ];
     let zone = SharedZone::default();
     zone.replace(Zone::new(&objects));
     let addresses = |name: &str| -> Option<Vec<String>> {
         Some(zone.lookup(name)?.iter().map(ToString::to_string).collect())
     };
-    assert_eq!(addresses("web.n.svc.cluster.local"), Some(vec!["10.96.0.10".to_owned()]));
+    assert_eq!(
+        addresses("web.n.svc.cluster.local"),
+        Some(vec!["10.96.0.10".to_owned()])
+    );
     assert_eq!(
         addresses("all.n.svc.cluster.local"),
         Some(vec!["10.244.1.2".to_owned(), "10.244.2.2".to_owned()])
     );
-    assert_eq!(addresses("first.all.n.svc.cluster.local"), Some(vec!["10.244.1.2".to_owned()]));
+    assert_eq!(
+        addresses("first.all.n.svc.cluster.local"),
+        Some(vec!["10.244.1.2".to_owned()])
+    );
     assert_eq!(addresses("other.all.n.svc.cluster.local"), None);
     assert_eq!(addresses("web.other.svc.cluster.local"), None);
     assert!(zone.zone_authoritative("example.org"));

@@ -11,7 +11,13 @@ use crate::args::Output;
 use crate::print;
 
 /// Prints objects as kubectl would.
-pub(super) fn objects(kind: Kind, objects: &[Arc<Object>], all_namespaces: bool, single: bool, output: Output) {
+pub(super) fn objects(
+    kind: Kind,
+    objects: &[Arc<Object>],
+    all_namespaces: bool,
+    single: bool,
+    output: Output,
+) {
     match output {
         Output::Json => {
             let values: Vec<&Value> = objects.iter().map(|object| object.raw()).collect();
@@ -31,7 +37,11 @@ pub(super) fn objects(kind: Kind, objects: &[Arc<Object>], all_namespaces: bool,
             }
             let (columns, row): (&[&str], fn(&Object) -> Vec<String>) = columns(kind);
             let wide = all_namespaces && kind.is_namespaced();
-            let mut header: Vec<&str> = if wide { vec!["NAMESPACE", "NAME"] } else { vec!["NAME"] };
+            let mut header: Vec<&str> = if wide {
+                vec!["NAMESPACE", "NAME"]
+            } else {
+                vec!["NAME"]
+            };
             header.extend(columns);
             header.push("AGE");
             let rows = objects
@@ -62,10 +72,19 @@ fn columns(kind: Kind) -> (&'static [&'static str], fn(&Object) -> Vec<String>) 
         Kind::PeerAuthentication => (&["MODE"], |object| vec![text(object, "/spec/mtls/mode")]),
         Kind::AuthorizationPolicy => (&["ACTION"], |object| {
             let action = text(object, "/spec/action");
-            vec![if action.is_empty() { "ALLOW".to_owned() } else { action }]
+            vec![if action.is_empty() {
+                "ALLOW".to_owned()
+            } else {
+                action
+            }]
         }),
         Kind::Namespace => (&["STATUS", "DATAPLANE-MODE"], |object| {
-            let mode = object.metadata.labels.get(objects::DATAPLANE_MODE_LABEL).cloned().unwrap_or_default();
+            let mode = object
+                .metadata
+                .labels
+                .get(objects::DATAPLANE_MODE_LABEL)
+                .cloned()
+                .unwrap_or_default();
             let leaving = object.metadata.deletion_timestamp.is_some();
             vec![if leaving { "Terminating" } else { "Active" }.to_owned(), mode]
         }),
@@ -74,11 +93,19 @@ fn columns(kind: Kind) -> (&'static [&'static str], fn(&Object) -> Vec<String>) 
 }
 
 fn pod(object: &Object) -> Vec<String> {
-    let statuses = object.raw().pointer("/status/containerStatuses").and_then(Value::as_array);
+    let statuses = object
+        .raw()
+        .pointer("/status/containerStatuses")
+        .and_then(Value::as_array);
     let statuses = statuses.map_or(&[][..], Vec::as_slice);
     let ready = statuses.iter().filter(|status| status["ready"] == true).count();
-    let restarts: u64 = statuses.iter().filter_map(|status| status["restartCount"].as_u64()).sum();
-    let waiting = statuses.iter().find_map(|status| status.pointer("/state/waiting/reason")?.as_str());
+    let restarts: u64 = statuses
+        .iter()
+        .filter_map(|status| status["restartCount"].as_u64())
+        .sum();
+    let waiting = statuses
+        .iter()
+        .find_map(|status| status.pointer("/state/waiting/reason")?.as_str());
     let phase = text(object, "/status/phase");
     let word = match (object.metadata.deletion_timestamp.is_some(), waiting) {
         (true, _) => "Terminating".to_owned(),
@@ -86,14 +113,23 @@ fn pod(object: &Object) -> Vec<String> {
         (false, None) if phase.is_empty() => "Pending".to_owned(),
         (false, None) => phase,
     };
-    let containers = object.raw().pointer("/spec/containers").and_then(Value::as_array).map_or(0, Vec::len);
+    let containers = object
+        .raw()
+        .pointer("/spec/containers")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
     vec![
         format!("{ready}/{containers}"),
         word,
         restarts.to_string(),
         text(object, "/status/podIP"),
         text(object, "/spec/nodeName"),
-        object.metadata.annotations.get(REDIRECTION_ANNOTATION).cloned().unwrap_or_default(),
+        object
+            .metadata
+            .annotations
+            .get(REDIRECTION_ANNOTATION)
+            .cloned()
+            .unwrap_or_default(),
     ]
 }
 
@@ -115,33 +151,54 @@ fn service(object: &Object) -> Vec<String> {
         .map(|port| format!("{}/{}", port["port"], port["protocol"].as_str().unwrap_or("TCP")))
         .collect();
     vec![
-        if kind.is_empty() { "ClusterIP".to_owned() } else { kind },
+        if kind.is_empty() {
+            "ClusterIP".to_owned()
+        } else {
+            kind
+        },
         text(object, "/spec/clusterIP"),
         ports.join(","),
     ]
 }
 
 fn node(object: &Object) -> Vec<String> {
-    vec![text(object, "/status/addresses/0/address"), text(object, "/spec/podCIDR")]
+    vec![
+        text(object, "/status/addresses/0/address"),
+        text(object, "/spec/podCIDR"),
+    ]
 }
 
 fn slice(object: &Object) -> Vec<String> {
     let list = |path: &str, part: fn(&Value) -> String| {
         let items = object.raw().pointer(path).and_then(Value::as_array);
-        items.into_iter().flatten().map(part).collect::<Vec<_>>().join(",")
+        items
+            .into_iter()
+            .flatten()
+            .map(part)
+            .collect::<Vec<_>>()
+            .join(",")
     };
     vec![
         text(object, "/addressType"),
         list("/ports", |port| port["port"].to_string()),
         list("/endpoints", |endpoint| {
-            let ready = if endpoint["conditions"]["ready"] == false { " (not ready)" } else { "" };
+            let ready = if endpoint["conditions"]["ready"] == false {
+                " (not ready)"
+            } else {
+                ""
+            };
             format!("{}{ready}", endpoint["addresses"][0].as_str().unwrap_or_default())
         }),
     ]
 }
 
 fn text(object: &Object, path: &str) -> String {
-    object.raw().pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+    object
+        .raw()
+        .pointer(path)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// How old an object is, in whole units.
@@ -167,7 +224,8 @@ fn parse_utc(text: &str) -> Option<SystemTime> {
     let year = if month <= 2 { year - 1 } else { year };
     let of_era = year.rem_euclid(400);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
+    let days =
+        year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
     let seconds = u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
@@ -177,7 +235,11 @@ pub(super) fn status(status: &LabStatus) {
     let process = |view: &ProcessView| -> Vec<String> {
         vec![
             view.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-            if view.ready { "ready".to_owned() } else { format!("not ready ({})", view.state) },
+            if view.ready {
+                "ready".to_owned()
+            } else {
+                format!("not ready ({})", view.state)
+            },
             view.restarts.to_string(),
         ]
     };
@@ -189,12 +251,27 @@ pub(super) fn status(status: &LabStatus) {
         rows.push(all);
     };
     if status.mesh {
-        row("control-plane".to_owned(), process(&status.control_plane), &status.control_plane.network_namespace);
+        row(
+            "control-plane".to_owned(),
+            process(&status.control_plane),
+            &status.control_plane.network_namespace,
+        );
         for node in &status.nodes {
-            row(format!("ztunnel/{}", node.name), process(&node.ztunnel), &node.network_namespace);
-            row(format!("node-agent/{}", node.name), process(&node.node_agent), &node.network_namespace);
+            row(
+                format!("ztunnel/{}", node.name),
+                process(&node.ztunnel),
+                &node.network_namespace,
+            );
+            row(
+                format!("node-agent/{}", node.name),
+                process(&node.node_agent),
+                &node.network_namespace,
+            );
         }
-        print::table(&["PROCESS", "PID", "STATE", "RESTARTS", "NETWORK NAMESPACE"], rows);
+        print::table(
+            &["PROCESS", "PID", "STATE", "RESTARTS", "NETWORK NAMESPACE"],
+            rows,
+        );
         print::line("");
     }
     let rows = status
@@ -203,9 +280,19 @@ pub(super) fn status(status: &LabStatus) {
         .map(|node| {
             let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
             let namespace = node.network_namespace.display().to_string();
-            vec![node.name.clone(), addresses.join(","), node.pod_range.clone(), namespace]
+            vec![
+                node.name.clone(),
+                addresses.join(","),
+                node.pod_range.clone(),
+                namespace,
+            ]
         })
-        .chain([vec!["(wire)".to_owned(), String::new(), String::new(), status.fabric_namespace.display().to_string()]])
+        .chain([vec![
+            "(wire)".to_owned(),
+            String::new(),
+            String::new(),
+            status.fabric_namespace.display().to_string(),
+        ]])
         .collect();
     print::table(&["NODE", "ADDRESS", "PODS", "NETWORK NAMESPACE"], rows);
     print::line("");
@@ -214,9 +301,16 @@ pub(super) fn status(status: &LabStatus) {
         .iter()
         .map(|pod| {
             let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
-            let pids: Vec<String> =
-                pod.containers.iter().filter_map(|container| container.pid).map(|pid| pid.to_string()).collect();
-            let waiting = pod.containers.iter().find(|container| container.state != "Running");
+            let pids: Vec<String> = pod
+                .containers
+                .iter()
+                .filter_map(|container| container.pid)
+                .map(|pid| pid.to_string())
+                .collect();
+            let waiting = pod
+                .containers
+                .iter()
+                .find(|container| container.state != "Running");
             let state = waiting.map_or_else(|| pod.phase.clone(), |container| container.state.clone());
             vec![
                 pod.namespace.clone(),
@@ -231,7 +325,17 @@ pub(super) fn status(status: &LabStatus) {
             ]
         })
         .collect();
-    let header = ["NAMESPACE", "POD", "READY", "STATE", "MESH", "ADDRESS", "NODE", "PID", "NETWORK NAMESPACE"];
+    let header = [
+        "NAMESPACE",
+        "POD",
+        "READY",
+        "STATE",
+        "MESH",
+        "ADDRESS",
+        "NODE",
+        "PID",
+        "NETWORK NAMESPACE",
+    ];
     print::table(&header, rows);
 }
 
@@ -241,7 +345,8 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        let seconds = |text| parse_utc(text).map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+        let seconds =
+            |text| parse_utc(text).map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
         assert_eq!(seconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(seconds("2000-02-29T12:34:56Z"), Some(951_827_696));
         assert_eq!(seconds("2026-11-22T19:35:26Z"), Some(1_795_376_126));

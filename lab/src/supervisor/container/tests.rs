@@ -32,7 +32,10 @@ fn a_container_without_command_is_the_test_application() {
     }
     let object = pod(json!({ "command": ["sleep", "1"], "args": ["2"] }));
     let container = &object.as_pod().unwrap().spec.containers[0];
-    assert_eq!(command(container, Path::new(ZTCTL)), ("sleep".to_owned(), vec!["1".to_owned(), "2".to_owned()]));
+    assert_eq!(
+        command(container, Path::new(ZTCTL)),
+        ("sleep".to_owned(), vec!["1".to_owned(), "2".to_owned()])
+    );
     assert!(ports_of_app(container).is_empty());
 }
 
@@ -46,15 +49,28 @@ fn variables_come_from_the_pod_and_expand() {
     ] }));
     let pod = object.as_pod().unwrap();
     let addresses = ["10.244.1.2".parse().unwrap()];
-    let env = environment(&object, pod, &pod.spec.containers[0], &addresses, Path::new(ZTCTL));
-    let value = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let env = environment(
+        &object,
+        pod,
+        &pod.spec.containers[0],
+        &addresses,
+        Path::new(ZTCTL),
+    );
+    let value = |name: &str| {
+        env.iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
     assert_eq!(value("JOINED"), Some("x-node-a-$(MISSING)-$(PLAIN)"));
     assert_eq!(value("POD_NAME"), Some("mine"));
     assert_eq!(value("POD_IP"), Some("10.244.1.2"));
     assert_eq!(value("SERVICE_ACCOUNT"), Some("s"));
     assert!(value("PATH").unwrap().starts_with("/opt/z:"));
     assert_eq!(env.iter().filter(|(key, _)| key == "POD_NAME").count(), 1);
-    assert_eq!(expand_all(&["$(PLAIN)$".to_owned(), "$(".to_owned(), "$".to_owned()], &env), ["x$", "$(", "$"]);
+    assert_eq!(
+        expand_all(&["$(PLAIN)$".to_owned(), "$(".to_owned(), "$".to_owned()], &env),
+        ["x$", "$(", "$"]
+    );
 }
 
 #[test]
@@ -69,14 +85,28 @@ fn programs_are_found_as_the_pod_would_find_them() {
 #[test]
 fn states_are_named_as_kubectl_names_them() {
     let run = |state| Run { state, restarts: 1 };
-    let ended = |code| Ended { code, text: String::new() };
+    let ended = |code| Ended {
+        code,
+        text: String::new(),
+    };
     for (state, word) in [
         (RunState::Waiting { last: None }, "ContainerCreating"),
         (RunState::Waiting { last: Some(ended(1)) }, "CrashLoopBackOff"),
-        (RunState::Waiting { last: Some(ended(127)) }, "RunContainerError"),
+        (
+            RunState::Waiting {
+                last: Some(ended(127)),
+            },
+            "RunContainerError",
+        ),
         (RunState::Ended(ended(0)), "Completed"),
         (RunState::Ended(ended(2)), "Error"),
-        (RunState::Running { pid: 2, start_time: 1 }, "Running"),
+        (
+            RunState::Running {
+                pid: 2,
+                start_time: 1,
+            },
+            "Running",
+        ),
     ] {
         assert_eq!(state_word(&run(state)), word);
     }

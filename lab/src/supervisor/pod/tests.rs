@@ -17,9 +17,17 @@ fn addresses_are_reused_only_after_all_others() {
 #[test]
 fn the_phase_follows_the_processes() {
     let run = |state| Run { state, restarts: 0 };
-    let running = || run(RunState::Running { pid: 2, start_time: 1 });
+    let running = || {
+        run(RunState::Running {
+            pid: 2,
+            start_time: 1,
+        })
+    };
     let fresh = || run(RunState::Waiting { last: None });
-    let ended = |code| Ended { code, text: String::new() };
+    let ended = |code| Ended {
+        code,
+        text: String::new(),
+    };
     let over = |code| run(RunState::Ended(ended(code)));
     let crashed = || run(RunState::Waiting { last: Some(ended(1)) });
     for (runs, more, phase) in [
