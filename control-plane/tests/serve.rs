@@ -1,5 +1,8 @@
 //! The whole control plane in this process, and real clients over TLS on loopback.
 
+// A test ends where something it needs fails.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -560,7 +563,7 @@ async fn the_server_proves_its_name_and_only_that() {
     config.alternative_name = Some("somebody.else".to_owned());
     config.token = Token::Inline(world.token(world.caller()));
     let client = Client::open(config.channel().unwrap(), node("zt-a", "node-a")).await;
-    let words = grpc_channel::describe(&client.responses.err().expect("no stream"));
+    let words = grpc_channel::describe(&client.responses.expect_err("no stream"));
     assert!(words.contains("not for somebody.else"), "{words}");
 }
 

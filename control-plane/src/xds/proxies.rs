@@ -29,6 +29,8 @@ pub(crate) struct ProxyState {
     pub(crate) sent: u64,
     /// Everything up to this revision of the store was sent and answered.
     pub(crate) acknowledged: u64,
+    /// How many responses on this stream it has not answered in time.
+    pub(crate) overdue: u64,
     /// What it has not accepted.
     pub(crate) rejected: Vec<Rejected>,
     /// How often it has rejected something.
@@ -80,6 +82,7 @@ impl Proxies {
             connected: true,
             sent: 0,
             acknowledged: 0,
+            overdue: 0,
             rejected: Vec::new(),
             rejections,
         };
@@ -123,6 +126,7 @@ impl Connected {
                 state.sent != session.sent() || !state.rejected.is_empty() || !rejections.is_empty();
             state.sent = session.sent();
             state.acknowledged = session.acknowledged();
+            state.overdue = session.overdue();
             state.rejections += rejections.len() as u64;
             if changed {
                 state.rejected = session.rejected().map(Rejected::from).collect();

@@ -200,6 +200,7 @@ impl Stream {
         take(&mut session, &connected, first)?;
         // A response that waits until the client takes the one before.
         let mut pending = None;
+        let mut overdue = 0;
         loop {
             let mut until = None;
             if pending.is_none() {
@@ -216,6 +217,16 @@ impl Stream {
                     }
                 }
                 connected.update(&session, &[]);
+                if session.overdue() > overdue {
+                    overdue = session.overdue();
+                    tracing::warn!(
+                        node = name.node,
+                        pod = name.pod,
+                        sent = session.sent(),
+                        acknowledged = session.acknowledged(),
+                        "the proxy does not answer in time"
+                    );
+                }
             }
             let deadline = async {
                 match until {

@@ -57,6 +57,8 @@ pub(crate) struct Session {
     told: Option<u64>,
     sent: u64,
     acknowledged: u64,
+    /// How many steps had no answer in time.
+    overdue: u64,
     rejections: Rejections,
 }
 
@@ -137,6 +139,7 @@ impl Session {
             told: None,
             sent: 0,
             acknowledged: 0,
+            overdue: 0,
             rejections: Rejections::default(),
         }
     }
@@ -169,8 +172,11 @@ impl Session {
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         loop {
             if let Some(awaited) = &self.awaited {
-                if now < awaited.deadline && self.unanswered.contains_key(&awaited.kind) {
-                    return Next::Wait(Some(awaited.deadline));
+                if self.unanswered.contains_key(&awaited.kind) {
+                    if now < awaited.deadline {
+                        return Next::Wait(Some(awaited.deadline));
+                    }
+                    self.overdue += 1;
                 }
                 self.awaited = None;
             }
@@ -207,6 +213,11 @@ impl Session {
     /// The highest revision of which the proxy was sent everything that concerns it.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// How many responses had no answer when the next one was due.
+    pub(crate) fn overdue(&self) -> u64 {
+        self.overdue
     }
 
     /// What the proxy has not accepted, and has not been sent anew.

@@ -54,6 +54,13 @@ struct Listed {
     sequence: u64,
 }
 
+/// What became of a table after an earlier state of it.
+#[derive(Debug)]
+pub(crate) struct Since {
+    pub(crate) changed: Vec<Arc<Resource>>,
+    pub(crate) removed: Vec<Arc<str>>,
+}
+
 type Index = HashTrieMapSync<Arc<str>, HashTrieSetSync<Arc<str>>>;
 
 impl Table {
@@ -127,7 +134,7 @@ impl Table {
 
     /// What changed and what was removed after an earlier state of this table, each name once and as it is now;
     /// `None` when that is too long ago to be known.
-    pub(crate) fn since(&self, sequence: u64) -> Option<(Vec<Arc<Resource>>, Vec<Arc<str>>)> {
+    pub(crate) fn since(&self, sequence: u64) -> Option<Since> {
         if sequence < self.forgotten {
             return None;
         }
@@ -138,7 +145,7 @@ impl Table {
             .filter_map(|(_, name)| self.get(name).cloned())
             .collect();
         let removed = self.removed.range(after).map(|(_, name)| name.clone()).collect();
-        Some((changed, removed))
+        Some(Since { changed, removed })
     }
 
     /// The resources that can be asked for by this alias.

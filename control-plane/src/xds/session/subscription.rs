@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{MAX_NAMES, Request, RequestError};
 use crate::xds::resource::Resource;
-use crate::xds::table::Table;
+use crate::xds::table::{Since, Table};
 
 const WILDCARD: &str = "*";
 
@@ -163,7 +163,7 @@ impl Subscription {
 impl Everything {
     fn take(&mut self, table: &Table, asked: &BTreeSet<Arc<str>>) -> Option<Difference> {
         let told = std::mem::replace(&mut self.told, Told::Until(table.sequence()));
-        let (changed, removed) = match told {
+        let Since { changed, removed } = match told {
             Told::Nothing { before } => {
                 let is_new = |resource: &&Arc<Resource>| {
                     before
@@ -172,7 +172,10 @@ impl Everything {
                 };
                 let changed: Vec<_> = table.iter().filter(is_new).cloned().collect();
                 let gone = before.keys().filter(|name| table.get(name).is_none());
-                (changed, gone.map(|name| Arc::from(name.as_str())).collect())
+                Since {
+                    changed,
+                    removed: gone.map(|name| Arc::from(name.as_str())).collect(),
+                }
             }
             Told::Until(sequence) => table.since(sequence)?,
         };

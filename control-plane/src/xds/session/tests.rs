@@ -334,6 +334,7 @@ fn a_client_that_never_answers_is_sent_everything_but_counts_for_nothing() {
     bench.now += ANSWER_DEADLINE;
     bench.idle();
     assert_eq!((bench.session.sent(), bench.session.acknowledged()), (1, 0));
+    assert_eq!(bench.session.overdue(), 2);
     // A later change of another type does not cover for it.
     bench.change(|view| view.addresses.put(address("a", "2")));
     let addresses = bench.sent();
