@@ -20,6 +20,9 @@ use crate::{
 /// Pods of one node; further ones are not enrolled, and their status says so. It is what one ZDS snapshot may name.
 pub const MAX_PODS: usize = zds::MAX_SNAPSHOT_PODS;
 
+/// The usual [`Settings::check_interval`].
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
 /// What the agent is to do.
 pub struct Settings {
     /// The node whose pods it enrols.
@@ -30,6 +33,8 @@ pub struct Settings {
     pub status_socket: PathBuf,
     /// How long the node proxy has for the open connections of a pod that leaves the mesh.
     pub grace: Duration,
+    /// How often an enrolled pod is asked whether it still has the same network namespace; see [`CHECK_INTERVAL`].
+    pub check_interval: Duration,
 }
 
 /// Why the agent cannot run.
@@ -79,6 +84,7 @@ pub async fn run(
         writer,
         board: board.clone(),
         grace: settings.grace,
+        check_interval: settings.check_interval,
     });
     let mut services = JoinSet::new();
     services.spawn(status::serve(status, board.clone(), proxies.clone()));

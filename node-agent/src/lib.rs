@@ -22,6 +22,6 @@ pub mod status;
 mod test_support;
 pub mod tracker;
 
-pub use agent::{AgentError, Settings, run};
+pub use agent::{AgentError, CHECK_INTERVAL, Settings, run};
 pub use finder::{FindError, NamespaceFinder, PinnedNamespaces};
 pub use status::{PodState, PodStatus, Status};

@@ -3,7 +3,7 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use node_agent::{PinnedNamespaces, Settings};
+use node_agent::{CHECK_INTERVAL, PinnedNamespaces, Settings};
 use object_store::Directory;
 use telemetry::{Format, LogOutput, LogSettings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,6 +69,7 @@ async fn start(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         zds_socket: arguments.zds_socket,
         status_socket: arguments.status_socket,
         grace: Duration::from_secs(arguments.grace_period.into()),
+        check_interval: CHECK_INTERVAL,
     };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {

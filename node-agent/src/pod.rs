@@ -40,6 +40,8 @@ pub struct Tools {
     pub board: Board,
     /// How long the node proxy has for open connections.
     pub grace: Duration,
+    /// How often an enrolled pod is asked whether it still has the same network namespace.
+    pub check_interval: Duration,
 }
 
 /// The task of one pod.
@@ -129,6 +131,13 @@ impl PodTask {
                 (Step::Settled, _) if self.released => {
                     self.tools.board.change(|pods| pods.remove(&self.view.uid));
                     return;
+                }
+                (Step::Settled, _) if self.view.goal == Goal::Enrolled => {
+                    if self.namespace_is_another() {
+                        self.rules = Rules::Unknown;
+                        continue;
+                    }
+                    Some(now + self.tools.check_interval)
                 }
                 (Step::Settled | Step::AwaitProxy, _) => None,
                 (Step::WaitUntil(moment), _) => Some(moment),
@@ -240,6 +249,16 @@ impl PodTask {
             Step::WaitUntil(_) | Step::AwaitProxy | Step::Settled => {}
         }
         Ok(())
+    }
+
+    /// A sandbox made anew, as after the node's reboot, has another network namespace, without rules.
+    fn namespace_is_another(&self) -> bool {
+        let found = self.tools.finder.find(&self.view.uid, &self.view.addresses);
+        let another = found.is_ok_and(|namespace| self.given != Some(namespace.id()));
+        if another {
+            tracing::warn!(pod = %self.view.key, "its network namespace is another than before: enrolling it again");
+        }
+        another
     }
 
     async fn annotate(&mut self, annotation: Annotation) -> Result<(), StepError> {
@@ -383,6 +402,3 @@ fn state(goal: Goal, actual: Actual) -> PodState {
         (Goal::Direct, ..) => PodState::Draining,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -214,6 +214,3 @@ fn respond(request: &Request<Incoming>, board: &Board, proxies: &Proxies) -> Res
         .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
 }
-
-#[cfg(test)]
-mod tests;

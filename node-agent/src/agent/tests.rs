@@ -47,6 +47,7 @@ impl Node {
             zds_socket: self.path("zds"),
             status_socket: self.path("status"),
             grace: Duration::from_millis(1200),
+            check_interval: Duration::from_millis(100),
         };
         let finder = Arc::new(PinnedNamespaces::new(self.path("namespaces")).unwrap());
         let store = Arc::new(self.store.clone());
@@ -66,14 +67,21 @@ impl Node {
     /// A pod in the demo namespace, with its network.
     async fn pod(&mut self, name: &str, ip: &str) -> String {
         let uid = self.pod_without_network(name, ip);
+        self.pin(&uid, ip).await;
+        uid
+    }
+
+    /// Gives a pod a new network namespace.
+    async fn pin(&mut self, uid: &str, ip: &str) {
         let namespace = Namespace::create().unwrap();
         let link = Netlink::in_namespace(&namespace).unwrap();
         link.address("lo", ip.parse::<IpAddr>().unwrap(), 32)
             .await
             .unwrap();
-        namespace.pin(self.path("namespaces").join(&uid)).unwrap();
-        self.pins.insert(uid.clone(), namespace);
-        uid
+        let path = self.path("namespaces").join(uid);
+        Namespace::unpin(&path).unwrap();
+        namespace.pin(path).unwrap();
+        self.pins.insert(uid.to_owned(), namespace);
     }
 
     fn pod_without_network(&self, name: &str, ip: &str) -> String {
@@ -436,4 +444,22 @@ async fn ended_and_deleted_pods_are_let_go_at_once() {
     node.until_settled(revision).await;
     assert_eq!(node.annotation("ended"), None);
     assert_eq!(node.status_of("ended").await["state"], "gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sandbox_made_anew_is_enrolled_again() {
+    if needs_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let uid = node.pod("web", "10.9.0.5").await;
+    let revision = node.label_namespace(Some("ambient"));
+    node.start();
+    let proxy = FakeProxy::connect(&node.path("zds")).await;
+    node.until_settled(revision).await;
+    let enrolled = traces(&node.pins[&uid]).await;
+    node.pin(&uid, "10.9.0.5").await;
+    let given = async || proxy.heard(|heard| heard.namespaces[&uid].id()) == node.pins[&uid].id();
+    eventually("the new namespace is given", given).await;
+    assert_eq!(traces(&node.pins[&uid]).await, enrolled);
 }

@@ -276,6 +276,27 @@ async fn open_connections_survive_enrolment_and_unenrolment() {
     }
 }
 
+/// The control for the test above: rules that look at more than first packets do break what is open.
+#[tokio::test]
+async fn without_the_match_on_first_packets_open_connections_break() {
+    if needs_root() {
+        return;
+    }
+    let firewall = Firewall::choose().await.unwrap();
+    let (near, pod) = neighbours().await;
+    let target = listener(&near, "[::]:8080");
+    let mut client = connect(&pod, None, "10.1.0.1:8080").await.unwrap();
+    let mut server = target.accept().await.unwrap().0;
+    exchange(&mut client, &mut server).await;
+    let script = rules::install_script(&rules::wanted(Family::V4), &[]).unwrap();
+    let without = script.replace("--tcp-flags FIN,SYN,RST,ACK SYN ", "");
+    assert_ne!(without, script);
+    firewall.restore(&pod, Family::V4, &without).await.unwrap();
+    client.write_all(b"hello").await.unwrap();
+    let answered = tokio::time::timeout(Duration::from_secs(2), server.read_exact(&mut [0; 5])).await;
+    assert!(!matches!(answered, Ok(Ok(_))), "picked up half-way");
+}
+
 #[tokio::test]
 async fn drift_is_set_right_and_strangers_rules_stay() {
     if needs_root() {
