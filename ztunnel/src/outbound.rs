@@ -158,13 +158,18 @@ impl Outbound {
                     service,
                     ..
                 } => {
+                    let uid = workload.uid.clone();
+                    if tried.contains(&uid) {
+                        // A pod's own address: there is no other endpoint behind it, and asking again would only
+                        // multiply the wait for one that does not answer.
+                        break;
+                    }
                     flow.opened(Parties::outbound(
                         &own,
                         Some(&workload),
                         service.as_deref(),
                         Some(identity),
                     ));
-                    let uid = workload.uid.clone();
                     let route = TunnelRoute {
                         peer,
                         authority,
