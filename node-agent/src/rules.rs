@@ -21,7 +21,7 @@ const PROXY_MARK: &str = "0x539/0xfff";
 /// The mark of connections on which the node proxy shows another's address: their answers are led back to it.
 const RETURN_MARK: &str = "0x111/0xfff";
 
-/// The routing rule for [`RETURN_MARK`].
+/// The routing rule for connections that return to the node proxy.
 pub const RETURN_RULE: Rule = Rule {
     mark: 0x111,
     mask: 0xfff,
