@@ -110,7 +110,7 @@ impl Inbound {
         }
     }
 
-    async fn serve_stream(self: Arc<Self>, incoming: Incoming, peer: Peer) {
+    async fn serve_stream(self: Arc<Self>, mut incoming: Incoming, peer: Peer) {
         let Some(authority) = headers::parse_authority(incoming.authority()) else {
             debug!(authority = incoming.authority(), source = %peer.source, "refused a CONNECT without host and port");
             self.context.metrics.refused(Reporter::Destination, "bad_request");
@@ -147,7 +147,11 @@ impl Inbound {
         let reached = match target {
             Ok(_) => {
                 let reach = application::reach(&self.context, &self.pod, &flow, &subject, &workload);
-                flow.unless_closed(reach).await
+                tokio::select! {
+                    biased;
+                    () = incoming.abandoned() => Err(Failure::Lost("the caller gave up before the application was reached".into())),
+                    reached = flow.unless_closed(reach) => reached,
+                }
             }
             Err(failure) => Err(failure),
         };
