@@ -150,6 +150,7 @@ impl Pods {
         self.tools.board.change(|pods| {
             if let Some(pod) = pods.get_mut(&view.uid) {
                 pod.settled = false;
+                pod.state = PodState::Unknown;
             }
             task.send_replace(view);
         });

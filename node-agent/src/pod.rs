@@ -376,14 +376,19 @@ impl PodTask {
         };
         // Under the board's lock, as the agent's change of the view is: so "settled" is never said of an old view.
         self.tools.board.change(|pods| {
+            let stale = self.views.has_changed().unwrap_or(false);
             let status = PodStatus {
                 namespace: view.info.namespace.clone(),
                 name: view.info.name.clone(),
                 uid: view.uid.clone(),
                 wanted: view.goal == Goal::Enrolled,
                 reason: view.reason.clone(),
-                state: state(view.goal, actual),
-                settled: step == Step::Settled && !self.views.has_changed().unwrap_or(false),
+                state: if stale {
+                    PodState::Unknown
+                } else {
+                    state(view.goal, actual)
+                },
+                settled: step == Step::Settled && !stale,
                 error,
             };
             pods.insert(view.uid.clone(), status)
@@ -399,6 +404,7 @@ fn state(goal: Goal, actual: Actual) -> PodState {
         (Goal::Enrolled, ..) => PodState::Installing,
         (Goal::Direct, Rules::Unknown, ..) => PodState::Unknown,
         (Goal::Direct, Rules::Absent, ..) => PodState::Direct,
-        (Goal::Direct, ..) => PodState::Draining,
+        (Goal::Direct, Rules::Installed, ..) => PodState::Leaving,
+        (Goal::Direct, Rules::Draining { .. }, ..) => PodState::Draining,
     }
 }

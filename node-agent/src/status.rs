@@ -81,7 +81,9 @@ pub enum PodState {
     Pending,
     /// It is in the mesh.
     Enrolled,
-    /// It is on its way out: new connections are direct as soon as the annotation is gone, open ones have their time.
+    /// It is on its way out and still captured.
+    Leaving,
+    /// It is on its way out: new connections are direct, open ones have their time.
     Draining,
     /// It has ended.
     Gone,

@@ -220,6 +220,10 @@ async fn labels_enrol_and_unenrol_without_a_trace() {
         !traces(&node.pins[&uid]).await.contains("REDIRECT")
     })
     .await;
+    eventually("draining", async || {
+        node.status_of("web").await["state"] == "draining"
+    })
+    .await;
     let draining = traces(&node.pins[&uid]).await;
     assert!(
         draining.contains("CONNMARK"),
