@@ -54,13 +54,16 @@ impl Footprint {
     }
 }
 
-/// What can be seen to belong to a lab of this name, up or not: its directory, mounts below it, processes that name
-/// it in their arguments.
+/// What can be seen to belong to a lab of this name, up or not: its directory and what lies beside it, mounts below it,
+/// processes that name it in their arguments.
 pub fn leftovers(lab: &str) -> Vec<String> {
     let directory = format!("{ROOT}/{lab}");
     let mut found = Vec::new();
-    if Path::new(&directory).exists() {
-        found.push(directory.clone());
+    for entry in fs::read_dir(ROOT).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path == Path::new(&directory) || path.file_stem().is_some_and(|stem| stem == lab) {
+            found.push(path.display().to_string());
+        }
     }
     let below = format!("{directory}/");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

@@ -280,8 +280,6 @@ impl Drop for Lab {
         self.guard.release();
         match down {
             Ok(Output { code: 0, .. }) => {}
-            // A lab that never came up.
-            Ok(Output { code: 2, .. }) if !Path::new(ROOT).join(&self.name).exists() => {}
             Ok(output) if !std::thread::panicking() => panic!("`lab down` failed: {output:?}"),
             down => eprintln!("`lab down` failed: {down:?}"),
         }

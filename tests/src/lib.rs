@@ -2,7 +2,8 @@
 //! its pods, packet captures on its wires, and waiting for conditions.
 //!
 //! What it is not: it never asks the programs whether they did right, and links none of them. `sys` is used to enter
-//! namespaces, nothing else of the product. A failed expectation panics with what was seen.
+//! namespaces, nothing else of the product; peers that lie are made of rustls and h2 directly. A failed expectation
+//! panics with what was seen.
 
 #![allow(clippy::unwrap_used)] // Test code: a panic is a failed test.
 
@@ -10,6 +11,7 @@ mod capture;
 mod dns;
 mod footprint;
 mod guard;
+mod hbone_peer;
 mod http;
 mod lab;
 pub mod manifests;
@@ -22,11 +24,15 @@ mod program;
 mod random;
 mod responder;
 mod root;
+pub mod stamps;
+mod tls_peer;
+pub mod tls_wire;
 mod wait;
 
 pub use capture::Capture;
 pub use dns::{Answer, query};
 pub use footprint::{Footprint, leftovers};
+pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen};
 pub use http::{Response, http_get};
 pub use lab::Lab;
 pub use node::Node;
@@ -37,4 +43,5 @@ pub use program::{Output, binary, run, ztctl};
 pub use random::Random;
 pub use responder::{Reply, Responder, ask, ask_within};
 pub use root::require_root;
+pub use tls_peer::{Claims, Credentials, Signer};
 pub use wait::{eventually, eventually_some};

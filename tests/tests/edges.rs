@@ -32,10 +32,18 @@ fn two_pods_of_one_account_on_two_nodes_act_under_their_own_identity() {
     for twin in &twins {
         let before = mesh_connections(&guarded, twin);
         let reply = ask(twin, guarded.at(7001)).unwrap_or_else(|error| panic!("{}: {error}", twin.name));
-        assert_eq!(reply, Reply { by: "guarded".into(), caller: twin.ip });
-        eventually("the connection is counted under the twin's identity", Duration::from_secs(5), || {
-            mesh_connections(&guarded, twin) == before + 1.0
-        });
+        assert_eq!(
+            reply,
+            Reply {
+                by: "guarded".into(),
+                caller: twin.ip
+            }
+        );
+        eventually(
+            "the connection is counted under the twin's identity",
+            Duration::from_secs(5),
+            || mesh_connections(&guarded, twin) == before + 1.0,
+        );
         // As destinations, too, each is itself.
         let own = Responder::start(twin, 7002);
         let reply = ask(&mesh("client"), twin.at(7002)).unwrap();
@@ -46,7 +54,11 @@ fn two_pods_of_one_account_on_two_nodes_act_under_their_own_identity() {
         let refused = ask(&mesh(other), guarded.at(7001));
         assert!(refused.is_err(), "{other} was let in: {refused:?}");
     }
-    assert_eq!(responder.accepted(), 2, "connections that reached the application");
+    assert_eq!(
+        responder.accepted(),
+        2,
+        "connections that reached the application"
+    );
 }
 
 #[test]
@@ -57,7 +69,13 @@ fn a_pod_calls_its_own_address() {
     for name in ["client", "server"] {
         let own = mesh(name);
         let _responder = Responder::start(&own, 7101);
-        assert_eq!(ask(&own, own.at(7101)).unwrap(), Reply { by: name.into(), caller: own.ip });
+        assert_eq!(
+            ask(&own, own.at(7101)).unwrap(),
+            Reply {
+                by: name.into(),
+                caller: own.ip
+            }
+        );
     }
 }
 
@@ -71,7 +89,13 @@ fn a_pod_calls_its_own_service() {
     let address = SocketAddr::new(lab.service_address("mesh", "alone"), 80);
     for round in 0..20 {
         let reply = ask(&own, address).unwrap_or_else(|error| panic!("round {round}: {error}"));
-        assert_eq!(reply, Reply { by: "alone".into(), caller: own.ip });
+        assert_eq!(
+            reply,
+            Reply {
+                by: "alone".into(),
+                caller: own.ip
+            }
+        );
     }
     assert_eq!(responder.answered(), 20);
 }
@@ -88,7 +112,10 @@ fn a_pod_that_is_one_of_several_endpoints_calls_the_service() {
         assert_eq!(ask(&twins[0], address).unwrap().caller, twins[0].ip);
     }
     // One chance in 2^39 that this says so wrongly.
-    assert!(responders.iter().all(|responder| responder.answered() > 0), "both have answered");
+    assert!(
+        responders.iter().all(|responder| responder.answered() > 0),
+        "both have answered"
+    );
 }
 
 #[test]
@@ -107,11 +134,19 @@ fn a_destination_that_refuses_is_an_error_at_once() {
         let begun = Instant::now();
         let kind = ask(&caller, target).expect_err("nobody listens").kind();
         assert!(
-            matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+            matches!(
+                kind,
+                ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+            ),
             "{} to {target}: {kind:?}, which looks like a server without an answer",
             caller.name
         );
-        assert!(begun.elapsed() < Duration::from_secs(3), "{} to {target}: {:?}", caller.name, begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "{} to {target}: {:?}",
+            caller.name,
+            begun.elapsed()
+        );
     }
 }
 
@@ -131,7 +166,8 @@ fn a_destination_that_never_answers_fails_in_time_and_disturbs_nobody() {
     // Ones that let every packet vanish, in the mesh and outside.
     let holes = [mesh("hole"), outside("hole")];
     for hole in &holes {
-        hole.run(&["iptables", "-I", "INPUT", "-i", "eth0", "-j", "DROP"]).expect_code(0);
+        hole.run(&["iptables", "-I", "INPUT", "-i", "eth0", "-j", "DROP"])
+            .expect_code(0);
     }
     let client = mesh("patient");
     let responder = Responder::start(&mesh("server"), 7202);
@@ -152,7 +188,10 @@ fn a_destination_that_never_answers_fails_in_time_and_disturbs_nobody() {
             let begun = Instant::now();
             ask(&client, mesh("server").at(7202)).unwrap_or_else(|error| panic!("round {rounds}: {error}"));
             let took = begun.elapsed();
-            assert!(took < Duration::from_secs(2), "round {rounds} took {took:?} beside destinations that hang");
+            assert!(
+                took < Duration::from_secs(2),
+                "round {rounds} took {took:?} beside destinations that hang"
+            );
             rounds += 1;
             thread::sleep(Duration::from_millis(50));
         }
@@ -160,7 +199,11 @@ fn a_destination_that_never_answers_fails_in_time_and_disturbs_nobody() {
         for (thread, target) in waiting.into_iter().zip(targets) {
             let (outcome, took) = thread.join().unwrap();
             let error = outcome.expect_err("nobody answers");
-            assert_ne!(error.kind(), ErrorKind::UnexpectedEof, "{target}: looks like an empty success");
+            assert_ne!(
+                error.kind(),
+                ErrorKind::UnexpectedEof,
+                "{target}: looks like an empty success"
+            );
             assert!(took < FAILS_WITHIN, "{target} took {took:?}: {error}");
         }
     });
@@ -187,17 +230,29 @@ fn an_unknown_destination_outside_of_the_mesh_is_plain_tcp() {
     std::io::Read::read_exact(&mut near, &mut answer).unwrap();
     assert_eq!(&answer, b"answer");
     let packets = capture.stop();
-    assert!(packets.iter().any(|packet| packet.contains(SECRET)), "as plain TCP on the wire");
+    assert!(
+        packets.iter().any(|packet| packet.contains(SECRET)),
+        "as plain TCP on the wire"
+    );
 
     // A pod that is not in the mesh is outside as well, and sees who calls.
     let _responder = Responder::start(&outside("listener"), 7302);
     let reply = ask(&client, outside("listener").at(7302)).unwrap();
-    assert_eq!(reply, Reply { by: "listener".into(), caller: client.ip });
+    assert_eq!(
+        reply,
+        Reply {
+            by: "listener".into(),
+            caller: client.ip
+        }
+    );
 
     // Where nothing is, the answer comes at once (RFC 5737 addresses are nobody's).
     let begun = Instant::now();
     let nowhere: SocketAddr = "192.0.2.1:80".parse().unwrap();
-    assert_ne!(ask(&client, nowhere).expect_err("nobody").kind(), ErrorKind::UnexpectedEof);
+    assert_ne!(
+        ask(&client, nowhere).expect_err("nobody").kind(),
+        ErrorKind::UnexpectedEof
+    );
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
@@ -211,14 +266,30 @@ fn names_are_resolved_in_and_outside_of_the_mesh() {
     for asking in [mesh("asker"), outside("caller")] {
         let namespace = &asking.namespace;
         let found = |name: &str| asking.resolve(name);
-        assert_eq!(found("server.mesh.svc.cluster.local"), Some(vec![vip]), "{namespace}");
-        assert_eq!(found("server.mesh"), Some(vec![vip]), "{namespace}, by the search path");
+        assert_eq!(
+            found("server.mesh.svc.cluster.local"),
+            Some(vec![vip]),
+            "{namespace}"
+        );
+        assert_eq!(
+            found("server.mesh"),
+            Some(vec![vip]),
+            "{namespace}, by the search path"
+        );
         let own = (namespace == "mesh").then(|| vec![vip]);
-        assert_eq!(found("server"), own, "{namespace}, a name of the pod's own namespace");
+        assert_eq!(
+            found("server"),
+            own,
+            "{namespace}, a name of the pod's own namespace"
+        );
         for name in ["nothing.mesh.svc.cluster.local", "example.com"] {
             assert_eq!(found(name), None, "{namespace}, {name}");
             let answer = query(&asking, DNS.parse().unwrap(), name).unwrap();
-            assert_eq!((answer.code, answer.addresses), (3, Vec::new()), "{namespace}, {name}: no such name");
+            assert_eq!(
+                (answer.code, answer.addresses),
+                (3, Vec::new()),
+                "{namespace}, {name}: no such name"
+            );
         }
         let answer = query(&asking, DNS.parse().unwrap(), "server.mesh.svc.cluster.local.").unwrap();
         assert_eq!((answer.code, answer.addresses), (0, vec![vip]), "{namespace}");
@@ -236,9 +307,19 @@ fn questions_of_captured_pods_do_not_leave_the_pod_for_names_of_the_mesh() {
         capture.stop()
     };
     let known = "server.mesh.svc.cluster.local";
-    assert_eq!(asks(&mesh("quiet"), known).len(), 0, "answered by the node's proxy inside the pod");
-    assert!(!asks(&mesh("quiet"), "example.com").is_empty(), "forwarded to the server that was asked");
-    assert!(!asks(&outside("caller"), known).is_empty(), "a pod that is not captured asks the cluster's server");
+    assert_eq!(
+        asks(&mesh("quiet"), known).len(),
+        0,
+        "answered by the node's proxy inside the pod"
+    );
+    assert!(
+        !asks(&mesh("quiet"), "example.com").is_empty(),
+        "forwarded to the server that was asked"
+    );
+    assert!(
+        !asks(&outside("caller"), known).is_empty(),
+        "a pod that is not captured asks the cluster's server"
+    );
 }
 
 #[test]
@@ -251,12 +332,28 @@ fn uncaptured_pods_reach_services_by_nat() {
         let _responder = Responder::start(&outside(name), 8080);
         let address = SocketAddr::new(lab.service_address("outside", name), port);
         let reply = ask(&caller, address).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(reply, Reply { by: name.into(), caller: caller.ip });
+        assert_eq!(
+            reply,
+            Reply {
+                by: name.into(),
+                caller: caller.ip
+            }
+        );
     }
     // Into the mesh, which is PERMISSIVE, as well.
     let _responder = Responder::start(&mesh("natted"), 8080);
-    let reply = ask(&caller, SocketAddr::new(lab.service_address("mesh", "natted"), 80)).unwrap();
-    assert_eq!(reply, Reply { by: "natted".into(), caller: caller.ip });
+    let reply = ask(
+        &caller,
+        SocketAddr::new(lab.service_address("mesh", "natted"), 80),
+    )
+    .unwrap();
+    assert_eq!(
+        reply,
+        Reply {
+            by: "natted".into(),
+            caller: caller.ip
+        }
+    );
 }
 
 #[test]
@@ -270,8 +367,16 @@ fn ports_of_a_service_lead_to_the_ports_of_its_pods() {
     let vip = lab.service_address("mesh", "ported");
     for caller in [mesh("client"), outside("caller")] {
         for (port, right) in [(80, 9090), (81, 9191), (82, 9090)] {
-            let reply = ask(&caller, (vip, port)).unwrap_or_else(|error| panic!("{}, {port}: {error}", caller.name));
-            assert_eq!(reply, Reply { by: "ported".into(), caller: caller.ip }, "{port} to {right}");
+            let reply =
+                ask(&caller, (vip, port)).unwrap_or_else(|error| panic!("{}, {port}: {error}", caller.name));
+            assert_eq!(
+                reply,
+                Reply {
+                    by: "ported".into(),
+                    caller: caller.ip
+                },
+                "{port} to {right}"
+            );
         }
         // A port that the service has not.
         assert!(ask_within(&caller, (vip, 83), Duration::from_secs(5)).is_err());
@@ -293,7 +398,8 @@ fn load_goes_to_all_ready_endpoints_and_to_no_other() {
     let share = |caller: &Pod, questions: usize| -> [usize; 3] {
         let before = responders.each_ref().map(Responder::answered);
         for question in 0..questions {
-            ask(caller, address).unwrap_or_else(|error| panic!("{}, question {question}: {error}", caller.name));
+            ask(caller, address)
+                .unwrap_or_else(|error| panic!("{}, question {question}: {error}", caller.name));
         }
         let after = responders.each_ref().map(Responder::answered);
         std::array::from_fn(|at| after[at] - before[at])
@@ -301,8 +407,16 @@ fn load_goes_to_all_ready_endpoints_and_to_no_other() {
     for caller in &callers {
         // That one of three gets none of 60 by chance has a probability of 10^-10.
         let share = share(caller, 60);
-        assert!(share.iter().all(|answers| *answers > 0), "{}: {share:?}", caller.name);
-        assert!(share.iter().all(|answers| *answers < 45), "{}: {share:?}", caller.name);
+        assert!(
+            share.iter().all(|answers| *answers > 0),
+            "{}: {share:?}",
+            caller.name
+        );
+        assert!(
+            share.iter().all(|answers| *answers < 45),
+            "{}: {share:?}",
+            caller.name
+        );
     }
     // The middle one becomes unready: its gate is closed, and the process that stood in it ends. It could still
     // answer, and its connections that are open go on.
@@ -310,16 +424,26 @@ fn load_goes_to_all_ready_endpoints_and_to_no_other() {
     std::fs::remove_file(&gate).unwrap();
     kill_container(lab, "load-b", "gate");
     for caller in &callers {
-        eventually("the unready endpoint gets nothing", Duration::from_secs(15), || share(caller, 20)[1] == 0);
+        eventually(
+            "the unready endpoint gets nothing",
+            Duration::from_secs(15),
+            || share(caller, 20)[1] == 0,
+        );
         let share = share(caller, 60);
         assert_eq!(share[1], 0, "{}: {share:?}", caller.name);
         assert!(share[0] > 0 && share[2] > 0, "{}: {share:?}", caller.name);
     }
-    assert_eq!(ask(&callers[0], mesh("load-b").at(8080)).unwrap().by, "load-b", "by its own address it is there");
+    assert_eq!(
+        ask(&callers[0], mesh("load-b").at(8080)).unwrap().by,
+        "load-b",
+        "by its own address it is there"
+    );
     // And ready again.
     std::fs::write(&gate, "").unwrap();
     for caller in &callers {
-        eventually("the endpoint is back", Duration::from_secs(30), || share(caller, 20)[1] > 0);
+        eventually("the endpoint is back", Duration::from_secs(30), || {
+            share(caller, 20)[1] > 0
+        });
     }
 }
 
@@ -329,12 +453,22 @@ fn a_process_that_dies_is_served_again() {
         return;
     }
     let (lab, client, target) = (&fixture().lab, mesh("client"), mesh("mortal"));
-    let asked = || client.http_get(target.at(8080), "/").ok().filter(|response| response.status == 200);
-    assert!(asked().is_some_and(|response| response.body.contains("\"mortal\"")), "before");
+    let asked = || {
+        client
+            .http_get(target.at(8080), "/")
+            .ok()
+            .filter(|response| response.status == 200)
+    };
+    assert!(
+        asked().is_some_and(|response| response.body.contains("\"mortal\"")),
+        "before"
+    );
     for _ in 0..2 {
         let through_tunnels = mesh_connections(&target, &client);
         kill_container(lab, "mortal", "main");
-        eventually("the service is back", Duration::from_secs(15), || asked().is_some());
+        eventually("the service is back", Duration::from_secs(15), || {
+            asked().is_some()
+        });
         eventually("and in the mesh as before", Duration::from_secs(5), || {
             mesh_connections(&target, &client) > through_tunnels
         });
@@ -364,10 +498,20 @@ fn traffic_on_one_node_takes_the_tunnel_too() {
     std::io::Read::read_exact(&mut near, &mut seen).unwrap();
     drop((near, far));
     let packets = capture.stop();
-    let stray: Vec<_> = packets.iter().filter(|packet| !packet.is_tcp() || !packet.has_port(15008)).collect();
+    let stray: Vec<_> = packets
+        .iter()
+        .filter(|packet| !packet.is_tcp() || !packet.has_port(15008))
+        .collect();
     assert!(stray.is_empty(), "beside the tunnel: {stray:?}");
-    assert!(packets.iter().any(|packet| !packet.payload.is_empty()), "the tunnel was seen: {} packets", packets.len());
-    assert!(!packets.iter().any(|packet| packet.contains(SECRET)), "in the clear");
+    assert!(
+        packets.iter().any(|packet| !packet.payload.is_empty()),
+        "the tunnel was seen: {} packets",
+        packets.len()
+    );
+    assert!(
+        !packets.iter().any(|packet| packet.contains(SECRET)),
+        "in the clear"
+    );
 }
 
 struct Fixture {
@@ -475,7 +619,9 @@ fn outside(name: &str) -> Pod {
 /// caller's identity.
 fn mesh_connections(target: &Pod, caller: &Pod) -> f64 {
     let objects = fixture().lab.get(&["pod", &caller.name, "-n", &caller.namespace]);
-    let account = objects["spec"]["serviceAccountName"].as_str().expect("an account");
+    let account = objects["spec"]["serviceAccountName"]
+        .as_str()
+        .expect("an account");
     let principal = format!("spiffe://cluster.local/ns/{}/sa/{account}", caller.namespace);
     let labels = [
         ("reporter", "destination"),
@@ -484,17 +630,23 @@ fn mesh_connections(target: &Pod, caller: &Pod) -> f64 {
         ("destination_workload", target.name.as_str()),
         ("connection_security_policy", "mutual_tls"),
     ];
-    fixture().lab.metric(&target.node, "istio_tcp_connections_opened_total", &labels)
+    fixture()
+        .lab
+        .metric(&target.node, "istio_tcp_connections_opened_total", &labels)
 }
 
 /// Kills the process of a container of a pod in the mesh.
 fn kill_container(lab: &Lab, pod: &str, container: &str) {
     let status = lab.status();
     let list = |value: &serde_json::Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
-    let named = |list: Vec<serde_json::Value>, name: &str| list.into_iter().find(|item| item["name"] == name).unwrap();
+    let named = |list: Vec<serde_json::Value>, name: &str| {
+        list.into_iter().find(|item| item["name"] == name).unwrap()
+    };
     let pod = named(list(&status, "pods"), pod);
     let container = named(list(&pod, "containers"), container);
-    let pid = container["pid"].as_u64().unwrap_or_else(|| panic!("no process: {container}")) as u32;
+    let pid = container["pid"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no process: {container}")) as u32;
     let begun = sys::process::start_time(pid).unwrap();
     assert!(sys::process::kill(pid, begun, sys::process::Signal::SIGKILL).unwrap());
 }
