@@ -100,6 +100,8 @@ async fn detached(
     options: &LabOptions,
     step: &(dyn Fn(&str) + Sync),
 ) -> Result<(), LabError> {
+    // Before there is anything that an interrupt would leave behind.
+    let interrupt = stop_on_signals()?;
     Layout::create_root()?;
     let log = layout.supervisor_log();
     let errors = File::create(&log).map_err(LabError::system(format!("making {}", log.display())))?;
@@ -123,7 +125,6 @@ async fn detached(
         return Err(LabError::Failed("the supervisor has no output".to_owned()));
     };
     let mut lines = tokio::io::BufReader::new(output).lines();
-    let interrupt = stop_on_signals()?;
     let mut interrupted = false;
     loop {
         tokio::select! {
