@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 
 use crate::error::LabError;
 use crate::layout::Layout;
+use crate::lock;
 use crate::status::LabStatus;
 
 /// The longest line either side accepts.
@@ -54,10 +55,15 @@ pub(crate) async fn ask(layout: &Layout, request: &Request) -> Result<Answer, La
         write_line(&mut writer, request).await?;
         read_line(&mut BufReader::new(reader)).await
     };
-    match talk
-        .await
-        .map_err(LabError::system("talking to the lab's supervisor"))?
-    {
+    let answer = talk.await.map_err(|error| {
+        // It was killed meanwhile.
+        if lock::is_held(layout) {
+            LabError::system("talking to the lab's supervisor")(error)
+        } else {
+            LabError::NotUp(layout.name().to_owned())
+        }
+    })?;
+    match answer {
         Answer::Refused { text, exit_code: 2 } => Err(LabError::Usage(text)),
         Answer::Refused { text, exit_code: 3 } => Err(LabError::Late(text)),
         Answer::Refused { text, .. } => Err(LabError::Failed(text)),

@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::LabError;
 use crate::layout::Layout;
+
+const ATTEMPTS: usize = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held by a lab's supervisor for as long as it lives, and by who cleans up after one. The kernel gives it back however
 /// its holder ends.
@@ -35,6 +39,17 @@ pub(crate) fn take(layout: &Layout) -> Result<Lock, LabError> {
             return Ok(Lock { _file: file });
         }
     }
+}
+
+/// [`take`], but waits a moment for one who only asks whether the lock is held.
+pub(crate) async fn take_patiently(layout: &Layout) -> Result<Lock, LabError> {
+    for _ in 0..ATTEMPTS {
+        match take(layout) {
+            Err(LabError::AlreadyUp(_)) => tokio::time::sleep(PAUSE).await,
+            other => return other,
+        }
+    }
+    take(layout)
 }
 
 /// Whether somebody holds the lock.

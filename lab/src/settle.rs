@@ -166,6 +166,13 @@ fn unready(layout: &Layout, objects: &[Arc<Object>], scope: &Scope) -> Option<La
                 });
             }
         }
+        if key.kind == Kind::Deployment && (scope.all || scope.ready.contains(&key)) {
+            let leaving =
+                |pod: &&Arc<Object>| of_deployment(pod, object) && pod.metadata.deletion_timestamp.is_some();
+            if let Some(pod) = objects.iter().find(leaving) {
+                return Laggard::new(format!("{key}: {} is still being ended", pod.key()));
+            }
+        }
         if key.kind == Kind::Pod && (scope.all || scope.ready.contains(&key)) && !is_node_proxy(object) {
             let late = pod_late(layout, object);
             if late.is_some() {

@@ -1,6 +1,8 @@
 //! Labs without the mesh's programs, brought up and looked at as a user would: names, Services, both kinds of paths
 //! between pods, several labs at once, a killed supervisor, and the host's own network, which stays as it was.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -286,6 +288,12 @@ fn a_killed_lab_is_cleaned_up_by_the_next_up_or_down() {
         let pid = |value: &Value| i32::try_from(value.as_u64().unwrap()).unwrap();
         let supervisor = nix::unistd::Pid::from_raw(pid(&status["supervisor_pid"]));
         nix::sys::signal::kill(supervisor, nix::sys::signal::SIGKILL).unwrap();
+        let stat = format!("/proc/{supervisor}/stat");
+        let gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        assert!((0..500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            gone()
+        }));
         let pods = status["pods"].as_array().unwrap().iter();
         pods.flat_map(|pod| pod["containers"].as_array().unwrap())
             .map(|container| pid(&container["pid"]))

@@ -13,6 +13,10 @@ use super::{Cluster, Write, deployments::word};
 const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
 
+/// A port of a slice: its name, its number on the pods, its protocol.
+type Port = (String, u16, &'static str);
+type Ports = Vec<Port>;
+
 /// Writes the slices of every Service with a selector. Slices that somebody else made are left alone.
 pub(super) fn reconcile(cluster: &Cluster<'_>) -> Vec<Write> {
     let mut wanted: BTreeMap<ObjectKey, Value> = BTreeMap::new();
@@ -57,9 +61,9 @@ pub(super) fn reconcile(cluster: &Cluster<'_>) -> Vec<Write> {
 
 /// One slice for each family and each set of port numbers: pods may give different numbers to a named port.
 fn slices_of(cluster: &Cluster<'_>, object: &Object, service: &Service) -> Vec<Value> {
-    let mut groups: BTreeMap<(bool, Vec<(String, u16, &'static str)>), Vec<Value>> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, Ports), Vec<Value>> = BTreeMap::new();
     for (pod_object, pod) in cluster.backing(object, service) {
-        let ports: Vec<(String, u16, &'static str)> = service
+        let ports: Ports = service
             .ports
             .iter()
             .filter_map(|port| {
@@ -119,7 +123,7 @@ fn endpoint(address: IpAddr, object: &Object, pod: &Pod, service: &Service) -> V
     })
 }
 
-fn slice(service: &Object, v6: bool, ports: &[(String, u16, &'static str)], endpoints: Vec<Value>) -> Value {
+fn slice(service: &Object, v6: bool, ports: &[Port], endpoints: Vec<Value>) -> Value {
     let family = if v6 { "IPv6" } else { "IPv4" };
     let number = ports
         .iter()

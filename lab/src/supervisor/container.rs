@@ -134,10 +134,7 @@ fn expand(text: &str, env: &[(String, String)]) -> String {
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let reference = rest
-            .strip_prefix("$(")
-            .and_then(|inner| inner.split_once(')'))
-            .map(|(name, after)| (name, after));
+        let reference = rest.strip_prefix("$(").and_then(|inner| inner.split_once(')'));
         match reference {
             Some((name, after)) if known.contains_key(name) && out.len() < EXPANDED_MAX => {
                 out.push_str(known[name]);

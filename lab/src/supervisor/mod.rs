@@ -69,7 +69,7 @@ pub(crate) async fn run(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<(), LabError> {
     let layout = Layout::new(&options.name)?;
-    let lock = lock::take(&layout)?;
+    let lock = lock::take_patiently(&layout).await?;
     cleanup::clean(&layout).await?;
     layout.create()?;
     let mut outcome = live(options, &layout, &stop, progress).await;

@@ -444,7 +444,7 @@ impl<'a> Life<'a> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
-            strays::kill_all_in(&[sandbox.namespace.clone()], &spared).await;
+            strays::kill_all_in(std::slice::from_ref(&sandbox.namespace), &spared).await;
             if let Err(error) = self.host.network.detach_pod(self.node, self.uid(), index).await {
                 tracing::warn!(pod = %self.object.key(), %error, "the pod's wire cannot be removed");
             }

@@ -35,7 +35,7 @@ pub(super) fn objects(
                 eprintln!("no {kind} found");
                 return;
             }
-            let (columns, row): (&[&str], fn(&Object) -> Vec<String>) = columns(kind);
+            let (columns, row) = columns(kind);
             let wide = all_namespaces && kind.is_namespaced();
             let mut header: Vec<&str> = if wide {
                 vec!["NAMESPACE", "NAME"]
@@ -62,7 +62,10 @@ pub(super) fn objects(
     }
 }
 
-fn columns(kind: Kind) -> (&'static [&'static str], fn(&Object) -> Vec<String>) {
+/// The cells of an object between its name and its age.
+type Row = fn(&Object) -> Vec<String>;
+
+fn columns(kind: Kind) -> (&'static [&'static str], Row) {
     match kind {
         Kind::Pod => (&["READY", "STATUS", "RESTARTS", "IP", "NODE", "MESH"], pod),
         Kind::Deployment => (&["READY", "UP-TO-DATE"], deployment),
