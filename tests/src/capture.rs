@@ -22,7 +22,7 @@ impl Capture {
         let directory = TempDir::new().expect("a temporary directory");
         let log = fs::File::create(directory.path().join("log")).expect("a file");
         let mut command = Command::new("tcpdump");
-        // As root, since the file's directory is root's; a buffer (KiB) for bursts; `-U` and immediate mode so that
+        // As root, since the file's directory is root's; a buffer (KiB) for bursts, in slots no larger than the largest packet; `-U` and immediate mode so that
         // nothing waits in memory.
         command
             .args([
@@ -32,7 +32,9 @@ impl Capture {
                 "-U",
                 "--immediate-mode",
                 "-B",
-                "32768",
+                "65536",
+                "-s",
+                "65600",
                 "-i",
                 interface,
                 "-w",

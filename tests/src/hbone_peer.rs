@@ -43,7 +43,7 @@ pub struct Answer {
 }
 
 /// A request that was sent.
-pub type Pending = JoinHandle<io::Result<Answer>>;
+pub(crate) type Pending = JoinHandle<io::Result<Answer>>;
 
 impl HboneClient {
     /// TCP, TLS and HTTP/2 from inside a namespace. An error is also what the server says after the handshake proper:

@@ -131,14 +131,14 @@ impl Signer {
 
 /// TLS 1.3 over a socket. Whatever the other side shows is accepted: the test looks at it itself.
 #[derive(Debug)]
-pub struct TlsPeer {
+pub(crate) struct TlsPeer {
     socket: TcpStream,
     tls: Connection,
 }
 
 impl TlsPeer {
     /// Handshakes as a client that offers h2, with or without a certificate.
-    pub async fn connect(socket: TcpStream, shown: Option<&Credentials>) -> io::Result<TlsPeer> {
+    pub(crate) async fn connect(socket: TcpStream, shown: Option<&Credentials>) -> io::Result<TlsPeer> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
@@ -163,7 +163,11 @@ impl TlsPeer {
     }
 
     /// Handshakes as a server that asks for no certificate.
-    pub async fn accept(socket: TcpStream, shown: &Credentials, protocols: &[&str]) -> io::Result<TlsPeer> {
+    pub(crate) async fn accept(
+        socket: TcpStream,
+        shown: &Credentials,
+        protocols: &[&str],
+    ) -> io::Result<TlsPeer> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("TLS 1.3")
@@ -187,7 +191,7 @@ impl TlsPeer {
     }
 
     /// Whether the certificate that the other side has shown carries this name.
-    pub fn peer_is(&self, uri: &str) -> bool {
+    pub(crate) fn peer_is(&self, uri: &str) -> bool {
         let leaf = self.tls.peer_certificates().and_then(|chain| chain.first());
         leaf.is_some_and(|leaf| leaf.windows(uri.len()).any(|window| window == uri.as_bytes()))
     }

@@ -3,18 +3,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tests::manifests::{join, namespace, peer_authentication, service, sleeper};
-use tests::{Capture, Lab, Place, Pod, Responder, Transport, ask, eventually, require_root};
+use tests::stamps::{AT_ONCE, Application, Flood, Held, Sender};
+use tests::{Capture, Lab, Pod, Responder, Transport, ask, eventually, require_root};
 
-/// What follows from a change is there when the command has returned; a socket's end still has to cross a wire.
-const AT_ONCE: Duration = Duration::from_secs(1);
 /// For log lines and counters, which promise no moment.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -41,7 +37,7 @@ fn strict_ends_all_plaintext_when_apply_returns() {
     let application = Application::start(&server, &PORTS);
 
     // Older than enrolment; it leaves them alone as long as plaintext is allowed.
-    let mut held = Held::open("older than enrolment", &outsiders, &server, &PORTS, clock);
+    let mut held = Held::open_all("older than enrolment", &outsiders, &server, &PORTS, clock);
     lab.label(&["namespace/shop", "istio.io/dataplane-mode=ambient"]);
     for connection in &mut held {
         connection
@@ -49,7 +45,7 @@ fn strict_ends_all_plaintext_when_apply_returns() {
             .unwrap_or_else(|error| panic!("enrolment broke {connection}: {error}"));
     }
     let through_proxy = application.proxied(&server, || {
-        held.extend(Held::open(
+        held.extend(Held::open_all(
             "younger than enrolment",
             &outsiders,
             &server,
@@ -62,7 +58,7 @@ fn strict_ends_all_plaintext_when_apply_returns() {
         outsiders.len() * PORTS.len(),
         "what is younger than enrolment passes the proxy"
     );
-    let mut inside = Held::new("within the mesh", &client, server.at(7001), clock);
+    let mut inside = Held::open("within the mesh", &client, server.at(7001), clock);
     inside.exchange().unwrap();
 
     let mut targets: Vec<SocketAddr> = PORTS.map(|port| server.at(port)).into();
@@ -135,7 +131,7 @@ fn strict_ends_all_plaintext_when_apply_returns() {
     );
     inside.exchange().unwrap();
     assert!(
-        ask_stamped(&client, server.at(7002), clock).is_ok(),
+        Held::try_open("of a moment", &client, server.at(7002), clock).is_ok(),
         "a new connection with an identity"
     );
 
@@ -166,7 +162,7 @@ fn enrolment_under_strict_ends_older_plaintext() {
     let outsiders = ["outside/far", "outside/near"].map(|name| lab.pod(name));
     let clock = Instant::now();
     let application = Application::start(&server, &PORTS);
-    let mut held = Held::open("older than enrolment", &outsiders, &server, &PORTS, clock);
+    let mut held = Held::open_all("older than enrolment", &outsiders, &server, &PORTS, clock);
     let flood = Flood::start(&outsiders, &PORTS.map(|port| server.at(port)), clock);
     eventually("the flood flows through everything", SOON, || {
         flood.all_have_been_served(10)
@@ -405,10 +401,7 @@ fn a_change_closes_the_open_connections_that_are_no_longer_allowed_and_only_thos
     let (lab, [client, intruder, server, outsider]) = quartet();
     let clock = Instant::now();
     let application = Application::start(&server, &[7001, 7002]);
-    let open = |who: &Pod, port| {
-        let mut held = Held::new(&who.name, who, server.at(port), clock);
-        held.exchange().map(|()| held)
-    };
+    let open = |who: &Pod, port| Held::try_open("of old", who, server.at(port), clock);
     let mut of_client = open(&client, 7001).unwrap();
     let mut others = [open(&intruder, 7001).unwrap(), open(&outsider, 7001).unwrap()];
     eventually("all are open", SOON, || application.open() == 3);
@@ -474,8 +467,8 @@ fn a_label_that_brings_a_workload_under_a_policy_closes_too() {
     lab.apply(
         &policy("guard", "ALLOW", &from_principal("client")).replace("app: server", "guarded: \"true\""),
     );
-    let mut of_client = Held::new("client", &client, server.at(7001), clock);
-    let mut of_intruder = Held::new("intruder", &intruder, server.at(7001), clock);
+    let mut of_client = Held::open("client", &client, server.at(7001), clock);
+    let mut of_intruder = Held::open("intruder", &intruder, server.at(7001), clock);
     of_client.exchange().unwrap();
     of_intruder.exchange().unwrap();
 
@@ -483,11 +476,11 @@ fn a_label_that_brings_a_workload_under_a_policy_closes_too() {
     of_intruder.expect_end();
     of_client.exchange().unwrap();
     assert!(
-        ask_stamped(&intruder, server.at(7001), clock).is_err(),
+        Held::try_open("of a moment", &intruder, server.at(7001), clock).is_err(),
         "the intruder is let in again"
     );
     lab.label(&["pod/server", "guarded-", "-n", "shop"]);
-    ask_stamped(&intruder, server.at(7001), clock).unwrap();
+    Held::try_open("of a moment", &intruder, server.at(7001), clock).unwrap();
 }
 
 /// Callers in the mesh on node-a, the server on node-b, and one outside.
@@ -578,311 +571,5 @@ impl Doors {
             inside
         };
         self.0.iter().map(enters).collect()
-    }
-}
-
-/// Who wrote a message: somebody outside of the mesh, or inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sender {
-    Outside,
-    Inside,
-}
-
-/// A message says when it was sent, on the test's own clock, and by whom.
-#[derive(Clone, Copy, Debug)]
-struct Stamp {
-    at: Duration,
-    from: Sender,
-}
-
-impl Stamp {
-    const LENGTH: usize = 9;
-
-    fn encode(self) -> [u8; Self::LENGTH] {
-        let mut bytes = [0; Self::LENGTH];
-        bytes[..8].copy_from_slice(&(self.at.as_nanos() as u64).to_be_bytes());
-        bytes[8] = u8::from(self.from == Sender::Inside);
-        bytes
-    }
-
-    fn decode(bytes: [u8; Self::LENGTH]) -> Stamp {
-        let at = Duration::from_nanos(u64::from_be_bytes(bytes[..8].try_into().unwrap()));
-        let from = if bytes[8] == 1 {
-            Sender::Inside
-        } else {
-            Sender::Outside
-        };
-        Stamp { at, from }
-    }
-}
-
-/// Sends the present moment over a connection and waits for it to come back.
-fn exchange_stamp(mut stream: &TcpStream, from: Sender, clock: Instant) -> io::Result<()> {
-    let message = Stamp {
-        at: clock.elapsed(),
-        from,
-    }
-    .encode();
-    stream.write_all(&message)?;
-    let mut answer = [0; Stamp::LENGTH];
-    stream.read_exact(&mut answer)?;
-    assert_eq!(answer, message, "another answer than was sent");
-    Ok(())
-}
-
-/// One connection of a pod in the mesh, with one message.
-fn ask_stamped(from: &Pod, to: SocketAddr, clock: Instant) -> io::Result<()> {
-    exchange_stamp(&from.connect(to)?, Sender::Inside, clock)
-}
-
-/// A server inside a pod that echoes stamps and remembers them. Ends with the value.
-struct Application {
-    seen: Arc<Seen>,
-    accepting: Vec<thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Seen {
-    ended: AtomicBool,
-    open: AtomicUsize,
-    from_outside: AtomicU64,
-    from_inside: AtomicU64,
-    callers: std::sync::Mutex<Vec<SocketAddr>>,
-}
-
-impl Application {
-    fn start(pod: &Pod, ports: &[u16]) -> Application {
-        let seen = Arc::new(Seen::default());
-        let accept = |port: &u16| {
-            let (listener, seen) = (pod.listen(*port), seen.clone());
-            listener.set_nonblocking(true).unwrap();
-            thread::spawn(move || seen.accept(&listener))
-        };
-        let accepting = ports.iter().map(accept).collect();
-        Application { seen, accepting }
-    }
-
-    /// Connections whose end it has not seen.
-    fn open(&self) -> usize {
-        self.seen.open.load(Ordering::Acquire)
-    }
-
-    /// When the newest message of such senders was sent.
-    fn newest_message(&self, of: impl Fn(&Stamp) -> bool) -> Duration {
-        let newest = [
-            (Sender::Outside, &self.seen.from_outside),
-            (Sender::Inside, &self.seen.from_inside),
-        ];
-        let newest = newest.map(|(from, at)| Stamp {
-            at: Duration::from_nanos(at.load(Ordering::Acquire)),
-            from,
-        });
-        newest
-            .iter()
-            .filter(|stamp| of(stamp))
-            .map(|stamp| stamp.at)
-            .max()
-            .unwrap_or_default()
-    }
-
-    /// How many connections came through the proxy while `f` ran: their client's end is a socket in the pod itself.
-    fn proxied(&self, pod: &Pod, f: impl FnOnce()) -> usize {
-        let before = self.seen.callers.lock().unwrap().len();
-        f();
-        let callers = self.seen.callers.lock().unwrap()[before..].to_vec();
-        let sockets = sys::diag::sockets(&pod.network).unwrap();
-        let local = |caller: &&SocketAddr| sockets.iter().any(|socket| socket.local == **caller);
-        callers.iter().filter(local).count()
-    }
-}
-
-impl Drop for Application {
-    fn drop(&mut self) {
-        self.seen.ended.store(true, Ordering::Release);
-        for accepting in self.accepting.drain(..) {
-            let _ = accepting.join();
-        }
-    }
-}
-
-impl Seen {
-    fn accept(self: Arc<Self>, listener: &TcpListener) {
-        while !self.ended.load(Ordering::Acquire) {
-            let Ok((stream, caller)) = listener.accept() else {
-                thread::sleep(Duration::from_millis(1));
-                continue;
-            };
-            self.open.fetch_add(1, Ordering::AcqRel);
-            self.callers.lock().unwrap().push(caller);
-            let own = self.clone();
-            let serve = move || {
-                // However it ends, it has ended.
-                let _ = own.echo(stream);
-                own.open.fetch_sub(1, Ordering::AcqRel);
-            };
-            thread::Builder::new().stack_size(64 * 1024).spawn(serve).unwrap();
-        }
-    }
-
-    fn echo(&self, mut stream: TcpStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
-        loop {
-            let mut bytes = [0; Stamp::LENGTH];
-            stream.read_exact(&mut bytes)?;
-            let stamp = Stamp::decode(bytes);
-            let newest = match stamp.from {
-                Sender::Outside => &self.from_outside,
-                Sender::Inside => &self.from_inside,
-            };
-            newest.fetch_max(stamp.at.as_nanos() as u64, Ordering::AcqRel);
-            stream.write_all(&bytes)?;
-        }
-    }
-}
-
-/// A connection that is kept open.
-struct Held {
-    name: String,
-    stream: TcpStream,
-    from: Sender,
-    clock: Instant,
-}
-
-impl Held {
-    fn new(name: &str, from: &Pod, to: SocketAddr, clock: Instant) -> Held {
-        let name = format!("the connection {name} of {} to {to}", from.name);
-        let stream = from
-            .connect(to)
-            .unwrap_or_else(|error| panic!("opening {name}: {error}"));
-        let from = if from.namespace == "outside" {
-            Sender::Outside
-        } else {
-            Sender::Inside
-        };
-        Held {
-            name,
-            stream,
-            from,
-            clock,
-        }
-    }
-
-    /// One from every caller to every port, each used once.
-    fn open(name: &str, callers: &[Pod], to: &Pod, ports: &[u16], clock: Instant) -> Vec<Held> {
-        let mut all = Vec::new();
-        for (caller, port) in callers
-            .iter()
-            .flat_map(|caller| ports.iter().map(move |port| (caller, *port)))
-        {
-            let mut held = Held::new(name, caller, to.at(port), clock);
-            held.exchange().unwrap_or_else(|error| panic!("{held}: {error}"));
-            all.push(held);
-        }
-        all
-    }
-
-    fn exchange(&mut self) -> io::Result<()> {
-        exchange_stamp(&self.stream, self.from, self.clock)
-    }
-
-    /// It has been closed or reset, or is at this moment.
-    #[track_caller]
-    fn expect_end(&mut self) {
-        self.stream.set_read_timeout(Some(AT_ONCE)).unwrap();
-        match self.stream.read(&mut [0; 1]) {
-            Ok(0) => {}
-            Ok(_) => panic!("{self} carries bytes that nobody sent"),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                panic!("{self} is still open")
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-impl std::fmt::Display for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-/// Plaintext connections without end: every caller to every target, again and again, with one message each.
-struct Flood {
-    ended: Arc<AtomicBool>,
-    streams: Vec<Arc<Stream>>,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Stream {
-    tried: AtomicU64,
-    /// When those that were served had begun.
-    served: std::sync::Mutex<Vec<Duration>>,
-}
-
-impl Flood {
-    fn start(callers: &[Pod], targets: &[SocketAddr], clock: Instant) -> Flood {
-        let mut flood = Flood {
-            ended: Arc::default(),
-            streams: Vec::new(),
-            threads: Vec::new(),
-        };
-        for (caller, target) in callers
-            .iter()
-            .flat_map(|caller| targets.iter().map(move |target| (caller, *target)))
-        {
-            let (caller, ended, stream) = (caller.clone(), flood.ended.clone(), Arc::new(Stream::default()));
-            flood.streams.push(stream.clone());
-            flood.threads.push(thread::spawn(move || {
-                while !ended.load(Ordering::Acquire) {
-                    let begun = clock.elapsed();
-                    let outcome = caller
-                        .connect_within(target, Duration::from_secs(2))
-                        .and_then(|connection| exchange_stamp(&connection, Sender::Outside, clock));
-                    stream.tried.fetch_add(1, Ordering::AcqRel);
-                    if outcome.is_ok() {
-                        stream.served.lock().unwrap().push(begun);
-                    }
-                    // Enough at a time that none of the two nodes runs out of ports.
-                    thread::sleep(Duration::from_millis(2));
-                }
-            }));
-        }
-        flood
-    }
-
-    fn all_have_been_served(&self, times: usize) -> bool {
-        self.streams
-            .iter()
-            .all(|stream| stream.served.lock().unwrap().len() >= times)
-    }
-
-    fn tried(&self) -> u64 {
-        self.streams
-            .iter()
-            .map(|stream| stream.tried.load(Ordering::Acquire))
-            .sum()
-    }
-
-    fn served_of_those_begun_after(&self, moment: Duration) -> usize {
-        let after = |stream: &Arc<Stream>| {
-            stream
-                .served
-                .lock()
-                .unwrap()
-                .iter()
-                .filter(|begun| **begun > moment)
-                .count()
-        };
-        self.streams.iter().map(after).sum()
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
     }
 }
