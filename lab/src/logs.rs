@@ -34,6 +34,9 @@ pub fn log_files(layout: &Layout, what: &str, namespace: &str) -> Result<Vec<Pat
         _ => None,
     };
     let missing = || {
+        if !layout.root().exists() {
+            return LabError::NotUp(layout.name().to_owned());
+        }
         LabError::Usage(format!(
             "there is no log of `{what}`: name a pod (-n NAMESPACE), ztunnel/NODE, node-agent/NODE, control-plane or \
              supervisor"
