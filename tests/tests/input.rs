@@ -112,9 +112,9 @@ const MISTAKES: &[Mistake] = &[
     },
     // One name, two pods.
     Mistake {
-        document: "apiVersion: v1\nkind: Pod\nmetadata: {name: fresh, namespace: mesh} # HERE\nspec:\n  containers: \
+        document: "apiVersion: v1 # HERE\nkind: Pod\nmetadata: {name: fresh, namespace: mesh}\nspec:\n  containers: \
                    [{name: main, image: x, command: [sleep, infinity]}]\n",
-        says: &["Pod mesh/fresh"],
+        says: &["Pod mesh/fresh", "twice"],
     },
 ];
 
@@ -428,12 +428,12 @@ fn exit_codes_say_whose_the_mistake_is() {
     let lab = Lab::up(&objects());
     let watch = Watch::begin(&lab);
     for (args, code, says) in [
-        // The answer is no.
+        // A question, and the answer is no.
         (&["get", "pod", "nobody", "-n", "mesh"][..], 1, "nobody"),
-        (&["delete", "pod/nobody", "-n", "mesh"], 1, "nobody"),
-        (&["delete", "pod/client", "pod/nobody", "-n", "mesh"], 1, "nobody"),
-        (&["label", "namespace/nowhere", "a=b"], 1, "nowhere"),
         // Used wrongly.
+        (&["delete", "pod/nobody", "-n", "mesh"], 2, "nobody"),
+        (&["delete", "pod/client", "pod/nobody", "-n", "mesh"], 2, "nobody"),
+        (&["label", "namespace/nowhere", "a=b"], 2, "nowhere"),
         (&["get", "gadgets"], 2, "gadgets"),
         (&["exec", "-n", "mesh", "nobody", "--", "true"], 2, "nobody"),
         (&["exec", "-n", "mesh", "client"], 2, "COMMAND"),
