@@ -8,6 +8,7 @@ mod faults;
 mod keeper;
 mod mesh;
 mod pod;
+mod proxies;
 mod ready;
 pub(crate) mod runner;
 mod seed;
@@ -188,6 +189,11 @@ async fn serve(
     let lab = &*lab;
     let listener = control::bind(&lab.layout)?;
     let requests = control::serve(listener, lab, stop);
+    let runs = lab
+        .nodes
+        .iter()
+        .map(|(name, processes)| (name.clone(), processes.ztunnel.watch()));
+    let reports = proxies::report(lab.network.clone(), lab.store.clone(), runs.collect());
     let keep = async {
         tokio::select! {
             ready = ready::wait(lab, progress) => ready?,
@@ -200,6 +206,7 @@ async fn serve(
     tokio::select! {
         outcome = keep => outcome,
         () = requests => Ok(()),
+        () = reports => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::runner::{Run, RunState};
 use super::{Lab, mesh};
 use crate::error::LabError;
 use crate::layout::Layout;
@@ -47,7 +48,7 @@ pub(super) async fn wait(lab: &Lab, progress: &(dyn Fn(Progress) + Sync)) -> Res
                     return Err(LabError::Late(format!(
                         "the proxy of {name} is not ready after {:?} ({}){}{}",
                         lab.options.timeout,
-                        runner.map_or_else(String::new, |run| super::container::state_word(&run)),
+                        runner.map_or_else(String::new, |run| state(&run)),
                         tail(&lab.layout.log(&format!("ztunnel-{name}"))),
                         tail(&lab.layout.log("control-plane")),
                     )));
@@ -58,6 +59,15 @@ pub(super) async fn wait(lab: &Lab, progress: &(dyn Fn(Progress) + Sync)) -> Res
     }
     progress(Progress::Step("waiting for the pods".to_owned()));
     settle::wait(&lab.layout, &lab.store, &Scope::everything(), deadline).await
+}
+
+/// A process' state with how it ended last.
+fn state(run: &Run) -> String {
+    let word = super::container::state_word(run);
+    match &run.state {
+        RunState::Waiting { last: Some(ended) } => format!("{word}: {}", ended.text),
+        _ => word,
+    }
 }
 
 /// Whether the node agent answers on its status socket.

@@ -107,7 +107,7 @@ fn proxy_object(node: &NodeNetwork, ipv6: bool) -> Value {
             "podIP": plan.fabric_v4().to_string(),
             "podIPs": addresses,
             "hostIP": plan.fabric_v4().to_string(),
-            "conditions": [{ "type": "Ready", "status": "True" }],
+            "conditions": [{ "type": "Ready", "status": "False" }],
         },
     })
 }
