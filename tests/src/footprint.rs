@@ -73,11 +73,18 @@ pub fn leftovers(lab: &str) -> Vec<String> {
             .filter(|line| line.contains(&below))
             .map(|line| format!("mount {line}")),
     );
+    found.extend(processes_naming(&below));
+    found
+}
+
+/// Processes with this text in their arguments.
+pub fn processes_naming(text: &str) -> Vec<String> {
     let lines = processes()
         .map(|pid| (pid, command_line(pid)))
-        .filter(|(_, line)| line.contains(&below));
-    found.extend(lines.map(|(pid, line)| format!("process {pid}: {line}")));
-    found
+        .filter(|(_, line)| line.contains(text));
+    lines
+        .map(|(pid, line)| format!("process {pid}: {line}"))
+        .collect()
 }
 
 fn processes() -> impl Iterator<Item = u32> {

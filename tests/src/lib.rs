@@ -31,7 +31,7 @@ mod wait;
 
 pub use capture::Capture;
 pub use dns::{Answer, query};
-pub use footprint::{Footprint, leftovers};
+pub use footprint::{Footprint, leftovers, processes_naming};
 pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen};
 pub use http::{Response, http_get};
 pub use lab::Lab;
@@ -39,7 +39,7 @@ pub use node::Node;
 pub use pcap::{Packet, Transport};
 pub use place::Place;
 pub use pod::Pod;
-pub use program::{Output, binary, run, ztctl};
+pub use program::{Output, binary, interruptible, run, ztctl};
 pub use random::Random;
 pub use responder::{Reply, Responder, ask, ask_within};
 pub use root::require_root;

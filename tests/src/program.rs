@@ -99,6 +99,17 @@ pub fn run(mut command: Command, stdin: Option<&str>, limit: Duration) -> Output
     }
 }
 
+/// The same program and arguments, with the signals of an interrupt as a terminal gives them: what is started in the
+/// background by a shell inherits that they are ignored.
+pub fn interruptible(command: &Command) -> Command {
+    let mut wrapped = Command::new("env");
+    wrapped
+        .arg("--default-signal=INT,TERM,HUP,QUIT")
+        .arg(command.get_program())
+        .args(command.get_args());
+    wrapped
+}
+
 fn collect(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sys::process::Signal;
 use tests::manifests::{join, namespace, peer_authentication, pod, server, sleeper};
-use tests::{Footprint, Lab, eventually, leftovers, require_root};
+use tests::{Footprint, Lab, eventually, interruptible, leftovers, require_root};
 
 #[test]
 fn labs_of_different_names_disturb_neither_each_other_nor_the_host() {
@@ -120,7 +120,7 @@ fn an_interrupted_up_leaves_nothing() {
     {
         let lab = Lab::reserve();
         let file = lab.file("lab.yaml", &join([objects(), hopeless.clone()]));
-        let mut up = lab.command(&["up", &file]);
+        let mut up = interruptible(&lab.command(&["up", &file]));
         let mut child = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_millis(after));
         let begun = sys::process::start_time(child.id()).unwrap();
