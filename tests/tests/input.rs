@@ -292,7 +292,7 @@ fn an_unknown_mode_counts_as_none_and_is_warned_about() {
     assert_eq!(warnings.len(), 3, "{}", output.stderr);
     for object in ["Namespace odd", "Pod odd/odd-too", "Pod mesh/ignored"] {
         let named = |line: &&str| line.contains(object) && line.contains(MODE) && line.contains("telepathy");
-        assert!(warnings.iter().any(|line| named(&line)), "{object}: {warnings:?}");
+        assert!(warnings.iter().any(named), "{object}: {warnings:?}");
     }
     // STRICT tells who is in the mesh: only those are let in.
     let _responder = tests::Responder::start(&lab.pod("mesh/server"), 7001);
