@@ -147,6 +147,8 @@ impl Firewall {
     /// Takes out what redirects new connections. Those that are redirected already keep working: the kernel knows
     /// their translation until the rest is removed.
     pub async fn stop_redirecting(&self, pod: &Namespace) -> Result<(), FirewallError> {
+        // First what drops connections that are not redirected: soon none is.
+        self.take_out(pod, |table| table == "filter").await?;
         self.take_out(pod, |table| table == "nat").await
     }
 

@@ -31,20 +31,26 @@ pub const RETURN_RULE: Rule = Rule {
 /// The routing table that delivers everything locally.
 pub const RETURN_TABLE: u32 = 100;
 
-/// Our chains, and the built-in chain that each is called from.
-const CHAINS: [(&str, &str); 2] = [("ISTIO_PRERT", "PREROUTING"), ("ISTIO_OUTPUT", "OUTPUT")];
+/// Our chains of each table, and the built-in chain that each is called from.
+fn chains(table: &str) -> &'static [(&'static str, &'static str)] {
+    match table {
+        "filter" => &[("ISTIO_INPUT", "INPUT")],
+        _ => &[("ISTIO_PRERT", "PREROUTING"), ("ISTIO_OUTPUT", "OUTPUT")],
+    }
+}
 
 /// The rules of one table, in `iptables-save` form and in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRules {
-    /// "mangle", "raw" or "nat".
+    /// "mangle", "raw", "nat" or "filter".
     pub table: &'static str,
     /// The content of our chains.
     pub rules: Vec<String>,
 }
 
-/// The rules a pod is to have. `nat` comes last, so that nothing is redirected before answers find their way back.
-pub fn wanted(family: Family) -> [TableRules; 3] {
+/// The rules a pod is to have. `nat` comes after what leads answers back, so that nothing is redirected before they find
+/// their way, and `filter` after `nat`, so that nothing is dropped that would be redirected a moment later.
+pub fn wanted(family: Family) -> [TableRules; 4] {
     let loopback = match family {
         Family::V4 => "127.0.0.1/32",
         Family::V6 => "::1/128",
@@ -80,6 +86,14 @@ pub fn wanted(family: Family) -> [TableRules; 3] {
             "-A ISTIO_PRERT ! -d {loopback} -p tcp -m tcp ! --dport {TUNNEL_PORT} {first} {not_proxy} -j REDIRECT --to-ports {INBOUND_PORT}"
         ),
     ];
+    // The kernel translates by what it knows of a connection, and it takes a lone ACK for one. A caller who sends such a
+    // packet first, or opens a connection again that the kernel still remembers, would come past the redirection with
+    // its SYN. No connection from outside is to begin anywhere but at the proxy.
+    let filter = vec![
+        format!("-A ISTIO_INPUT -p tcp -m tcp --dport {INBOUND_PORT} -j RETURN"),
+        format!("-A ISTIO_INPUT -p tcp -m tcp --dport {TUNNEL_PORT} -j RETURN"),
+        format!("-A ISTIO_INPUT ! -i lo -p tcp -m tcp {first} -j DROP"),
+    ];
     [
         TableRules {
             table: "mangle",
@@ -92,6 +106,10 @@ pub fn wanted(family: Family) -> [TableRules; 3] {
         TableRules {
             table: "nat",
             rules: nat,
+        },
+        TableRules {
+            table: "filter",
+            rules: filter,
         },
     ]
 }
@@ -136,7 +154,7 @@ impl SavedTable {
 
     /// Whether one of our chains is in it, or a call of one.
     pub fn has_ours(&self) -> bool {
-        CHAINS.iter().any(|(chain, _)| self.has_chain(chain))
+        chains(&self.name).iter().any(|(chain, _)| self.has_chain(chain))
     }
 
     /// Whether nothing is in it but built-in chains that accept everything.
@@ -160,7 +178,7 @@ impl SavedTable {
             let wanted = wanted.rules.iter().filter(|rule| rule.starts_with(&prefix));
             found.eq(wanted)
         };
-        CHAINS
+        chains(wanted.table)
             .iter()
             .all(|(chain, from)| ours(chain) && self.calls(chain, from) == 1)
     }
@@ -181,14 +199,14 @@ pub fn install_script(wanted: &[TableRules], saved: &[SavedTable]) -> Option<Str
             continue;
         }
         let _ = writeln!(script, "*{}", table.table);
-        for (chain, from) in CHAINS {
+        for (chain, from) in chains(table.table) {
             // Makes the chain, or empties it.
             let _ = writeln!(script, ":{chain} - [0:0]");
             for _ in 0..found.calls(chain, from) {
                 let _ = writeln!(script, "-D {from} -j {chain}");
             }
         }
-        for (chain, from) in CHAINS {
+        for (chain, from) in chains(table.table) {
             let _ = writeln!(script, "{}", call(chain, from));
         }
         for rule in &table.rules {
@@ -208,7 +226,11 @@ pub fn removal_script(saved: &[SavedTable], from_table: impl Fn(&str) -> bool) -
         .filter(|table| from_table(&table.name) && table.has_ours())
     {
         let _ = writeln!(script, "*{}", table.name);
-        let present = || CHAINS.into_iter().filter(|(chain, _)| table.has_chain(chain));
+        let present = || {
+            chains(&table.name)
+                .iter()
+                .filter(|(chain, _)| table.has_chain(chain))
+        };
         for (chain, from) in present() {
             for _ in 0..table.calls(chain, from) {
                 let _ = writeln!(script, "-D {from} -j {chain}");

@@ -276,6 +276,49 @@ async fn open_connections_survive_enrolment_and_unenrolment() {
     }
 }
 
+/// What the kernel remembers of a connection that is older than the rules is no way past them: opened again from the
+/// same port, it would not be translated.
+#[tokio::test]
+async fn a_connection_that_the_kernel_remembers_is_not_opened_again_past_the_proxy() {
+    if needs_root() {
+        return;
+    }
+    let firewall = Firewall::choose().await.unwrap();
+    let (near, pod) = neighbours().await;
+    let application = listener(&pod, "[::]:8080");
+    let inbound = listener(&pod, "[::]:15006");
+    for (source, to) in [
+        ("10.1.0.1:40001", "10.1.0.2:8080"),
+        ("[fd00::1]:40001", "[fd00::2]:8080"),
+    ] {
+        let options = ConnectOptions {
+            source: Some(address(source)),
+            timeout: Some(Duration::from_secs(3)),
+            ..ConnectOptions::default()
+        };
+        let mut client = socket::connect(&near, &options, address(to)).await.unwrap();
+        let (mut server, _) = application.accept().await.unwrap();
+        firewall.install(&pod).await.unwrap();
+        exchange(&mut client, &mut server).await;
+        // As policy ends such a connection.
+        socket::reset_on_close(&server).unwrap();
+        drop(server);
+        let ended = tokio::time::timeout(LIMIT, client.read(&mut [0])).await.unwrap();
+        assert!(!matches!(ended, Ok(1)), "{to}: ended");
+        drop(client);
+
+        // Refused, or taken by the proxy.
+        if let Ok(_client) = socket::connect(&near, &options, address(to)).await {
+            tokio::select! {
+                _ = inbound.accept() => {}
+                past = application.accept() => panic!("{to}: past the proxy: {past:?}"),
+            }
+        }
+        firewall.stop_redirecting(&pod).await.unwrap();
+        firewall.remove(&pod).await.unwrap();
+    }
+}
+
 /// The control for the test above: rules that look at more than first packets do break what is open.
 #[tokio::test]
 async fn without_the_match_on_first_packets_open_connections_break() {
@@ -289,7 +332,8 @@ async fn without_the_match_on_first_packets_open_connections_break() {
     let mut server = target.accept().await.unwrap().0;
     exchange(&mut client, &mut server).await;
     let script = rules::install_script(&rules::wanted(Family::V4), &[]).unwrap();
-    let without = script.replace("--tcp-flags FIN,SYN,RST,ACK SYN ", "");
+    let (redirecting, _) = script.split_once("*filter").unwrap();
+    let without = redirecting.replace("--tcp-flags FIN,SYN,RST,ACK SYN ", "");
     assert_ne!(without, script);
     firewall.restore(&pod, Family::V4, &without).await.unwrap();
     client.write_all(b"hello").await.unwrap();

@@ -29,6 +29,13 @@ COMMIT
 -A ISTIO_OUTPUT ! -d 127.0.0.1/32 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
 -A ISTIO_PRERT ! -d 127.0.0.1/32 -p tcp -m tcp ! --dport 15008 --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
 COMMIT
+*filter
+:ISTIO_INPUT - [0:0]
+-A INPUT -j ISTIO_INPUT
+-A ISTIO_INPUT -p tcp -m tcp --dport 15006 -j RETURN
+-A ISTIO_INPUT -p tcp -m tcp --dport 15008 -j RETURN
+-A ISTIO_INPUT ! -i lo -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP
+COMMIT
 ";
 
 /// As `iptables-save` prints the same, among somebody else's rules.
@@ -77,6 +84,16 @@ COMMIT
 -A ISTIO_OUTPUT ! -d 127.0.0.1/32 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15001
 -A ISTIO_PRERT ! -d 127.0.0.1/32 -p tcp -m tcp ! --dport 15008 --tcp-flags FIN,SYN,RST,ACK SYN -m mark ! --mark 0x539/0xfff -j REDIRECT --to-ports 15006
 COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:ISTIO_INPUT - [0:0]
+-A INPUT -j ISTIO_INPUT
+-A ISTIO_INPUT -p tcp -m tcp --dport 15006 -j RETURN
+-A ISTIO_INPUT -p tcp -m tcp --dport 15008 -j RETURN
+-A ISTIO_INPUT ! -i lo -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j DROP
+COMMIT
 ";
 
 #[test]
@@ -97,7 +114,8 @@ fn what_is_there_is_left_alone() {
 
 #[test]
 fn drift_is_replaced_in_one_transaction() {
-    let last_nat_rule = INSTALL_V4.lines().rev().nth(1).unwrap();
+    let nat = &INSTALL_V4[INSTALL_V4.find("*nat").unwrap()..INSTALL_V4.find("*filter").unwrap()];
+    let last_nat_rule = nat.lines().rev().nth(1).unwrap();
     let drifts = [
         ("a rule is gone", SAVED_V4.replace(&format!("{last_nat_rule}\n"), "")),
         ("a rule is other", SAVED_V4.replace("--to-ports 15006", "--to-ports 15007")),
@@ -110,7 +128,6 @@ fn drift_is_replaced_in_one_transaction() {
             ),
         ),
     ];
-    let nat = &INSTALL_V4[INSTALL_V4.find("*nat").unwrap()..];
     let replaced = nat.replace(
         ":ISTIO_PRERT - [0:0]\n:ISTIO_OUTPUT - [0:0]\n",
         ":ISTIO_PRERT - [0:0]\n-D PREROUTING -j ISTIO_PRERT\n:ISTIO_OUTPUT - [0:0]\n-D OUTPUT -j ISTIO_OUTPUT\n",
@@ -141,7 +158,7 @@ fn removal_takes_only_what_is_ours() {
                -F ISTIO_PRERT\n-X ISTIO_PRERT\n-F ISTIO_OUTPUT\n-X ISTIO_OUTPUT\nCOMMIT\n";
     assert_eq!(removal_script(&saved, |table| table == "nat").unwrap(), nat);
     let all = removal_script(&saved, |_| true).unwrap();
-    assert_eq!(all.matches("COMMIT").count(), 3);
+    assert_eq!(all.matches("COMMIT").count(), 4);
     assert!(!all.contains("MINE"));
     assert_eq!(removal_script(&parse_saved(""), |_| true), None);
     assert_eq!(
