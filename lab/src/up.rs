@@ -162,6 +162,8 @@ async fn detached(
         .await
         .map_err(LabError::system("waiting for the supervisor"))?;
     if interrupted {
+        // It was told to end so early that it had made nothing and says nothing.
+        let _ = std::fs::remove_file(&log);
         return Err(LabError::Failed("interrupted".to_owned()));
     }
     Err(LabError::Failed(format!(
