@@ -548,7 +548,7 @@ fn names_the_place(output: &Output, file: &str, text: &str, mistake: &Mistake) {
 
 /// What must not change: the objects, the processes, an open connection, and who is served.
 struct Watch {
-    objects: Vec<(String, Value)>,
+    objects: Vec<Value>,
     processes: Value,
     connection: (TcpStream, TcpStream),
     callers: [Pod; 2],
@@ -589,8 +589,8 @@ impl Watch {
     }
 }
 
-/// Every object with its version, which each write changes.
-fn all_objects(lab: &Lab) -> Vec<(String, Value)> {
+/// Every object as its author and the mesh wrote it: without its status, which the lab keeps true by itself.
+fn all_objects(lab: &Lab) -> Vec<Value> {
     let kinds = [
         "ns",
         "sa",
@@ -604,11 +604,14 @@ fn all_objects(lab: &Lab) -> Vec<(String, Value)> {
     ];
     let mut all = Vec::new();
     for kind in kinds {
-        let list = lab.get(&[kind, "-A"]);
-        for item in list["items"].as_array().unwrap() {
-            let metadata = &item["metadata"];
-            let name = format!("{kind} {}/{}", metadata["namespace"], metadata["name"]);
-            all.push((name, metadata["resourceVersion"].clone()));
+        let mut list = lab.get(&[kind, "-A"]);
+        for item in list["items"].as_array_mut().unwrap() {
+            item.as_object_mut().unwrap().remove("status");
+            item["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("resourceVersion");
+            all.push(item.take());
         }
     }
     assert!(all.len() > 6, "{all:?}");
