@@ -30,7 +30,12 @@ pub async fn down(layout: &Layout) -> Result<Ended, LabError> {
             "the lab's namespaces belong to root: run it with sudo".to_owned(),
         ));
     }
-    let traces = [layout.root(), &layout.lock(), &layout.kept_logs(), &layout.supervisor_log()];
+    let traces = [
+        layout.root(),
+        &layout.lock(),
+        &layout.kept_logs(),
+        &layout.supervisor_log(),
+    ];
     if !traces.iter().any(|path| path.exists()) {
         return Ok(Ended::Unknown);
     }
