@@ -66,7 +66,11 @@ pub fn wanted(family: Family) -> [TableRules; 4] {
         format!("-A ISTIO_PRERT -m mark --mark {PROXY_MARK} -j CONNMARK --set-xmark {RETURN_MARK}"),
     ];
     // The proxy's own queries and the applications' may look the same to conntrack: a zone of their own tells them apart.
+    // So may a caller's plaintext connection and the one that the proxy makes to the application under the caller's
+    // address, when the kernel happens to choose the caller's own port for it. Only what opens it is in another zone:
+    // the application's answers look like the other connection's in no case.
     let raw = vec![
+        format!("-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark {PROXY_MARK} -j CT --zone-orig 1"),
         format!("-A ISTIO_OUTPUT -p udp -m mark --mark {PROXY_MARK} -m udp --dport 53 -j CT --zone 1"),
         format!("-A ISTIO_PRERT -p udp {not_proxy} -m udp --sport 53 -j CT --zone 1"),
     ];

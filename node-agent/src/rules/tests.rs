@@ -14,6 +14,7 @@ COMMIT
 :ISTIO_OUTPUT - [0:0]
 -A PREROUTING -j ISTIO_PRERT
 -A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 0x539/0xfff -j CT --zone-orig 1
 -A ISTIO_OUTPUT -p udp -m mark --mark 0x539/0xfff -m udp --dport 53 -j CT --zone 1
 -A ISTIO_PRERT -p udp -m mark ! --mark 0x539/0xfff -m udp --sport 53 -j CT --zone 1
 COMMIT
@@ -63,6 +64,7 @@ COMMIT
 :ISTIO_PRERT - [0:0]
 -A PREROUTING -j ISTIO_PRERT
 -A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 0x539/0xfff -j CT --zone-orig 1
 -A ISTIO_OUTPUT -p udp -m mark --mark 0x539/0xfff -m udp --dport 53 -j CT --zone 1
 -A ISTIO_PRERT -p udp -m mark ! --mark 0x539/0xfff -m udp --sport 53 -j CT --zone 1
 COMMIT
