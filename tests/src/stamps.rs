@@ -3,11 +3,13 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::place::Place;
 use crate::pod::Pod;
@@ -55,7 +57,7 @@ impl Stamp {
 }
 
 /// Sends the present moment over a connection and waits for it to come back.
-fn exchange_stamp(mut stream: &TcpStream, from: Sender, clock: Instant) -> io::Result<()> {
+pub fn exchange_stamp(mut stream: &TcpStream, from: Sender, clock: Instant) -> io::Result<()> {
     let message = Stamp {
         at: clock.elapsed(),
         from,
@@ -66,6 +68,21 @@ fn exchange_stamp(mut stream: &TcpStream, from: Sender, clock: Instant) -> io::R
     stream.read_exact(&mut answer)?;
     assert_eq!(answer, message, "another answer than was sent");
     Ok(())
+}
+
+/// One connection from a chosen local port, from outside of the mesh, with one message. It ends with a reset, so that
+/// the port is free at once.
+pub fn exchange_from(from: &Pod, port: u16, to: SocketAddr, clock: Instant) -> io::Result<()> {
+    let connecting = || {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+        socket.connect_timeout(&to.into(), Duration::from_secs(2))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        Ok(TcpStream::from(socket))
+    };
+    exchange_stamp(&from.inside(connecting)?, Sender::Outside, clock)
 }
 
 /// A server inside a pod that echoes stamps and remembers them. Ends with the value.
@@ -94,6 +111,11 @@ impl Application {
         };
         let accepting = ports.iter().map(accept).collect();
         Application { seen, accepting }
+    }
+
+    /// Connections that it has accepted.
+    pub fn accepted(&self) -> usize {
+        self.seen.callers.lock().unwrap().len()
     }
 
     /// Connections whose end it has not seen.
@@ -178,6 +200,7 @@ impl Seen {
 pub struct Held {
     name: String,
     stream: TcpStream,
+    local: SocketAddr,
     from: Sender,
     clock: Instant,
 }
@@ -201,6 +224,7 @@ impl Held {
         };
         let mut held = Held {
             name,
+            local: stream.local_addr()?,
             stream,
             from,
             clock,
@@ -218,6 +242,11 @@ impl Held {
         pairs
             .map(|(caller, port)| Held::open(name, caller, to.at(port), clock))
             .collect()
+    }
+
+    /// The port at its client's end.
+    pub fn local_port(&self) -> u16 {
+        self.local.port()
     }
 
     /// Sends a message and waits for it to come back.

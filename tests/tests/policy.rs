@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use etherparse::TcpHeader;
+use socket2::{Domain, Protocol, Socket, Type};
 use tests::manifests::{join, namespace, peer_authentication, service, sleeper};
-use tests::stamps::{AT_ONCE, Application, Flood, Held, Sender};
-use tests::{Capture, Lab, Pod, Responder, Transport, ask, eventually, require_root};
+use tests::stamps::{AT_ONCE, Application, Flood, Held, Sender, exchange_from, exchange_stamp};
+use tests::{Capture, Lab, Place, Pod, Responder, Transport, ask, eventually, require_root};
 
 /// For log lines and counters, which promise no moment.
 const SOON: Duration = Duration::from_secs(5);
@@ -198,6 +200,86 @@ fn enrolment_under_strict_ends_older_plaintext() {
     eventually("the flood flows again", SOON, || {
         flood.served_of_those_begun_after(left) > 10
     });
+}
+
+/// Ways around the proxy that a client might try, with what it sent before the pod was in the mesh, or before its first
+/// packet: the kernel of the pod must not mistake what follows for something older.
+#[test]
+fn nothing_that_was_sent_before_opens_a_way_around_the_proxy() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::up(&join([
+        namespace("shop", false),
+        namespace("outside", false),
+        sleeper("shop", "server", "server", "node-b"),
+        sleeper("outside", "caller", "default", "node-a"),
+        sleeper("outside", "slow", "default", "node-a"),
+        peer_authentication("shop", "default", "STRICT"),
+    ]));
+    let [server, caller, slow] = ["shop/server", "outside/caller", "outside/slow"].map(|name| lab.pod(name));
+    let clock = Instant::now();
+    let application = Application::start(&server, &[7001]);
+    let mut old = Held::open("older than enrolment", &caller, server.at(7001), clock);
+    // A handshake of which only the last packet is missing.
+    let silence = [
+        "OUTPUT",
+        "-p",
+        "tcp",
+        "--dport",
+        "7001",
+        "--tcp-flags",
+        "SYN,RST,ACK",
+        "ACK",
+        "-j",
+        "DROP",
+    ];
+    let firewall = |verb| {
+        let all: Vec<&str> = ["iptables", verb].into_iter().chain(silence).collect();
+        slow.run(&all).expect_code(0);
+    };
+    firewall("-A");
+    let half_open = slow.connect(server.at(7001)).unwrap();
+    assert_eq!(application.accepted(), 1, "the handshake is not done");
+
+    lab.label(&["namespace/shop", "istio.io/dataplane-mode=ambient"]);
+    old.expect_end();
+    firewall("-D");
+    let completed = exchange_stamp(&half_open, Sender::Outside, clock);
+    assert!(
+        completed.is_err(),
+        "a handshake begun before enrolment was completed after it"
+    );
+
+    // The same two ports once more, while the kernel still remembers the connection that was ended.
+    let port = old.local_port();
+    drop(old);
+    for round in 0..3 {
+        let again = exchange_from(&caller, port, server.at(7001), clock);
+        assert!(
+            again.is_err(),
+            "round {round}: served from the port of an ended connection"
+        );
+    }
+    // A packet from the middle of a connection that never was, and then its beginning.
+    for (port, flags) in [
+        (41_001, Stray::Ack),
+        (41_002, Stray::FinAck),
+        (41_003, Stray::SynAck),
+        (41_004, Stray::Rst),
+    ] {
+        for _ in 0..3 {
+            send_stray(&caller, port, server.at(7001), flags);
+        }
+        let around = exchange_from(&caller, port, server.at(7001), clock);
+        assert!(around.is_err(), "served after a stray {flags:?}");
+    }
+    assert_eq!(
+        application.accepted(),
+        1,
+        "connections that the application has accepted"
+    );
+    assert_eq!(application.open(), 0, "connections that the application has open");
 }
 
 #[test]
@@ -523,6 +605,35 @@ fn mtls_of(namespace: &str, name: &str, app: &str, mode: &str, ports: &[(u16, &s
         "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
          spec:\n  selector: {{matchLabels: {{app: {app}}}}}\n  mtls: {{mode: {mode}}}\n{port_level}"
     )
+}
+
+/// A packet that begins nothing.
+#[derive(Clone, Copy, Debug)]
+enum Stray {
+    Ack,
+    FinAck,
+    SynAck,
+    Rst,
+}
+
+fn send_stray(from: &Pod, port: u16, to: SocketAddr, stray: Stray) {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (from.ip, to.ip()) else {
+        panic!("IPv4 only");
+    };
+    let mut header = TcpHeader::new(port, to.port(), 1000, 1024);
+    header.acknowledgment_number = 2000;
+    header.ack = !matches!(stray, Stray::Rst);
+    header.fin = matches!(stray, Stray::FinAck);
+    header.syn = matches!(stray, Stray::SynAck);
+    header.rst = matches!(stray, Stray::Rst);
+    header.checksum = header
+        .calc_checksum_ipv4_raw(source.octets(), destination.octets(), &[])
+        .unwrap();
+    let send = || {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+        socket.send_to(&header.to_bytes(), &SocketAddr::new(to.ip(), 0).into())
+    };
+    from.inside(send).unwrap();
 }
 
 /// A line of the proxy's log that says all of this.
