@@ -9,6 +9,7 @@
 
 mod capture;
 mod dns;
+mod echo;
 mod footprint;
 mod guard;
 mod hbone_peer;
@@ -31,6 +32,7 @@ mod wait;
 
 pub use capture::Capture;
 pub use dns::{Answer, query};
+pub use echo::{echo, echo_once, serve_echo};
 pub use footprint::{Footprint, leftovers, processes_naming};
 pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen};
 pub use http::{Response, http_get};

@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tests::manifests::{join, namespace, sleeper};
-use tests::{Capture, Lab, Place, Pod, eventually, require_root};
+use tests::{Capture, Lab, Place, Pod, echo, eventually, require_root, serve_echo};
 
 const PORT: u16 = 7000;
 const AMBIENT: &str = "istio.io/dataplane-mode=ambient";
@@ -21,35 +20,6 @@ fn lab() -> Lab {
         sleeper("shop", "client", "client", "node-a"),
         sleeper("shop", "server", "server", "node-b"),
     ]))
-}
-
-fn serve_echo(server: &Pod) -> SocketAddr {
-    let listener: TcpListener = server.listen(PORT);
-    thread::spawn(move || {
-        loop {
-            // The harness lets accept give up now and then.
-            let Ok((mut stream, _)) = listener.accept() else {
-                continue;
-            };
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..count]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    server.at(PORT)
-}
-
-fn echo(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
-    stream.write_all(text)?;
-    let mut back = vec![0; text.len()];
-    stream.read_exact(&mut back)?;
-    assert_eq!(back, text);
-    Ok(())
 }
 
 /// One call from the client to the server, and whether its bytes could be read on the wire.
@@ -111,7 +81,7 @@ fn a_label_takes_a_running_pod_in_and_its_removal_lets_it_go_and_leaves_nothing_
     }
     let lab = lab();
     let (client, server) = (lab.pod("shop/client"), lab.pod("shop/server"));
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     let process = |name: &str| {
         let status = lab.status();
         let pods = status["pods"].as_array().unwrap().clone();
@@ -172,7 +142,7 @@ fn a_pod_joins_or_stays_out_by_its_own_label() {
     }
     let lab = lab();
     let (client, server) = (lab.pod("shop/client"), lab.pod("shop/server"));
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     lab.label(&["pod/client", AMBIENT, "-n", "shop"]);
     assert!(
         readable_on_the_wire(&lab, &client, to),
@@ -195,7 +165,7 @@ fn a_node_agent_that_dies_disturbs_nothing_and_goes_on_where_it_was() {
     }
     let lab = lab();
     let (client, server) = (lab.pod("shop/client"), lab.pod("shop/server"));
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     lab.label(&["namespace/shop", AMBIENT]);
     let mut held = client.connect(to).unwrap();
     echo(&mut held, b"before").unwrap();

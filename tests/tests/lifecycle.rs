@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::manifests::{join, namespace, peer_authentication, sleeper};
-use tests::{Capture, Lab, Place, Pod, eventually, require_root};
+use tests::{Capture, Lab, Place, Pod, echo, echo_once, eventually, require_root, serve_echo};
 
 const PORT: u16 = 7000;
 
@@ -27,40 +27,6 @@ fn lab(args: &[&str]) -> Lab {
             sleeper("outside", "visitor", "visitor", "node-a"),
         ]),
     )
-}
-
-/// Echoes everything on every connection, until the process ends.
-fn serve_echo(server: &Pod) -> SocketAddr {
-    let listener: TcpListener = server.listen(PORT);
-    thread::spawn(move || {
-        loop {
-            // The harness lets accept give up now and then.
-            let Ok((mut stream, _)) = listener.accept() else {
-                continue;
-            };
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..count]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    server.at(PORT)
-}
-
-fn echo(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
-    stream.write_all(text)?;
-    let mut back = vec![0; text.len()];
-    stream.read_exact(&mut back)?;
-    assert_eq!(back, text);
-    Ok(())
-}
-
-fn echo_once(from: &Pod, to: SocketAddr, text: &[u8]) -> std::io::Result<()> {
-    echo(&mut from.connect(to)?, text)
 }
 
 fn control_plane_pid(lab: &Lab) -> Option<i32> {
@@ -87,7 +53,7 @@ fn without_its_control_plane_the_mesh_goes_on_and_follows_it_again_once_it_is_ba
         lab.pod("mesh/server"),
         lab.pod("outside/visitor"),
     );
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     let mut held = client.connect(to).unwrap();
     echo(&mut held, b"before").unwrap();
     echo_once(&visitor, to, b"plaintext while permissive").unwrap();
@@ -174,7 +140,7 @@ fn a_killed_proxy_never_lets_plaintext_through(which: &str) {
     const MARKER: &[u8] = b"MARKER-that-must-never-be-on-the-wire-0123456789";
     let lab = lab(&[]);
     let (client, server) = (lab.pod("mesh/client"), lab.pod("mesh/server"));
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     echo_once(&client, to, b"up").unwrap();
     let capture = Capture::start(&lab.fabric(), "node-a", "tcp");
     let attempts = attempts_while(&client, to, MARKER, || lab.restart(which, true));
@@ -216,7 +182,7 @@ fn a_proxy_told_to_stop_lets_open_connections_go_on_until_its_deadline_and_names
     }
     let lab = lab(&[]);
     let (client, server) = (lab.pod("mesh/client"), lab.pod("mesh/server"));
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     let mut short = client.connect(to).unwrap();
     let mut long = client.connect(to).unwrap();
     echo(&mut short, b"open").unwrap();
@@ -257,7 +223,7 @@ fn certificates_that_live_ten_seconds_are_renewed_under_traffic() {
         "node-b=SECRET_TTL=10s",
     ]);
     let (client, server) = (lab.pod("mesh/client"), lab.pod("mesh/server"));
-    let to = serve_echo(&server);
+    let to = serve_echo(&server, PORT);
     let mut held = client.connect(to).unwrap();
     let begun = Instant::now();
     // Two and a half lives.
