@@ -2,7 +2,6 @@
 
 use crate::connections::InboundSubject;
 use crate::context::{CONNECT_DEADLINE, Context};
-use crate::enforcement::decide;
 use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::pods::Pod;
@@ -44,11 +43,11 @@ pub(crate) async fn reach(
     pod: &Pod,
     flow: &Flow,
     subject: &InboundSubject,
-    workload: &Workload,
 ) -> Result<TcpStream, Failure> {
-    // Not the snapshot that named the workload: a newer one may have come in between.
-    let snapshot = context.state.snapshot();
-    let decision = decide(subject, workload, &snapshot);
+    let decision = context
+        .enforcement
+        .decide_now(pod, subject)
+        .ok_or_else(|| Failure::OwnWorkloadUnknown(pod.full_name()))?;
     flow.decided(&decision);
     if decision.verdict == Verdict::Deny {
         return Err(Failure::Denied(Box::new(decision)));

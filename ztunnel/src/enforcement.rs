@@ -116,12 +116,24 @@ impl Enforcement {
         }
     }
 
+    /// What is in force now for `subject`, which reaches for `pod`. None: the control plane does not know the pod.
+    ///
+    /// Policies and the pod that they are for come from one snapshot. A pod looked up earlier may be one from before
+    /// a policy was made for it, and the walk over what is open may have passed already.
+    pub(crate) fn decide_now(&self, pod: &Pod, subject: &InboundSubject) -> Option<Decision> {
+        self.decide_by(pod, subject, &self.state.snapshot())
+    }
+
+    fn decide_by(&self, pod: &Pod, subject: &InboundSubject, snapshot: &Snapshot) -> Option<Decision> {
+        let workload = self.workload(pod, snapshot)?;
+        Some(decide(subject, &workload, snapshot))
+    }
+
     /// The reason to close, if `subject` is not allowed.
     fn judge(&self, pod: &Pod, subject: &InboundSubject, snapshot: &Snapshot) -> Option<String> {
-        let Some(workload) = self.workload(pod, snapshot) else {
+        let Some(decision) = self.decide_by(pod, subject, snapshot) else {
             return Some("the control plane no longer knows this pod".into());
         };
-        let decision = decide(subject, &workload, snapshot);
         (decision.verdict == Verdict::Deny).then(|| decision.reason.to_string())
     }
 
@@ -139,7 +151,7 @@ impl Enforcement {
 }
 
 /// Whether `subject` may reach `workload`.
-pub(crate) fn decide(subject: &InboundSubject, workload: &Workload, snapshot: &Snapshot) -> Decision {
+fn decide(subject: &InboundSubject, workload: &Workload, snapshot: &Snapshot) -> Decision {
     let connection = authorize::Connection {
         peer: subject.peer.as_ref(),
         source_ip: subject.source_ip,
@@ -188,3 +200,6 @@ fn ephemeral_ports(namespace: &Namespace) -> RangeInclusive<u16> {
         _ => 32768..=60999,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,7 @@ impl Inbound {
         }
         let reached = match target {
             Ok(_) => {
-                let reach = application::reach(&self.context, &self.pod, &flow, &subject, &workload);
+                let reach = application::reach(&self.context, &self.pod, &flow, &subject);
                 tokio::select! {
                     biased;
                     () = incoming.abandoned() => Err(Failure::Lost("the caller gave up before the application was reached".into())),

@@ -9,7 +9,9 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::flow::{Direction, Flow, Parties};
 use crate::pods::Pod;
+use mesh::Workload;
 use relay::{Ended, TcpEnd};
+use std::net::IpAddr;
 use std::sync::Arc;
 use sys::socket;
 use tokio::net::TcpStream;
@@ -56,5 +58,30 @@ async fn reach(
     application::refuse_proxy_port(subject.destination)?;
     let (snapshot, workload) = application::own_workload(context, pod).await?;
     flow.opened(Parties::inbound(context, &snapshot, subject, &workload));
-    application::reach(context, pod, flow, subject, &workload).await
+    refuse_other_address(pod, &workload, subject.destination.ip())?;
+    application::reach(context, pod, flow, subject).await
 }
+
+/// Refuses what was addressed to somebody else. Redirection takes whatever comes in at the pod's interface, also what
+/// a neighbour sends there for another address; the proxy would dial that address in the neighbour's name.
+fn refuse_other_address(pod: &Pod, workload: &Workload, wanted: IpAddr) -> Result<(), Failure> {
+    if workload.addresses.contains(&wanted) {
+        return Ok(());
+    }
+    // The control plane need not know every address of a pod with several interfaces.
+    let own = pod
+        .network
+        .addresses()
+        .is_ok_and(|addresses| !wanted.is_loopback() && addresses.contains(&wanted));
+    if own {
+        Ok(())
+    } else {
+        Err(Failure::BadRequest(format!(
+            "a connection for {wanted} came to pod {}, which does not have that address",
+            pod.full_name()
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -266,14 +266,14 @@ impl Outbound {
                     return Ok(tunnel);
                 }
                 Ok(Err(ConnectError::Status(status))) => return Err(Failure::PeerStatus { peer, status }),
-                Ok(Err(ConnectError::NotSent(_))) if fresh_attempts < MAX_ATTEMPTS && !client.is_usable() => {
-                    if let Some(refused) = refused_by_peer(&client, peer).await {
+                Ok(Err(ConnectError::NotSent(_))) if fresh_attempts < MAX_ATTEMPTS => {
+                    if let Some(refused) = self.refused_by_peer(&client, peer).await {
                         return Err(refused);
                     }
                     fresh_attempts += 1;
                 }
                 Ok(Err(error)) => {
-                    let refused = refused_by_peer(&client, peer).await;
+                    let refused = self.refused_by_peer(&client, peer).await;
                     return Err(refused.unwrap_or_else(|| Failure::Tunnel {
                         peer,
                         error: error.to_string(),
@@ -308,24 +308,25 @@ impl Outbound {
             })
     }
 
+    /// Whether the peer refused our certificate. In TLS 1.3 a client hears of that only after its own handshake is
+    /// done, so it comes out of a connection that seemed fine.
+    async fn refused_by_peer(&self, client: &Client, peer: SocketAddr) -> Option<Failure> {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        if client.is_usable() {
+            return None;
+        }
+        let Ok(ConnectionEnd::Io(error)) = tokio::time::timeout(PATIENCE, client.closed()).await else {
+            return None;
+        };
+        let error = HandshakeError::from_io(&error)?.clone();
+        self.context
+            .metrics
+            .handshake_failed(telemetry::Reporter::Source, error.code());
+        Some(Failure::Tls { peer, error })
+    }
+
     fn lock_health(&self) -> std::sync::MutexGuard<'_, mesh::EndpointHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether the peer refused our certificate. In TLS 1.3 a client hears of that only after its own handshake is
-/// done, so it comes out of a connection that seemed fine.
-async fn refused_by_peer(client: &Client, peer: SocketAddr) -> Option<Failure> {
-    const PATIENCE: Duration = Duration::from_millis(200);
-    if client.is_usable() {
-        return None;
-    }
-    match tokio::time::timeout(PATIENCE, client.closed()).await {
-        Ok(ConnectionEnd::Io(error)) => HandshakeError::from_io(&error).map(|error| Failure::Tls {
-            peer,
-            error: error.clone(),
-        }),
-        _ => None,
     }
 }
 
