@@ -1,5 +1,7 @@
 //! What the command line and the supervisor say to each other: one line of JSON each way.
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -30,6 +32,10 @@ pub struct FaultRequest {
     pub link: String,
     /// The part of packets that are lost in each direction, 0 to 1.
     pub loss: Option<f64>,
+    /// How long packets are under way in each direction, at most a minute.
+    pub delay: Option<Duration>,
+    /// How many bits per second pass in each direction, not zero.
+    pub rate: Option<u64>,
     /// Cut the wire.
     pub partition: bool,
     /// First undo all faults of this link.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::values::{assignment, bytes, duration, label, percent};
+use crate::values::{assignment, bytes, duration, label, percent, rate};
 
 /// Look at, explain and try out the mesh.
 #[derive(Parser)]
@@ -195,16 +195,16 @@ pub(crate) struct Fault {
     /// Lose this part of the packets in each direction, such as 5%
     #[arg(long, value_parser = percent)]
     pub(crate) loss: Option<f64>,
-    /// Delay packets
+    /// Delay packets in each direction, such as by 20ms; 0ms for no delay
     #[arg(long, value_parser = duration)]
     pub(crate) delay: Option<Duration>,
-    /// Bound the rate, such as 100mbit
-    #[arg(long)]
-    pub(crate) rate: Option<String>,
+    /// Bound the rate in each direction, in bits per second, such as 100mbit
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<u64>,
     /// Cut the wire
     #[arg(long)]
     pub(crate) partition: bool,
-    /// Undo all faults of this link
+    /// First undo all faults of this link
     #[arg(long)]
     pub(crate) clear: bool,
 }

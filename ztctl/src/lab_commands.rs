@@ -183,20 +183,20 @@ async fn bring_up(up: Up) -> Result<(), LabError> {
 }
 
 async fn break_link(fault: Fault) -> Result<(), LabError> {
-    if fault.delay.is_some() || fault.rate.is_some() {
+    let Fault {
+        loss, delay, rate, ..
+    } = fault;
+    let any = loss.is_some() || delay.is_some() || rate.is_some() || fault.partition;
+    if !fault.clear && !any {
         return Err(LabError::Usage(
-            "--delay and --rate come later (they need a link in user space); --loss, --partition and --clear work"
-                .to_owned(),
-        ));
-    }
-    if !fault.clear && !fault.partition && fault.loss.is_none() {
-        return Err(LabError::Usage(
-            "say which fault: --loss 5%, --partition, or --clear".to_owned(),
+            "say which fault: --loss 5%, --delay 20ms, --rate 100mbit, --partition, or --clear".to_owned(),
         ));
     }
     let request = FaultRequest {
         link: fault.link.clone(),
-        loss: fault.loss,
+        loss,
+        delay,
+        rate,
         partition: fault.partition,
         clear: fault.clear,
     };

@@ -31,6 +31,27 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(wrong)
 }
 
+/// `500kbit`, `100mbit`, `1gbit`, as bits per second.
+pub(crate) fn rate(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no rate: write 500kbit, 100mbit or 1gbit");
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "bit" => 1,
+        "kbit" => 1_000,
+        "mbit" => 1_000_000,
+        "gbit" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let bits = number.checked_mul(factor).ok_or_else(wrong)?;
+    if bits == 0 {
+        return Err(format!(
+            "`{text}` lets nothing through: to cut the wire, use --partition"
+        ));
+    }
+    Ok(bits)
+}
+
 /// `5%` or `0.05`, as a part of one.
 pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let (number, whole) = text
@@ -81,6 +102,12 @@ mod tests {
         assert_eq!(bytes("7"), Ok(7));
         for wrong in ["", "GiB", "1X", "99999999999999999999", "20000000000GiB"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(rate("100mbit"), Ok(100_000_000));
+        assert_eq!(rate("64kbit"), Ok(64_000));
+        assert_eq!(rate("1Gbit"), Ok(1_000_000_000));
+        for wrong in ["", "mbit", "5", "0mbit", "-1mbit", "10mbps", "99999999999gbit"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
         }
         assert_eq!(percent("5%"), Ok(0.05));
         assert_eq!(percent("0.5"), Ok(0.5));

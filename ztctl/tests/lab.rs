@@ -400,3 +400,83 @@ fn changes_take_effect_before_the_command_returns_and_bad_ones_change_nothing() 
     good(&lab.run("fault", &["node-b", "--clear"]));
     lab.ask("client", &far);
 }
+
+#[test]
+fn wires_are_as_slow_as_they_are_told_to_be() {
+    if needs_root() {
+        return;
+    }
+    const MANY: u64 = 2 * 1024 * 1024;
+    let lab = Lab::up("slow", &["--ipv6"]);
+    let addresses = lab.pod(on("node-b"))["addresses"].clone();
+    let v4 = format!("{}:8080", addresses[0].as_str().unwrap());
+    let v6 = format!("[{}]:8080", addresses[1].as_str().unwrap());
+    let url = format!("http://{v4}/");
+    // How many seconds it takes to have so many bytes echoed, every one of them the right one.
+    let stream = |to: &str, bytes: u64| -> f64 {
+        let bytes = bytes.to_string();
+        let command = ["ztctl", "app", "stream", to, "--bytes", &bytes];
+        let report: Value = serde_json::from_str(&good(&lab.exec("client", &command))).unwrap();
+        assert_eq!(report["verified"].to_string(), bytes);
+        report["seconds"].as_f64().unwrap()
+    };
+    let fault = |arguments: &[&str]| {
+        good(&lab.run("fault", &[&["node-b"], arguments].concat()));
+    };
+    let cut = || {
+        let command = ["ztctl", "app", "get", "--timeout", "400ms", &url];
+        lab.exec("client", &command).status.code() == Some(1)
+    };
+    // The interfaces of the namespace between the nodes.
+    let fabric = lab.status()["fabric_namespace"].as_str().unwrap().to_owned();
+    let links = || {
+        let output = Command::new("nsenter")
+            .args([&format!("--net={fabric}"), "ip", "-o", "link"])
+            .output()
+            .unwrap();
+        let second = |line: &str| line.split(": ").nth(1).unwrap().to_owned();
+        let mut names: Vec<String> = good(&output).lines().map(second).collect();
+        names.sort();
+        names
+    };
+    let before = links();
+
+    // Connecting takes one round trip and the echo another, each of them the delay there and back.
+    fault(&["--delay", "50ms"]);
+    let seconds = stream(&v4, 1);
+    assert!((0.2..20.0).contains(&seconds), "{seconds}");
+    lab.ask("client", &url);
+    // Other faults come and go on the slow wire.
+    fault(&["--loss", "100%"]);
+    assert!(cut());
+    fault(&["--loss", "0%"]);
+    lab.ask("client", &url);
+    fault(&["--partition"]);
+    assert!(cut());
+
+    // 2 MiB are 1.68 s at this rate, and the delay is no more.
+    fault(&["--clear", "--rate", "10mbit"]);
+    let slow = stream(&v4, MANY);
+    assert!((1.67..60.0).contains(&slow), "{slow}");
+    // A change on the go, to both at once.
+    fault(&["--delay", "20ms", "--rate", "100mbit"]);
+    let seconds = stream(&v4, MANY);
+    assert!(seconds > 0.16 + 0.08, "{seconds}");
+
+    fault(&["--clear"]);
+    assert_eq!(links(), before, "nothing is left of the slow wire");
+    let quick = stream(&v4, MANY);
+    assert!(quick < slow / 2.0, "{quick} against {slow}");
+
+    // The control plane's wire too; and a lab with slow wires goes down like any other.
+    good(&lab.run("fault", &["control-plane", "--delay", "5ms"]));
+    fault(&["--delay", "5ms", "--rate", "1gbit"]);
+    assert!(links().len() > before.len());
+    stream(&v6, MANY);
+    for wrong in [["--delay", "2h"], ["--rate", "10mbps"], ["--rate", "0mbit"]] {
+        let refused = lab.run("fault", &[&["node-b"], &wrong[..]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+    good(&lab.run("down", &[]));
+    assert!(!std::path::Path::new(&fabric).exists());
+}

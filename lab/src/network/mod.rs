@@ -14,7 +14,9 @@
 //! A pod's address has no neighbours (/32): also a pod on the same node is reached by the node's IP layer, where the
 //! Service NAT is undone.
 
+mod slow;
 mod sysctl;
+mod wire;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,6 +29,7 @@ use sys::link::Netlink;
 use crate::error::{LabError, other};
 use crate::layout::Layout;
 use crate::plan::{self, NodePlan};
+pub(crate) use slow::{SlowWire, Slowness};
 
 const FABRIC_BRIDGE: &str = "fabric";
 const NODE_BRIDGE: &str = "br0";
@@ -39,6 +42,7 @@ pub(crate) struct Network {
     ipv6: bool,
     pub(crate) control_plane: Namespace,
     pub(crate) nodes: Vec<NodeNetwork>,
+    fabric: Namespace,
     fabric_links: Netlink,
 }
 
@@ -64,6 +68,7 @@ impl Network {
             ipv6,
             control_plane: control_plane.clone(),
             nodes: Vec::new(),
+            fabric,
             fabric_links,
         };
         network
@@ -177,6 +182,28 @@ impl Network {
             self.fabric_links.down(link).await
         };
         changed.map_err(other(format!("switching the link {link}")))
+    }
+
+    /// Makes the wire between a node and everything else as slow as this, in place of `before`. Gives what is to be kept
+    /// as long as the wire is slow; `None` when it is as fast as the kernel again.
+    pub(crate) async fn set_slowness(
+        &self,
+        link: &str,
+        before: Option<SlowWire>,
+        slowness: Slowness,
+    ) -> Result<Option<SlowWire>, LabError> {
+        let slow = slowness != Slowness::default();
+        match before {
+            Some(wire) if slow => {
+                wire.set(slowness);
+                Ok(Some(wire))
+            }
+            Some(wire) => wire.remove(&self.fabric_links).await.map(|()| None),
+            None if slow => SlowWire::insert(&self.fabric, &self.fabric_links, link, slowness)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn add_node(&self, plan: &NodePlan) -> Result<NodeNetwork, LabError> {

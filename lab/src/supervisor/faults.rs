@@ -1,13 +1,14 @@
 //! Broken wires, made on purpose.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sys::Namespace;
 
 use super::services::restore;
 use crate::control::FaultRequest;
 use crate::error::LabError;
-use crate::network::Network;
+use crate::network::{Network, SlowWire, Slowness};
 
 /// The faults that are on, by link.
 #[derive(Default)]
@@ -19,7 +20,12 @@ pub(crate) struct Faults {
 struct Fault {
     loss: bool,
     partitioned: bool,
+    slowness: Slowness,
+    wire: Option<SlowWire>,
 }
+
+/// The longest delay: more frames would be under way than a wire holds.
+const DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The chains that lose packets: those that come in before anything sees them, those that go out after everything.
 const BASE: &str = "*mangle\n\
@@ -46,7 +52,32 @@ impl Faults {
                 )));
             }
         };
+        if request.delay.is_some_and(|delay| delay > DELAY_MAX) {
+            return Err(LabError::Usage(format!(
+                "the longest delay of a link is {} s",
+                DELAY_MAX.as_secs()
+            )));
+        }
+        if request.rate == Some(0) {
+            return Err(LabError::Usage(
+                "a link's rate is at least 1 bit per second; to cut it, use a partition".to_owned(),
+            ));
+        }
         let fault = self.on.entry(request.link.clone()).or_default();
+        let mut slowness = if request.clear {
+            Slowness::default()
+        } else {
+            fault.slowness
+        };
+        slowness.delay = request.delay.unwrap_or(slowness.delay);
+        slowness.rate = request.rate.or(slowness.rate);
+        if slowness != fault.slowness {
+            // What was taken out is gone also when this fails half-way.
+            fault.slowness = Slowness::default();
+            let before = fault.wire.take();
+            fault.wire = network.set_slowness(&request.link, before, slowness).await?;
+            fault.slowness = slowness;
+        }
         if request.clear {
             if std::mem::take(&mut fault.partitioned) {
                 network.set_connected(&request.link, true).await?;
