@@ -127,7 +127,7 @@ impl Resolver for Services {
         // Headless: the name stands for its ready pods.
         let key = service.key();
         let ready = snapshot
-            .endpoints(&key)
+            .endpoints(key)
             .filter(|pod| pod.healthy || service.load_balancing.allow_unhealthy);
         Some(ready.flat_map(|pod| pod.addresses.iter().copied()).collect())
     }

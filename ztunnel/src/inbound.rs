@@ -221,7 +221,7 @@ fn refuse(incoming: Incoming, status: u16) {
 /// The port on `workload` that stands for `port` of the service `host`.
 fn service_port(workload: &Workload, snapshot: &Snapshot, host: &str, port: u16) -> Option<u16> {
     snapshot.services_by_hostname(host).find_map(|service| {
-        let own = workload.services.get(&*service.key())?;
+        let own = workload.services.get(service.key())?;
         let target = |ports: &[mesh::Port]| {
             ports
                 .iter()

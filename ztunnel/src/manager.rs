@@ -95,9 +95,7 @@ impl Manager {
                     if let Err(error) = &result {
                         warn!(error, "cannot do what the node agent asks");
                     }
-                    if let Some(answer) =
-                        protocol.answer(result.as_ref().map(|()| ()).map_err(String::as_str))
-                    {
+                    if let Some(answer) = protocol.answer(result.as_ref().map_err(String::as_str).copied()) {
                         link.send(&answer, None).await?;
                     }
                 }

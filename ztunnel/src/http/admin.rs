@@ -33,7 +33,7 @@ pub(super) fn config_dump(context: &Context) -> Value {
                 "namespace": &*service.namespace,
                 "hostname": &*service.hostname,
                 "vips": service.addresses.iter().map(|address| address.prefix.to_string()).collect::<Vec<_>>(),
-                "endpoints": snapshot.endpoints(&service.key()).map(|endpoint| endpoint.uid.to_string()).collect::<Vec<_>>(),
+                "endpoints": snapshot.endpoints(service.key()).map(|endpoint| endpoint.uid.to_string()).collect::<Vec<_>>(),
             })
         })
         .collect();
