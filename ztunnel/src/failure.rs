@@ -5,7 +5,7 @@ use crate::identities::CertificateError;
 use mesh::authorize::Decision;
 use mesh::route::Refusal;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use telemetry::ResponseFlags;
 use tls::HandshakeError;
@@ -66,6 +66,11 @@ pub(crate) enum Failure {
     /// Peer: the request is not one that this proxy serves.
     #[error("{0}")]
     BadRequest(String),
+    /// Peer: too many connections of it have not proven who they are.
+    #[error(
+        "too many connections from {0} have not proven who they are yet; further ones are reset until some have"
+    )]
+    TooManyHandshakes(IpAddr),
     /// Closed from outside while open.
     #[error("{0}")]
     Closed(CloseReason),
@@ -102,6 +107,7 @@ impl Failure {
             Self::PeerStatus { .. } => "peer_status",
             Self::Denied(decision) => decision.reason.code(),
             Self::BadRequest(_) => "bad_request",
+            Self::TooManyHandshakes(_) => "too_many_handshakes",
             Self::Closed(reason) => reason.code(),
             Self::Reset(_) => "reset",
             Self::Lost(_) => "lost",

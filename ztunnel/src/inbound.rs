@@ -5,6 +5,7 @@ use crate::connections::InboundSubject;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::flow::{Direction, Flow, Parties};
+use crate::handshakes::Handshakes;
 use crate::headers::{self, Authority};
 use crate::pods::Pod;
 use hbone::Settings;
@@ -26,6 +27,8 @@ pub(crate) struct Inbound {
     pub(crate) context: Arc<Context>,
     /// The pod.
     pub(crate) pod: Arc<Pod>,
+    /// Peers that have not proven who they are yet.
+    pub(crate) handshakes: Handshakes,
     /// Set when no new connection is wanted any more: tunnels say so and end with their last stream.
     pub(crate) draining: CancellationToken,
     /// Set when tunnels have to end now.
@@ -63,6 +66,11 @@ impl Inbound {
         source: SocketAddr,
         local: SocketAddr,
     ) -> Result<(), Failure> {
+        let Some(beginning) = self.handshakes.begin(source.ip()) else {
+            // Not worth more of our time than a reset; if that cannot be sent, closing will do.
+            let _ = socket::reset_on_close(&stream);
+            return Err(Failure::TooManyHandshakes(source.ip()));
+        };
         let certificate = self.context.identities.certificate(&self.pod.identity).await?;
         let config = self.context.tls.server(&certificate);
         let (stream, peer) = tls::accept(stream, &config)
@@ -79,6 +87,7 @@ impl Inbound {
                 peer: source,
                 error: error.to_string(),
             })?;
+        drop(beginning);
         self.accept_streams(server, peer).await;
         Ok(())
     }

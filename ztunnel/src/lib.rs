@@ -16,6 +16,7 @@ mod dns;
 mod enforcement;
 mod failure;
 mod flow;
+mod handshakes;
 mod headers;
 mod http;
 mod identities;

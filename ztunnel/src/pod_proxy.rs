@@ -2,6 +2,7 @@
 
 use crate::connections::CloseReason;
 use crate::context::Context;
+use crate::handshakes::Handshakes;
 use crate::identities::Held;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
@@ -66,6 +67,7 @@ impl PodProxy {
         let inbound = Arc::new(Inbound {
             context: context.clone(),
             pod: pod.clone(),
+            handshakes: Handshakes::default(),
             draining: draining.clone(),
             ended: ended.clone(),
         });

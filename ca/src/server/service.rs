@@ -81,9 +81,12 @@ impl Service {
     /// Whose certificate `caller` gets: its own, or the one it names and may have.
     fn identity(&self, caller: &Caller, request: &IstioCertificateRequest) -> Result<Identity, Denied> {
         let Some(wanted) = impersonated(request)? else {
-            return caller
+            // A token outlives its pod: the pod must still be there, as the token says.
+            let own = caller
                 .identity(&self.config.trust_domain)
-                .ok_or(Denied::Malformed);
+                .ok_or(Denied::Malformed)?;
+            self.authorizer.may_impersonate(caller, &own)?;
+            return Ok(own);
         };
         let trusted = self
             .config
