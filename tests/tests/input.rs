@@ -101,6 +101,11 @@ const MISTAKES: &[Mistake] = &[
         says: &["spec.template.spec.containers[0].command[0]", "no-such-program"],
     },
     Mistake {
+        document: "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: mesh}\nspec:\n  containers:\n  - name: \
+                   main\n    image: x\n    workingDir: /no/such/directory # HERE\n",
+        says: &["spec.containers[0].workingDir", "/no/such/directory"],
+    },
+    Mistake {
         document: "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: mesh}\nspec:\n  nodeName: node-z # HERE\n  \
                    containers: [{name: main, image: x}]\n",
         says: &["spec.nodeName", "node-z", "node-a, node-b"],

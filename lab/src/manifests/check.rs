@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use objects::{Kind, Object, ObjectKey, PodSpec, Service};
+use serde_json::Value;
 
 use super::Manifests;
 use crate::controllers::{clash, is_node_proxy};
@@ -58,10 +59,17 @@ pub(crate) fn check(manifests: &Manifests, place: &Place<'_>) -> Result<(), LabE
             );
         }
         if let Some(deployment) = object.as_deployment() {
-            pod_spec(&deployment.template.spec, "spec.template.spec", place, &mut wrong);
+            let raw = object.raw().pointer("/spec/template/spec");
+            pod_spec(
+                &deployment.template.spec,
+                raw,
+                "spec.template.spec",
+                place,
+                &mut wrong,
+            );
         }
         if let Some(pod) = object.as_pod() {
-            pod_spec(&pod.spec, "spec", place, &mut wrong);
+            pod_spec(&pod.spec, object.raw().get("spec"), "spec", place, &mut wrong);
             if let Some(old) = old.filter(|old| old.metadata.deletion_timestamp.is_none()) {
                 let merged = object.merged_over(old);
                 if merged.raw().get("spec") != old.raw().get("spec") {
@@ -81,7 +89,13 @@ pub(crate) fn check(manifests: &Manifests, place: &Place<'_>) -> Result<(), LabE
     }
 }
 
-fn pod_spec(spec: &PodSpec, field: &str, place: &Place<'_>, wrong: &mut impl FnMut(&str, &str)) {
+fn pod_spec(
+    spec: &PodSpec,
+    raw: Option<&Value>,
+    field: &str,
+    place: &Place<'_>,
+    wrong: &mut impl FnMut(&str, &str),
+) {
     if !spec.node_name.is_empty() && !place.nodes.contains(&spec.node_name) {
         let nodes = place.nodes.join(", ");
         wrong(
@@ -97,6 +111,15 @@ fn pod_spec(spec: &PodSpec, field: &str, place: &Place<'_>, wrong: &mut impl FnM
         ("initContainers", &spec.init_containers),
     ] {
         for (index, container) in containers.iter().enumerate() {
+            let directory = raw
+                .and_then(|raw| raw.pointer(&format!("/{name}/{index}/workingDir")))
+                .and_then(Value::as_str);
+            if let Some(directory) = directory.filter(|directory| !Path::new(directory).is_dir()) {
+                wrong(
+                    &format!("{field}.{name}[{index}].workingDir"),
+                    &format!("`{directory}`: no such directory on this machine"),
+                );
+            }
             let Some(program) = container.command.first() else {
                 continue;
             };

@@ -58,6 +58,10 @@ fn every_problem_names_file_line_and_field() {
             "m.yaml:10: Pod default/p: spec.containers[0].command[0]: `/no/such`: no such program on this machine",
         ),
         (
+            format!("{POD}{containers}      workingDir: /no/such\n"),
+            "m.yaml:9: Pod default/p: spec.containers[0].workingDir: `/no/such`: no such directory on this machine",
+        ),
+        (
             format!("---\n{POD}  namespace: missing\n{containers}"),
             "m.yaml:6: Pod missing/p: metadata.namespace: there is no namespace `missing`",
         ),
