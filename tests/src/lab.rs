@@ -293,11 +293,17 @@ const PREFIX: &str = "e2e-";
 /// Takes down the labs of test processes that are no more.
 fn sweep() {
     for entry in fs::read_dir(ROOT).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
+        // A directory, or a file NAME.log or NAME.lock beside it.
+        let path = entry.path();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let owner = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) && entry.path().is_dir() {
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             eprintln!("taking down {name}, left by a test that was killed");
             let _ = ztctl(&["lab", "down", "--name", &name], LIMIT);
         }

@@ -1,7 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use etherparse::{LaxPacketHeaders, LinkHeader, NetHeaders, TransportHeader};
+use etherparse::{LaxPacketHeaders, NetHeaders, TransportHeader};
 
 /// What a packet carries above IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,6 @@ fn parse(bytes: &[u8], skip: usize, time: Duration) -> Option<Packet> {
         }
         LaxPacketHeaders::from_ip(bytes.get(skip..)?).ok()?
     };
-    debug_assert!(skip != 0 || matches!(headers.link, Some(LinkHeader::Ethernet2(_))));
     let (src, dst, protocol): (IpAddr, IpAddr, u8) = match headers.net? {
         NetHeaders::Ipv4(header, _) => (header.source.into(), header.destination.into(), header.protocol.0),
         NetHeaders::Ipv6(header, _) => (
