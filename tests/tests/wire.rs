@@ -8,7 +8,7 @@ use std::thread;
 
 use tests::manifests::{join, namespace, peer_authentication, service, sleeper};
 use tests::tls_wire::{Conversation, conversations};
-use tests::{Capture, Lab, Packet, Place, Pod, Random, require_root};
+use tests::{Capture, Lab, Packet, Place, Pod, Random, Transport, require_root};
 
 const HBONE: u16 = 15008;
 const CONTROL_PLANE: u16 = 15012;
@@ -195,12 +195,19 @@ fn lab() -> Lab {
     ]))
 }
 
-/// Neighbour discovery and the like: never leaves a link, carries nobody's bytes.
+/// Neighbour discovery, and the memberships of bridges in groups of their own link (224.0.0.0/24, RFC 5771 §4): never
+/// leaves a link, carries nobody's bytes.
 fn is_link_local(packet: &Packet) -> bool {
-    let IpAddr::V6(source) = packet.src.ip() else {
-        return false;
-    };
-    (source.is_unicast_link_local() || source.is_unspecified()) && !packet.is_tcp()
+    const IGMP: u8 = 2;
+    match (packet.src.ip(), packet.dst.ip()) {
+        (IpAddr::V6(source), _) => {
+            (source.is_unicast_link_local() || source.is_unspecified()) && !packet.is_tcp()
+        }
+        (_, IpAddr::V4(group)) => {
+            group.octets()[..3] == [224, 0, 0] && packet.transport == Transport::Other(IGMP)
+        }
+        _ => false,
+    }
 }
 
 /// A text that occurs nowhere else, said over and over.
