@@ -13,7 +13,7 @@ use hbone::client::{Client, ConnectRequest};
 use hbone::pool::state::Limits;
 use hbone::pool::{GetError, Lease, Pool};
 use hbone::{ConnectError, ConnectionEnd, Settings, Tunnel};
-use mesh::route::{self, Request, Route};
+use mesh::route::{self, Facts, HboneRoute, NothingResolved, Request, Route, Rules};
 use mesh::{Identity, Service, Workload};
 use relay::{Ended, TcpEnd};
 use std::net::SocketAddr;
@@ -150,15 +150,17 @@ impl Outbound {
                     ));
                     return self.connect(destination).await.map(Upstream::Direct);
                 }
-                Route::Hbone {
-                    peer,
-                    authority,
-                    accepted,
-                    workload,
-                    service,
-                    ..
-                } => {
-                    let uid = workload.uid.clone();
+                Route::Hbone(hbone) => {
+                    let HboneRoute {
+                        peer,
+                        authority,
+                        accepted,
+                        next,
+                        workload,
+                        service,
+                        ..
+                    } = *hbone;
+                    let uid = next.uid.clone();
                     if tried.contains(&uid) {
                         // A pod's own address: there is no other endpoint behind it, and asking again would only
                         // multiply the wait for one that does not answer.
@@ -166,7 +168,7 @@ impl Outbound {
                     }
                     flow.opened(Parties::outbound(
                         &own,
-                        Some(&workload),
+                        workload.as_deref(),
                         service.as_deref(),
                         Some(identity),
                     ));
@@ -207,14 +209,17 @@ impl Outbound {
             source: own,
             destination,
         };
-        route::route(
-            &request,
-            &snapshot,
-            &self.lock_health(),
+        let facts = Facts {
+            snapshot: &snapshot,
+            health: &self.lock_health(),
             tried,
-            Instant::now(),
-            rand::random(),
-        )
+            asked: &[],
+            now: Instant::now(),
+            entropy: rand::random(),
+            names: &NothingResolved,
+            rules: &Rules::default(),
+        };
+        route::route(&request, &facts)
     }
 
     async fn connect(&self, to: SocketAddr) -> Result<TcpStream, Failure> {

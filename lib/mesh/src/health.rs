@@ -15,13 +15,14 @@ pub const MAX_EJECTION: Duration = Duration::from_secs(60);
 /// The most endpoints with failures that are remembered.
 pub const MAX_TRACKED: usize = 65_536;
 
-/// Recent failures to connect, by endpoint. Cloning is cheap, so it can be published like a snapshot.
+/// Recent failures to connect and open connections, by endpoint. Cloning is cheap, so it can be published like a snapshot.
 ///
 /// An endpoint that failed is passed over for a while, as long as another is left; it never makes a service
 /// unreachable on its own.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointHealth {
     failures: HashTrieMapSync<Arc<str>, Failures>,
+    open: HashTrieMapSync<Arc<str>, u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +68,33 @@ impl EndpointHealth {
         self.failures
             .get(uid)
             .is_some_and(|failures| now < failures.ejected_until)
+    }
+
+    /// A connection to the endpoint was opened, or is about to be. Each is followed by one
+    /// [`EndpointHealth::connection_closed`].
+    pub fn connection_opened(&mut self, uid: &Arc<str>) {
+        if let Some(open) = self.open.get_mut(uid) {
+            *open = open.saturating_add(1);
+        } else if self.open.size() < MAX_TRACKED {
+            // More are not counted: choosing by load is a help, not a promise.
+            self.open.insert_mut(uid.clone(), 1);
+        }
+    }
+
+    /// A connection to the endpoint is closed, or was not opened after all.
+    pub fn connection_closed(&mut self, uid: &str) {
+        match self.open.get_mut(uid) {
+            Some(open) if *open > 1 => *open -= 1,
+            Some(_) => {
+                self.open.remove_mut(uid);
+            }
+            None => {}
+        }
+    }
+
+    /// How many connections to the endpoint are open, as far as they were counted.
+    pub fn open_connections(&self, uid: &str) -> u32 {
+        self.open.get(uid).copied().unwrap_or(0)
     }
 
     /// Forgets endpoints whose time out is over for long.

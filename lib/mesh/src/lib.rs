@@ -33,7 +33,7 @@ pub use identity::{Identity, IdentityError, MAX_SPIFFE_ID_LENGTH, MAX_TRUST_DOMA
 pub use policy::{MAX_POLICY_SIZE, Policy};
 pub use port::{AppProtocol, Port};
 pub use rejected::Rejected;
-pub use route::{Refusal, Request, Route};
+pub use route::{Facts, HboneRoute, Hop, InnerTunnel, OutboundPolicy, Refusal, Request, Route, Rules};
 pub use service::{IpFamilies, LoadBalancing, LoadBalancingMode, LocalityScope, Service, ServiceAddress};
 pub use snapshot::{ClosedPolicy, DEFAULT_ROOT_NAMESPACE, PolicyState, Snapshot};
 pub use workload::{

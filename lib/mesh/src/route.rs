@@ -5,21 +5,22 @@
 //! plaintext around what it asks for.
 
 mod balance;
+mod decision;
+mod facts;
 mod refusal;
 #[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
+pub use decision::{HboneRoute, Hop, InnerTunnel, Need, Route};
+pub use facts::{Facts, Names, NothingResolved, OutboundPolicy, Request, Resolution, Rules};
 pub use refusal::{NotYetSupported, Refusal, Shortage};
 
 use crate::address::NetworkAddress;
-use crate::health::EndpointHealth;
 use crate::identity::Identity;
 use crate::service::{LoadBalancingMode, Service};
-use crate::snapshot::Snapshot;
 use crate::workload::{TunnelProtocol, Workload};
 use balance::{Choice, Endpoint};
 
@@ -27,63 +28,6 @@ use balance::{Choice, Endpoint};
 pub const HBONE_PORT: u16 = 15008;
 /// Ports in a pod's namespace that are the proxy's own: outbound, inbound plaintext, inbound HBONE, DNS.
 pub const OWN_PORTS: [u16; 4] = [15001, 15006, HBONE_PORT, 15053];
-
-/// An outbound connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// Whose network namespace it comes from.
-    pub source: &'a Workload,
-    /// Where the application wanted to go.
-    pub destination: SocketAddr,
-}
-
-/// Where a connection goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// Plain TCP.
-    Passthrough {
-        /// To here.
-        destination: SocketAddr,
-        /// The workload there, where known.
-        workload: Option<Arc<Workload>>,
-        /// The service that was addressed, if one was.
-        service: Option<Arc<Service>>,
-        /// Why not through a tunnel.
-        why: PassthroughReason,
-    },
-    /// Through a tunnel.
-    Hbone {
-        /// Whom to dial: the pod's address and its HBONE port.
-        peer: SocketAddr,
-        /// What to ask for: `address:port`, IPv6 in brackets.
-        authority: String,
-        /// Who may answer: sorted, each once, never empty.
-        accepted: Vec<Identity>,
-        /// The workload there.
-        workload: Arc<Workload>,
-        /// The service that was addressed, if one was.
-        service: Option<Arc<Service>>,
-        /// The pod's address and the application's port: the authority as an address.
-        destination: SocketAddr,
-    },
-    /// Nowhere before something is known.
-    Wait(Need),
-    /// Nowhere.
-    Refuse(Refusal),
-}
-
-/// What has to be known first. Snapshots fed by a wildcard subscription are complete, so [`route`] asks for
-/// nothing of them; callers use it for what they look up themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Need {
-    /// The source workload itself.
-    Source,
-    /// What is at an address.
-    Address(NetworkAddress),
-    /// The addresses of a host name.
-    Hostname(Arc<str>),
-}
 
 /// Why a connection goes without a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,16 +54,8 @@ impl PassthroughReason {
     }
 }
 
-/// Decides where a connection goes. `tried` are uids of endpoints that failed for this very connection;
-/// `entropy` picks among equals: the same arguments give the same route.
-pub fn route(
-    request: &Request<'_>,
-    snapshot: &Snapshot,
-    health: &EndpointHealth,
-    tried: &[Arc<str>],
-    now: Instant,
-    entropy: u64,
-) -> Route {
+/// Decides where a connection goes. The same arguments give the same route.
+pub fn route(request: &Request<'_>, facts: &Facts<'_>) -> Route {
     let destination = SocketAddr::new(
         request.destination.ip().to_canonical(),
         request.destination.port(),
@@ -129,14 +65,8 @@ pub fn route(
     }
     let source = request.source;
     let address = NetworkAddress::new(source.network.clone(), destination.ip());
-    let search = balance::Search {
-        source,
-        snapshot,
-        health,
-        tried,
-        now,
-        entropy,
-    };
+    let search = balance::Search { source, facts };
+    let snapshot = facts.snapshot;
     if let Some(service) = snapshot.service_by_vip(&address, &source.namespace) {
         return to_service(&search, service, &address, destination);
     }
@@ -177,7 +107,7 @@ fn to_service(
     }
     if service.load_balancing.mode == LoadBalancingMode::Passthrough {
         // It goes where it was addressed; if that is a workload of the mesh, by its tunnel all the same.
-        return match search.snapshot.workload_by_address(address) {
+        return match search.facts.snapshot.workload_by_address(address) {
             Some(workload) => to_workload(search.source, workload, Some(service), destination),
             None => Route::Passthrough {
                 destination,
@@ -230,15 +160,18 @@ fn to_endpoint(workload: &Arc<Workload>, service: Option<&Arc<Service>>, destina
             why: PassthroughReason::NotInMesh,
         };
     }
-    Route::Hbone {
+    Route::Hbone(Box::new(HboneRoute {
+        hop: Hop::Endpoint,
         peer: SocketAddr::new(destination.ip(), HBONE_PORT),
         // `SocketAddr` writes IPv6 addresses in brackets, as an authority wants them.
         authority: destination.to_string(),
         accepted: accepted(workload, service),
-        workload: workload.clone(),
+        next: workload.clone(),
+        inner: None,
+        workload: Some(workload.clone()),
         service: service.cloned(),
         destination,
-    }
+    }))
 }
 
 /// Who may answer for a workload: itself, and whom the addressed service names.

@@ -44,3 +44,32 @@ fn memory_is_bounded_and_old_failures_make_room() {
     assert!(health.is_ejected("late", later));
     assert_eq!(health.failures.size(), 1);
 }
+
+#[test]
+fn open_connections_are_counted_until_they_close() {
+    let mut health = EndpointHealth::new();
+    let uid: Arc<str> = "a".into();
+    assert_eq!(health.open_connections("a"), 0);
+    health.connection_opened(&uid);
+    let before = health.clone();
+    health.connection_opened(&uid);
+    assert_eq!(
+        (before.open_connections("a"), health.open_connections("a")),
+        (1, 2)
+    );
+    health.connection_closed("a");
+    health.connection_closed("a");
+    health.connection_closed("a");
+    health.connection_closed("b");
+    assert_eq!((health.open_connections("a"), health.open.size()), (0, 0));
+}
+
+#[test]
+fn counted_connections_are_bounded() {
+    let mut health = EndpointHealth::new();
+    for number in 0..=MAX_TRACKED {
+        health.connection_opened(&number.to_string().into());
+    }
+    assert_eq!(health.open.size(), MAX_TRACKED);
+    assert_eq!(health.open_connections(&MAX_TRACKED.to_string()), 0);
+}

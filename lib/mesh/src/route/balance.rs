@@ -3,22 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::{NotYetSupported, Refusal, Shortage, address_for, endpoint};
-use crate::health::EndpointHealth;
+use super::{Facts, NotYetSupported, Refusal, Shortage, address_for, endpoint};
 use crate::service::{IpFamilies, LoadBalancingMode, LocalityScope, Service};
-use crate::snapshot::Snapshot;
 use crate::workload::Workload;
 
 /// All that the choice depends on.
 pub(super) struct Search<'a> {
     pub(super) source: &'a Workload,
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) health: &'a EndpointHealth,
-    pub(super) tried: &'a [Arc<str>],
-    pub(super) now: Instant,
-    pub(super) entropy: u64,
+    pub(super) facts: &'a Facts<'a>,
 }
 
 /// An endpoint and where to reach it.
@@ -46,7 +39,7 @@ impl<'a> Search<'a> {
         };
         let mut shortage = Shortage::default();
         let mut usable = Vec::new();
-        for workload in self.snapshot.endpoints(service.key()) {
+        for workload in self.facts.snapshot.endpoints(service.key()) {
             shortage.total += 1;
             match self.usable(
                 service,
@@ -59,7 +52,12 @@ impl<'a> Search<'a> {
                 Err(count) => *count(&mut shortage) += 1,
             }
         }
-        let in_favour = |endpoint: &&Endpoint<'_>| !self.health.is_ejected(&endpoint.workload.uid, self.now);
+        let in_favour = |endpoint: &&Endpoint<'_>| {
+            !self
+                .facts
+                .health
+                .is_ejected(&endpoint.workload.uid, self.facts.now)
+        };
         let favoured: Vec<_> = usable.iter().filter(in_favour).copied().collect();
         // Where all that are close enough have failed lately, passing over them would only make it worse.
         let picked = [&favoured, &usable]
@@ -78,7 +76,7 @@ impl<'a> Search<'a> {
     }
 
     fn pick(&self, service: &Service, candidates: &[Endpoint<'a>]) -> Option<Endpoint<'a>> {
-        pick(&self.closest(service, candidates), self.entropy)
+        pick(&self.closest(service, candidates), self.facts.entropy)
     }
 
     /// Where to reach a workload as an endpoint, or the reason to count that it cannot be one now.
@@ -93,7 +91,7 @@ impl<'a> Search<'a> {
         if !workload.healthy && !service.load_balancing.allow_unhealthy {
             return Err(|shortage| &mut shortage.unready);
         }
-        if self.tried.contains(&workload.uid) {
+        if self.facts.tried.contains(&workload.uid) {
             return Err(|shortage| &mut shortage.tried);
         }
         let Some(port) = endpoint_port(service, workload, service_port, target_port) else {

@@ -1,10 +1,14 @@
 mod balance;
 
+use std::time::Instant;
+
 use proto::workload as wire;
 
 use super::*;
 use crate::change::Change;
+use crate::health::EndpointHealth;
 use crate::rejected::Rejected;
+use crate::snapshot::Snapshot;
 use crate::testing::{gateway, identity, mesh, pod, read_pod, service, serving};
 
 /// Routes a connection of pod `web/client` (10.0.0.9, node-a).
@@ -22,16 +26,47 @@ fn go_from(snapshot: &Snapshot, source: wire::Workload, destination: &str) -> Ro
         source: &source,
         destination: destination.parse().unwrap(),
     };
-    route(&request, snapshot, &EndpointHealth::new(), &[], Instant::now(), 0)
+    let (health, rules) = (EndpointHealth::new(), Rules::default());
+    route(
+        &request,
+        &facts(snapshot, &health, &[], Instant::now(), 0, &rules),
+    )
+}
+
+fn facts<'a>(
+    snapshot: &'a Snapshot,
+    health: &'a EndpointHealth,
+    tried: &'a [Arc<str>],
+    now: Instant,
+    entropy: u64,
+    rules: &'a Rules,
+) -> Facts<'a> {
+    Facts {
+        snapshot,
+        health,
+        tried,
+        asked: &[],
+        now,
+        entropy,
+        names: &NothingResolved,
+        rules,
+    }
 }
 
 /// `authority` of a tunnel, or what else became of it.
 fn summary(route: &Route) -> String {
     match route {
-        Route::Hbone { peer, authority, .. } => format!("hbone {peer} {authority}"),
+        Route::Hbone(hbone) => format!("hbone {} {}", hbone.peer, hbone.authority),
         Route::Passthrough { destination, why, .. } => format!("tcp {destination} {}", why.code()),
         Route::Wait(need) => format!("wait {need:?}"),
         Route::Refuse(refusal) => format!("refuse {}", refusal.code()),
+    }
+}
+
+fn tunnel(route: Route) -> HboneRoute {
+    match route {
+        Route::Hbone(hbone) => *hbone,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -110,17 +145,15 @@ fn a_workload_in_the_mesh_is_reached_by_its_tunnel() {
         ..pod("shop", "cart", &["10.0.0.1", "fd00::1"])
     };
     let snapshot = mesh(vec![raw], vec![]);
-    let Route::Hbone {
+    let HboneRoute {
         peer,
         authority,
         accepted,
-        workload,
+        next: workload,
         service,
         destination,
-    } = go(&snapshot, "10.0.0.1:8080")
-    else {
-        panic!()
-    };
+        ..
+    } = tunnel(go(&snapshot, "10.0.0.1:8080"));
     assert_eq!(
         (peer.to_string(), authority.as_str()),
         ("10.0.0.1:15008".to_owned(), "10.0.0.1:8080")
@@ -202,11 +235,11 @@ fn a_service_accepts_its_endpoint_and_whom_it_names() {
     ];
     let endpoint = serving(pod("shop", "cart", &["10.0.0.1"]), "shop/cart.shop.svc", &[]);
     let snapshot = mesh(vec![endpoint], vec![raw]);
-    let Route::Hbone {
+    let HboneRoute {
         accepted,
         service: Some(service),
         ..
-    } = go(&snapshot, "10.96.0.1:80")
+    } = tunnel(go(&snapshot, "10.96.0.1:80"))
     else {
         panic!()
     };
@@ -343,12 +376,9 @@ fn passthrough_services_leave_connections_where_they_went() {
     );
     // If the address is a workload's, plaintext would go around its tunnel.
     snapshot.apply([Change::Workload(read_pod(pod("shop", "db", &["240.0.0.1"])))]);
-    let Route::Hbone {
+    let HboneRoute {
         service, destination, ..
-    } = go(&snapshot, "240.0.0.1:443")
-    else {
-        panic!()
-    };
+    } = tunnel(go(&snapshot, "240.0.0.1:443"));
     assert_eq!(
         (service.is_some(), destination.to_string()),
         (true, "240.0.0.1:443".to_owned())

@@ -35,10 +35,11 @@ fn spread(
         source: &source,
         destination: "10.96.0.1:80".parse().unwrap(),
     };
+    let rules = Rules::default();
     let mut found = BTreeMap::new();
     for turn in 0..1000 {
         let entropy = u64::MAX / 1000 * turn;
-        let route = route(&request, snapshot, health, tried, now, entropy);
+        let route = route(&request, &facts(snapshot, health, tried, now, entropy, &rules));
         *found.entry(summary(&route)).or_default() += 1;
     }
     found
@@ -188,7 +189,7 @@ fn ports_map_by_endpoint_then_service_then_not_at_all() {
             vec![service("shop", "cart", &["10.96.0.1"], &[(80, target)])],
         );
         let found = match go(&snapshot, "10.96.0.1:80") {
-            Route::Hbone { destination, .. } => Some(destination.port()),
+            Route::Hbone(hbone) => Some(hbone.destination.port()),
             Route::Refuse(Refusal::NoEndpoint {
                 shortage: Shortage { without_port: 1, .. },
                 ..
@@ -388,10 +389,12 @@ proptest! {
         let request = Request { source: &source, destination: "10.96.0.1:80".parse().unwrap() };
         let out = [uid(tried.index(capacities.len()) as u8 + 1)];
         let (health, now) = (EndpointHealth::new(), Instant::now());
-        let found = route(&request, &snapshot, &health, &out, now, entropy);
-        prop_assert_eq!(&found, &route(&request, &snapshot, &health, &out, now, entropy));
+        let rules = Rules::default();
+        let facts = facts(&snapshot, &health, &out, now, entropy, &rules);
+        let found = route(&request, &facts);
+        prop_assert_eq!(&found, &route(&request, &facts));
         match found {
-            Route::Hbone { workload, .. } => prop_assert!(workload.uid != out[0]),
+            Route::Hbone(hbone) => prop_assert!(hbone.next.uid != out[0]),
             other => prop_assert!(capacities.len() == 1, "{:?}", other),
         }
     }
