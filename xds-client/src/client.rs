@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -14,8 +15,9 @@ use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::{Body as HttpBody, Bytes, StdError};
 
+use crate::ask::{self, Demand, Demands, Waiters};
 use crate::error::StreamError;
-use crate::state::{Rejection, State, Update};
+use crate::state::{Rejection, State, Update, Want};
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +29,17 @@ pub const MAX_RESPONSE: usize = 200 << 20;
 /// handled one at a time.
 const QUEUED_REQUESTS: usize = 16;
 
+/// How often names on demand are looked through for ones that nobody needs any more.
+const TIDY: Duration = Duration::from_secs(60);
+
 /// What the client needs.
 pub struct ClientConfig {
     /// Type URLs to subscribe to, all resources of each, in this order.
     pub types: Vec<String>,
+    /// The type of which resources are subscribed to by name only, and who asks for them.
+    pub on_demand: Option<Demands>,
+    /// What is in force already, from before this process began: type, name and version.
+    pub held: Vec<(String, String, String)>,
     /// Who asks.
     pub node: Node,
     /// How the control plane is reached.
@@ -44,6 +53,12 @@ pub trait Handler: Send {
     /// Applies an update and says what of it is not accepted; the rest is then in force. The response is
     /// acknowledged when this is done, and no other is read before.
     fn apply(&mut self, update: Update) -> impl Future<Output = Vec<Rejection>> + Send;
+
+    /// Whether the resource of this name is needed although nobody has asked for it lately. Only names on demand are
+    /// given up, and only when this says no.
+    fn in_use(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// How the client stands.
@@ -95,15 +110,26 @@ impl Termination {
 pub async fn run<H: Handler>(config: ClientConfig, handler: H, status: watch::Sender<Status>) -> ! {
     let ClientConfig {
         types,
+        on_demand,
+        held,
         node,
         channel,
         observer,
     } = config;
+    let mut state = State::new(node, types);
+    for (type_url, name, version) in held {
+        state = state.holding(&type_url, [(name, version)]);
+    }
+    if let Some(demands) = &on_demand {
+        state = state.on_demand(&demands.type_url);
+    }
     let address = channel.address.clone();
     // A channel is made for each attempt, so that a connection that misbehaves is never met again.
     let connect = move || channel.channel().map_err(StreamError::Configuration);
     let client = Client {
-        state: State::new(node, types),
+        state,
+        demands: on_demand,
+        waiters: Waiters::default(),
         handler,
         status,
         observer,
@@ -117,6 +143,8 @@ type Ended = Result<(), StreamError>;
 
 struct Client<H> {
     state: State,
+    demands: Option<Demands>,
+    waiters: Waiters,
     handler: H,
     status: watch::Sender<Status>,
     observer: Option<Arc<dyn Observer>>,
@@ -137,7 +165,14 @@ impl<H: Handler> Client<H> {
             self.note_end(&ended);
             // Every way a stream ends leads through this wait.
             let wait = self.state.disconnected(rand::random());
-            tokio::time::sleep(wait).await;
+            let over = tokio::time::sleep(wait);
+            tokio::pin!(over);
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    demand = next_demand(&mut self.demands) => self.demanded(demand),
+                }
+            }
         }
     }
 
@@ -159,11 +194,16 @@ impl<H: Handler> Client<H> {
             AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         // There is no deadline here: a control plane may hold the headers back until it has something to say. That
         // the connection lives is checked by HTTP/2 pings.
-        let responses = client
-            .delta_aggregated_resources(ReceiverStream::new(queued))
-            .await
-            .map_err(StreamError::Open)?
-            .into_inner();
+        let opening = client.delta_aggregated_resources(ReceiverStream::new(queued));
+        tokio::pin!(opening);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                // Told on the stream once it is open.
+                demand = next_demand(&mut self.demands) => self.demanded(demand),
+            }
+        };
+        let responses = opened.map_err(StreamError::Open)?.into_inner();
         self.status.send_modify(|status| status.connected = true);
         tracing::info!(address = %self.address, "connected to the control plane");
         self.receive(responses, requests).await
@@ -174,7 +214,29 @@ impl<H: Handler> Client<H> {
         mut responses: Streaming<DeltaDiscoveryResponse>,
         requests: mpsc::Sender<DeltaDiscoveryRequest>,
     ) -> Ended {
-        while let Some(response) = responses.message().await.map_err(StreamError::Failed)? {
+        let mut tidy = tokio::time::interval(TIDY);
+        loop {
+            let response = tokio::select! {
+                response = responses.message() => response.map_err(StreamError::Failed)?,
+                demand = next_demand(&mut self.demands) => {
+                    self.demanded(demand);
+                    continue;
+                }
+                permit = requests.reserve(), if self.state.has_unsent() => {
+                    let permit = permit.map_err(|_| StreamError::RequestsEnded)?;
+                    if let Some(request) = self.state.next_request() {
+                        permit.send(request);
+                    }
+                    continue;
+                }
+                _ = tidy.tick(), if self.demands.is_some() => {
+                    self.tidy().await;
+                    continue;
+                }
+            };
+            let Some(response) = response else {
+                return Ok(());
+            };
             if let Some(observer) = &self.observer {
                 observer.message(&response.type_url, response.encoded_len());
             }
@@ -191,7 +253,10 @@ impl<H: Handler> Client<H> {
                 }
                 None => Vec::new(),
             };
-            let answer = self.state.applied(pending, rejections);
+            let answer = self.state.applied(pending, rejections, now());
+            for (name, exists) in &answer.answered {
+                self.waiters.answer(name, *exists);
+            }
             if let Some(rejected) = &answer.rejected {
                 tracing::warn!(
                     type_url = answer.request.type_url.as_str(),
@@ -205,7 +270,36 @@ impl<H: Handler> Client<H> {
                 .await
                 .map_err(|_| StreamError::RequestsEnded)?;
         }
-        Ok(())
+    }
+
+    fn demanded(&mut self, Demand { name, answer }: Demand) {
+        let Some(demands) = &self.demands else {
+            return;
+        };
+        let want = self.state.want(&demands.type_url, &name, now());
+        let demand = Demand { name, answer };
+        match want {
+            Want::Exists | Want::Missing => {
+                // Whoever asked may have given up.
+                let _ = demand.answer.send(Ok(want == Want::Exists));
+            }
+            Want::Asked => self.waiters.add(demand),
+            Want::Full => ask::refuse(demand),
+        }
+    }
+
+    /// Gives up what nobody needs any more.
+    async fn tidy(&mut self) {
+        self.waiters.forget_the_gone();
+        let handler = &self.handler;
+        let updates = self.state.give_up_idle(now(), |name| handler.in_use(name));
+        for update in updates {
+            tracing::debug!(
+                resources = update.removed.len(),
+                "gave up what nobody asked for lately"
+            );
+            self.handler.apply(update).await;
+        }
     }
 
     fn note_response(&self, rejected: Option<String>) {
@@ -240,4 +334,22 @@ impl<H: Handler> Client<H> {
             status.last_error = Some(text);
         });
     }
+}
+
+/// The next question; never, where nothing is subscribed to on demand.
+async fn next_demand(demands: &mut Option<Demands>) -> Demand {
+    let demand = match demands {
+        Some(demands) => demands.receiver.recv().await,
+        None => None,
+    };
+    match demand {
+        Some(demand) => demand,
+        // Nobody is left who could ask.
+        None => std::future::pending().await,
+    }
+}
+
+/// The runtime's clock, which tests can hold still.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -10,16 +10,19 @@
 //! changed and names what is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status};
 
 mod backoff;
+mod on_demand;
 #[cfg(test)]
 mod tests;
 
 pub use backoff::{Backoff, FIRST_WAIT, LONGEST_WAIT};
+pub use on_demand::{IDLE_LIFE, MAX_NAMES, MISSING_LIFE, Want};
+use on_demand::{OnDemand, WILDCARD};
 
 /// How many resources of one type are held. Those beyond it are rejected by name.
 pub const MAX_RESOURCES: usize = 2_000_000;
@@ -78,6 +81,8 @@ struct TypeState {
     /// placeholder, and the name is still told to the control plane, so that it says when the resource is gone.
     held: BTreeMap<String, String>,
     synced: bool,
+    /// What is asked for by name. `None`: everything is subscribed to.
+    on_demand: Option<OnDemand>,
 }
 
 /// A response that is to be answered once it is applied.
@@ -85,9 +90,17 @@ struct TypeState {
 pub struct Pending {
     type_url: String,
     nonce: String,
-    versions: Vec<(String, String)>,
+    came: Vec<Came>,
     removed: Vec<String>,
     malformed: Vec<Rejection>,
+}
+
+/// A resource of a response.
+#[derive(Debug)]
+struct Came {
+    name: String,
+    version: String,
+    aliases: Vec<String>,
 }
 
 /// The answer to a response.
@@ -97,6 +110,8 @@ pub struct Answer {
     pub request: DeltaDiscoveryRequest,
     /// What it rejects, as the control plane is told. `None`: all is accepted.
     pub rejected: Option<String>,
+    /// Names asked for on demand that this response answers, and whether there is such a resource.
+    pub answered: Vec<(String, bool)>,
 }
 
 impl State {
@@ -110,6 +125,7 @@ impl State {
                 url,
                 held: BTreeMap::new(),
                 synced: false,
+                on_demand: None,
             })
             .collect();
         Self {
@@ -119,18 +135,94 @@ impl State {
         }
     }
 
-    /// The requests that a new stream begins with, one for each type. Nothing is subscribed to by name, which means
-    /// everything.
-    pub fn connected(&self) -> Vec<DeltaDiscoveryRequest> {
+    /// Subscribes to nothing of this type until a name is wanted.
+    pub fn on_demand(mut self, type_url: &str) -> Self {
+        if let Some(state) = self.of_type(type_url) {
+            state.on_demand = Some(OnDemand::default());
+        }
+        self
+    }
+
+    /// Notes what was held before this process began, by name and version.
+    pub fn holding(mut self, type_url: &str, held: impl IntoIterator<Item = (String, String)>) -> Self {
+        if let Some(state) = self.of_type(type_url) {
+            state.held.extend(held.into_iter().take(MAX_RESOURCES));
+        }
+        self
+    }
+
+    /// The requests that a new stream begins with, one for each type. Where nothing is subscribed to by name,
+    /// everything is meant; the wildcard both subscribed to and withdrawn means nothing but the names beside it.
+    pub fn connected(&mut self) -> Vec<DeltaDiscoveryRequest> {
         self.types
-            .iter()
-            .map(|state| DeltaDiscoveryRequest {
-                node: Some(self.node.clone()),
-                type_url: state.url.clone(),
-                initial_resource_versions: state.held.clone().into_iter().collect(),
-                ..DeltaDiscoveryRequest::default()
+            .iter_mut()
+            .map(|state| {
+                let mut request = DeltaDiscoveryRequest {
+                    node: Some(self.node.clone()),
+                    type_url: state.url.clone(),
+                    initial_resource_versions: state.held.clone().into_iter().collect(),
+                    ..DeltaDiscoveryRequest::default()
+                };
+                if let Some(names) = &mut state.on_demand {
+                    request.resource_names_subscribe = names.all();
+                    request.resource_names_unsubscribe = vec![WILDCARD.to_owned()];
+                    let versions = &mut request.initial_resource_versions;
+                    for name in names.pending() {
+                        versions.entry(name.clone()).or_default();
+                    }
+                }
+                request
             })
             .collect()
+    }
+
+    /// Somebody needs the resource called `name`, on demand. A type that is not on demand is complete: nothing more
+    /// exists.
+    pub fn want(&mut self, type_url: &str, name: &str, now: Instant) -> Want {
+        let names = self.of_type(type_url).and_then(|state| state.on_demand.as_mut());
+        names.map_or(Want::Missing, |names| names.want(name, now))
+    }
+
+    /// Whether [`State::next_request`] has something to say.
+    pub fn has_unsent(&self) -> bool {
+        let mut names = self.types.iter().filter_map(|state| state.on_demand.as_ref());
+        names.any(OnDemand::has_unsent)
+    }
+
+    /// What an open stream has not been told yet of the names wanted and given up.
+    pub fn next_request(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let has_unsent = |state: &&mut TypeState| state.on_demand.as_ref().is_some_and(OnDemand::has_unsent);
+        let state = self.types.iter_mut().find(has_unsent)?;
+        let (subscribe, withdraw) = state.on_demand.as_mut()?.unsent();
+        Some(DeltaDiscoveryRequest {
+            type_url: state.url.clone(),
+            resource_names_subscribe: subscribe,
+            resource_names_unsubscribe: withdraw,
+            ..DeltaDiscoveryRequest::default()
+        })
+    }
+
+    /// Gives up names that nobody has wanted for [`IDLE_LIFE`], unless `in_use` says that what is called so still
+    /// is. What is no longer kept up to date is for the handler to forget.
+    pub fn give_up_idle(&mut self, now: Instant, in_use: impl Fn(&str) -> bool) -> Vec<Update> {
+        let mut updates = Vec::new();
+        for state in &mut self.types {
+            let Some(names) = &mut state.on_demand else {
+                continue;
+            };
+            let removed = names.give_up_idle(now, &in_use);
+            for resource in &removed {
+                state.held.remove(resource);
+            }
+            if !removed.is_empty() {
+                updates.push(Update {
+                    type_url: state.url.clone(),
+                    resources: Vec::new(),
+                    removed,
+                });
+            }
+        }
+        updates
     }
 
     /// Takes a response apart. The update, if any, is to be applied before [`State::applied`] is called with what
@@ -146,7 +238,7 @@ impl State {
         let mut pending = Pending {
             type_url: type_url.clone(),
             nonce,
-            versions: Vec::new(),
+            came: Vec::new(),
             removed: Vec::new(),
             malformed: Vec::new(),
         };
@@ -160,9 +252,11 @@ impl State {
             match read(&type_url, resource, !is_new || room > 0) {
                 Ok(resource) => {
                     room = room.saturating_sub(usize::from(is_new));
-                    pending
-                        .versions
-                        .push((resource.name.clone(), resource.version.clone()));
+                    pending.came.push(Came {
+                        name: resource.name.clone(),
+                        version: resource.version.clone(),
+                        aliases: resource.aliases.clone(),
+                    });
                     accepted.push(resource);
                 }
                 Err(rejection) => pending.malformed.push(rejection),
@@ -180,22 +274,36 @@ impl State {
     }
 
     /// Notes what is in force now and says what to answer.
-    pub fn applied(&mut self, pending: Pending, rejections: Vec<Rejection>) -> Answer {
+    pub fn applied(&mut self, pending: Pending, rejections: Vec<Rejection>, now: Instant) -> Answer {
         let Pending {
             type_url,
             nonce,
-            versions,
+            came,
             removed,
             mut malformed,
         } = pending;
         malformed.extend(rejections);
         let rejections = malformed;
+        let mut answered = Vec::new();
         if let Some(state) = self.types.iter_mut().find(|state| state.url == type_url) {
             let rejected: BTreeSet<&str> = rejections
                 .iter()
                 .map(|rejection| rejection.name.as_str())
                 .collect();
-            for (name, version) in versions {
+            // A resource that is not accepted answers as well: there is such a thing, and nothing better will come.
+            let malformed = rejected.iter().map(|name| (*name, &[][..]));
+            let good = came
+                .iter()
+                .map(|came| (came.name.as_str(), came.aliases.as_slice()));
+            if let Some(names) = &mut state.on_demand {
+                for (name, aliases) in good.chain(malformed) {
+                    answered.extend(names.came(name, aliases).into_iter().map(|name| (name, true)));
+                }
+                for name in &removed {
+                    answered.extend(names.gone(name, now).into_iter().map(|name| (name, false)));
+                }
+            }
+            for Came { name, version, .. } in came {
                 if rejected.contains(name.as_str()) {
                     state.held.entry(name).or_default();
                 } else {
@@ -220,13 +328,21 @@ impl State {
             error_detail,
             ..DeltaDiscoveryRequest::default()
         };
-        Answer { request, rejected }
+        Answer {
+            request,
+            rejected,
+            answered,
+        }
     }
 
     /// The stream has ended or could not be opened: how long to wait before the next. `entropy` is any random
     /// number; it spreads the clients of one control plane.
     pub fn disconnected(&mut self, entropy: u64) -> Duration {
         self.backoff.next(entropy)
+    }
+
+    fn of_type(&mut self, type_url: &str) -> Option<&mut TypeState> {
+        self.types.iter_mut().find(|state| state.url == type_url)
     }
 
     /// The types whose first response has been applied.

@@ -178,6 +178,8 @@ fn config(address: SocketAddr, root: &Path, token: &Path) -> ClientConfig {
     channel.token = Token::File(token.to_owned());
     ClientConfig {
         types: vec![POLICY.into()],
+        on_demand: None,
+        held: Vec::new(),
         node: Node::default(),
         channel,
         observer: None,

@@ -157,6 +157,8 @@ impl Running {
         };
         let client = Client {
             state: State::new(node, [POLICY.to_owned()]),
+            demands: None,
+            waiters: Waiters::default(),
             handler: Recorder(sender),
             status,
             observer: Some(counts.clone()),
@@ -336,3 +338,5 @@ async fn no_error_leads_to_a_hot_loop() {
     assert!((40..=95).contains(&attempts), "{attempts}");
     drop(client);
 }
+
+mod on_demand;

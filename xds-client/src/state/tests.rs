@@ -3,6 +3,8 @@ use prost_types::Any;
 
 use super::*;
 
+mod on_demand;
+
 const POLICY: &str = "type.example/Policy";
 const ADDRESS: &str = "type.example/Address";
 
@@ -47,7 +49,10 @@ fn rejection(name: &str, reason: &str) -> Rejection {
 /// Takes a response with the given resources rejected.
 fn take(state: &mut State, response: DeltaDiscoveryResponse, rejections: &[Rejection]) -> (Update, Answer) {
     let (update, pending) = state.received(response);
-    (update.unwrap(), state.applied(pending, rejections.to_vec()))
+    (
+        update.unwrap(),
+        state.applied(pending, rejections.to_vec(), Instant::now()),
+    )
 }
 
 fn held(state: &State) -> Vec<(&str, &str)> {
@@ -208,7 +213,7 @@ fn an_unknown_type_is_answered_and_otherwise_ignored() {
     };
     let (update, pending) = state.received(other);
     assert_eq!(update, None);
-    let answer = state.applied(pending, vec![]);
+    let answer = state.applied(pending, vec![], Instant::now());
     assert_eq!(answer.request.type_url, "type.example/New");
     assert_eq!(answer.request.response_nonce, "n9");
     assert_eq!(answer.request.error_detail, None);
@@ -319,7 +324,7 @@ proptest! {
             for name in update.removed {
                 in_force.remove(&name);
             }
-            client.applied(pending, rejected);
+            client.applied(pending, rejected, Instant::now());
             believed.clone_from(&server);
         }
         // What is in force is the server's, or an older version of what the server has in a form not acceptable.
