@@ -5,12 +5,11 @@ use crate::context::{CONNECT_DEADLINE, Context};
 use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::pods::Pod;
-use crate::unproxied::PROXY_MARK;
 use mesh::authorize::Verdict;
 use mesh::{Snapshot, Workload};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use sys::socket::{self, ConnectOptions};
+use sys::socket;
 use tokio::net::TcpStream;
 
 /// Ports of the proxy in a pod's namespace; nothing is ever forwarded to them.
@@ -54,13 +53,9 @@ pub(crate) async fn reach(
     }
     let to = subject.destination;
     let spoofed = SocketAddr::new(subject.source_ip, 0);
-    let options = ConnectOptions {
-        mark: Some(PROXY_MARK),
-        // A pod that calls its own service is its own client; there is nothing to pretend.
-        source: (subject.source_ip != to.ip()).then_some(spoofed),
-        keepalive: true,
-        timeout: Some(CONNECT_DEADLINE),
-    };
+    // A pod that calls its own service is its own client; there is nothing to pretend.
+    let source = (subject.source_ip != to.ip()).then_some(spoofed);
+    let options = context.config.sockets.connect(source, CONNECT_DEADLINE);
     socket::connect(&pod.network, &options, to)
         .await
         .map_err(|error| Failure::Connect { to, error })

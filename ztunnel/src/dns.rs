@@ -3,18 +3,18 @@
 //! Upstream sockets are made in the pod's own namespace, so that the pod's view of the network applies, and carry
 //! the proxy's mark, so that they are not captured again.
 
+use crate::config::SocketSettings;
 use crate::context::Context;
-use crate::pod_proxy::{DNS_PORT, loopback};
+use crate::pod_proxy::loopback;
 use crate::pods::Pod;
 use crate::state::MeshState;
-use crate::unproxied::PROXY_MARK;
 use dns::{Forwarder, Resolver, Silent, Upstream};
 use futures_util::future::BoxFuture;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use sys::Namespace;
-use sys::socket::{self, ConnectOptions, ListenOptions};
+use sys::socket;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -34,15 +34,15 @@ pub(crate) fn bind(context: &Context, pod: &Pod) -> io::Result<Sockets> {
         datagrams: Vec::new(),
         streams: Vec::new(),
     };
-    for ip in loopback(context.config.ipv6) {
-        let address = SocketAddr::new(ip, DNS_PORT);
-        let options = ListenOptions {
-            mark: Some(PROXY_MARK),
-            transparent: false,
-            reuse_port: context.config.port_reuse,
-            backlog: BACKLOG,
-        };
-        let bound = socket::udp(&pod.network, address, Some(PROXY_MARK))
+    let wanted = context.config.dns_address;
+    let addresses = wanted
+        .ip
+        .map_or_else(|| loopback(context.config.ipv6), |ip| vec![ip]);
+    let settings = &context.config.sockets;
+    for ip in addresses {
+        let address = SocketAddr::new(ip, wanted.port);
+        let options = settings.listen(false, context.config.port_reuse, BACKLOG);
+        let bound = socket::udp(&pod.network, address, settings.mark)
             .and_then(|datagrams| Ok((datagrams, socket::listen(&pod.network, address, &options)?)));
         match bound {
             Ok((datagrams, streams)) => {
@@ -71,6 +71,7 @@ impl Sockets {
         });
         let upstream = Arc::new(InPod {
             network: pod.network.clone(),
+            sockets: context.config.sockets,
         });
         let forwarder = Forwarder::new(&context.name_servers, upstream);
         let name = pod.full_name();
@@ -136,6 +137,7 @@ impl Resolver for Services {
 /// Makes sockets in the pod's namespace.
 struct InPod {
     network: Namespace,
+    sockets: SocketSettings,
 }
 
 impl Upstream for InPod {
@@ -145,17 +147,12 @@ impl Upstream for InPod {
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         };
-        Box::pin(async move { socket::udp(&self.network, SocketAddr::new(any, 0), Some(PROXY_MARK)) })
+        Box::pin(async move { socket::udp(&self.network, SocketAddr::new(any, 0), self.sockets.mark) })
     }
 
     fn tcp(&self, server: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
         Box::pin(async move {
-            let options = ConnectOptions {
-                mark: Some(PROXY_MARK),
-                source: None,
-                keepalive: false,
-                timeout: Some(dns::TRY_DEADLINE),
-            };
+            let options = self.sockets.connect(None, dns::TRY_DEADLINE);
             socket::connect(&self.network, &options, server).await
         })
     }

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Enforcement {
     /// Name of this node.
     pub(crate) node: Arc<str>,
+    /// Mark of the proxy's own sockets. Without one they cannot be told from others, and connections older than
+    /// enrolment are not looked for.
+    pub(crate) mark: Option<u32>,
     /// What is in force.
     pub(crate) state: MeshState,
     /// What is open.
@@ -80,11 +83,12 @@ impl Enforcement {
 
     /// Ends the connections of `pod` that are older than its enrolment and that policy refuses.
     pub(crate) async fn sweep(&self, pod: Arc<Pod>, snapshot: Arc<Snapshot>) {
-        let Some(workload) = self.workload(&pod, &snapshot) else {
+        let (Some(workload), Some(mark)) = (self.workload(&pod, &snapshot), self.mark) else {
             return;
         };
         let (searched, judged) = (pod.clone(), snapshot.clone());
-        let search = tokio::task::spawn_blocking(move || denied_directly(&searched, &workload, &judged));
+        let search =
+            tokio::task::spawn_blocking(move || denied_directly(&searched, &workload, &judged, mark));
         match search.await {
             Ok(Ok(denied)) => {
                 for (socket, decision) in denied {
@@ -166,11 +170,15 @@ fn denied_directly(
     pod: &Pod,
     workload: &Workload,
     snapshot: &Snapshot,
+    mark: u32,
 ) -> std::io::Result<Vec<(SocketInfo, Decision)>> {
     let sockets = diag::sockets(&pod.network)?;
     let ephemeral = ephemeral_ports(&pod.network);
     let mut denied = Vec::new();
-    let views: Vec<unproxied::View> = sockets.iter().map(Into::into).collect();
+    let views: Vec<unproxied::View> = sockets
+        .iter()
+        .map(|socket| unproxied::View::of(socket, mark))
+        .collect();
     for position in unproxied::accepted_directly(&views, &ephemeral) {
         let socket = &sockets[position];
         let subject = InboundSubject {

@@ -24,10 +24,6 @@ use tracing::debug;
 
 /// Port of `/healthz/ready`.
 pub(crate) const READINESS_PORT: u16 = 15021;
-/// Port of `/metrics`.
-pub(crate) const METRICS_PORT: u16 = 15020;
-/// Port of the admin pages, on loopback.
-pub(crate) const ADMIN_PORT: u16 = 15000;
 
 /// Connections served at once on each listener.
 const MAX_CONNECTIONS: usize = 64;

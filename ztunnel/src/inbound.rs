@@ -8,7 +8,6 @@ use crate::flow::{Direction, Flow, Parties};
 use crate::handshakes::Handshakes;
 use crate::headers::{self, Authority};
 use crate::pods::Pod;
-use hbone::Settings;
 use hbone::server::{Incoming, Server};
 use mesh::{Identity, Snapshot, Workload};
 use relay::TcpEnd;
@@ -81,7 +80,7 @@ impl Inbound {
             source,
             local,
         };
-        let server = hbone::server::handshake(stream, Settings::server())
+        let server = hbone::server::handshake(stream, self.context.config.http2.server())
             .await
             .map_err(|error| Failure::Tunnel {
                 peer: source,

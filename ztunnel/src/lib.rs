@@ -9,6 +9,7 @@
 //! its own either.
 
 mod application;
+mod authority;
 pub mod config;
 mod connections;
 mod context;

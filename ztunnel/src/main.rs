@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    let config = match ztunnel::config::from_environment(|name| std::env::var(name).ok(), std::env::vars()) {
+    let config = match ztunnel::config::load() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("ztunnel: {error}");

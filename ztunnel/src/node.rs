@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use prost_types::value::Kind;
-use prost_types::{Struct, Value};
+use prost_types::{ListValue, Struct, Value};
 use proto::discovery::Node;
 use std::net::{IpAddr, Ipv4Addr};
 use telemetry::Metrics;
@@ -13,7 +13,7 @@ pub(crate) fn describe(config: &Config) -> Node {
     let own = &config.own_pod;
     let address = own.address.unwrap_or(IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)));
     let namespace = &own.namespace;
-    let mut fields: Vec<(String, String)> = vec![
+    let fixed: [(String, String); 6] = [
         ("NAME".into(), own.name.clone()),
         ("NAMESPACE".into(), namespace.clone()),
         ("INSTANCE_IPS".into(), address.to_string()),
@@ -21,18 +21,13 @@ pub(crate) fn describe(config: &Config) -> Node {
         ("CLUSTER_ID".into(), config.cluster_id.clone()),
         ("SERVICE_ACCOUNT".into(), own.service_account.clone()),
     ];
-    fields.extend(config.node_metadata.clone());
-    let fields = fields
-        .into_iter()
-        .map(|(key, value)| {
-            (
-                key,
-                Value {
-                    kind: Some(Kind::StringValue(value)),
-                },
-            )
-        })
-        .collect();
+    let text = |text: String| Value {
+        kind: Some(Kind::StringValue(text)),
+    };
+    let fixed = fixed.into_iter().map(|(key, value)| (key, text(value)));
+    let further = config.node_metadata.iter();
+    let further = further.map(|(key, value)| (key.clone(), to_value(value)));
+    let fields = fixed.chain(further).collect();
     Node {
         id: format!(
             "ztunnel~{address}~{}.{namespace}~{namespace}.svc.{}",
@@ -42,6 +37,27 @@ pub(crate) fn describe(config: &Config) -> Node {
         build_version: env!("CARGO_PKG_VERSION").into(),
         ..Node::default()
     }
+}
+
+/// JSON as protobuf's well-known type; its depth is bounded by the JSON reader.
+fn to_value(value: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match value {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Kind::StringValue(text.clone()),
+        Json::Array(items) => Kind::ListValue(ListValue {
+            values: items.iter().map(to_value).collect(),
+        }),
+        Json::Object(entries) => Kind::StructValue(Struct {
+            fields: entries
+                .iter()
+                .map(|(key, value)| (key.clone(), to_value(value)))
+                .collect(),
+        }),
+    };
+    Value { kind: Some(kind) }
 }
 
 /// Counts what the discovery client sees.

@@ -8,18 +8,17 @@ use crate::failure::Failure;
 use crate::flow::{Direction, Flow, Parties};
 use crate::headers;
 use crate::pods::Pod;
-use crate::unproxied::PROXY_MARK;
 use hbone::client::{Client, ConnectRequest};
 use hbone::pool::state::Limits;
 use hbone::pool::{GetError, Lease, Pool};
-use hbone::{ConnectError, ConnectionEnd, Settings, Tunnel};
+use hbone::{ConnectError, ConnectionEnd, Tunnel};
 use mesh::route::{self, Facts, HboneRoute, NothingResolved, Request, Route, Rules};
 use mesh::{Identity, Service, Workload};
 use relay::{Ended, TcpEnd};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use sys::socket::{self, ConnectOptions};
+use sys::socket;
 use tls::HandshakeError;
 use tokio::net::TcpStream;
 
@@ -223,12 +222,7 @@ impl Outbound {
     }
 
     async fn connect(&self, to: SocketAddr) -> Result<TcpStream, Failure> {
-        let options = ConnectOptions {
-            mark: Some(PROXY_MARK),
-            source: None,
-            keepalive: true,
-            timeout: Some(CONNECT_DEADLINE),
-        };
+        let options = self.context.config.sockets.connect(None, CONNECT_DEADLINE);
         socket::connect(&self.pod.network, &options, to)
             .await
             .map_err(|error| Failure::Connect { to, error })
@@ -340,12 +334,7 @@ async fn dial(context: &Arc<Context>, pod: &Pod, key: &TunnelKey) -> Result<Clie
     let certificate = context.identities.certificate(&pod.identity).await?;
     let config = context.tls.client(&certificate, &key.accepted);
     let peer = key.peer;
-    let options = ConnectOptions {
-        mark: Some(PROXY_MARK),
-        source: None,
-        keepalive: true,
-        timeout: Some(CONNECT_DEADLINE),
-    };
+    let options = context.config.sockets.connect(None, CONNECT_DEADLINE);
     let stream = socket::connect(&pod.network, &options, peer)
         .await
         .map_err(|error| Failure::Connect { to: peer, error })?;
@@ -355,7 +344,7 @@ async fn dial(context: &Arc<Context>, pod: &Pod, key: &TunnelKey) -> Result<Clie
             .handshake_failed(telemetry::Reporter::Source, error.code());
         Failure::Tls { peer, error }
     })?;
-    let (client, driver) = hbone::client::handshake(stream, Settings::client())
+    let (client, driver) = hbone::client::handshake(stream, context.config.http2.client())
         .await
         .map_err(|error| Failure::Tunnel {
             peer,

@@ -7,13 +7,12 @@ use crate::identities::Held;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::pods::Pod;
-use crate::unproxied::PROXY_MARK;
 use crate::{dns, inbound_plaintext};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use sys::socket::{self, ListenOptions};
+use sys::socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -25,8 +24,6 @@ pub(crate) const OUTBOUND_PORT: u16 = 15001;
 pub(crate) const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 /// Port of tunnels.
 pub(crate) const INBOUND_PORT: u16 = 15008;
-/// Port of captured DNS, on loopback.
-pub(crate) const DNS_PORT: u16 = 15053;
 
 /// Connections in one direction that a pod may have open at once; further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -143,12 +140,8 @@ fn bind(context: &Context, pod: &Pod) -> io::Result<Listeners> {
         Ipv4Addr::UNSPECIFIED.into()
     };
     let listen = |port, transparent| {
-        let options = ListenOptions {
-            mark: Some(PROXY_MARK),
-            transparent,
-            reuse_port: context.config.port_reuse,
-            backlog: BACKLOG,
-        };
+        let settings = &context.config.sockets;
+        let options = settings.listen(transparent, context.config.port_reuse, BACKLOG);
         socket::listen(&pod.network, SocketAddr::new(any, port), &options).map_err(|error| {
             io::Error::new(
                 error.kind(),

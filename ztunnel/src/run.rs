@@ -4,13 +4,12 @@ use crate::config::{Config, Endpoint};
 use crate::connections::Connections;
 use crate::context::Context;
 use crate::enforcement::Enforcement;
-use crate::http::{self, ADMIN_PORT, METRICS_PORT, Pages, READINESS_PORT};
+use crate::http::{self, Pages, READINESS_PORT};
 use crate::identities::Identities;
 use crate::manager::Manager;
 use crate::pods::Pods;
 use crate::readiness::{Readiness, Task};
 use crate::state::{MeshState, StateHandler};
-use ca::GrpcIssuer;
 use grpc_channel::{ChannelConfig, Token};
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
@@ -36,6 +35,12 @@ pub enum RunError {
 
 /// Runs the proxy until SIGTERM or SIGINT, then drains.
 pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines) -> Result<(), RunError> {
+    if !config.not_implemented.is_empty() {
+        warn!(
+            "these settings of Istio's node proxy are set and not implemented here: {}",
+            config.not_implemented.join(", ")
+        );
+    }
     let readiness = Readiness::default();
     let state_known = readiness.task("state from the control plane");
     let snapshot_taken = readiness.task("pods from the node agent");
@@ -51,15 +56,19 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
     let config = &context.config;
     serve_pages(&context, readiness.clone()).await?;
 
-    let discovery = xds_client::ClientConfig {
-        types: vec![ADDRESS_TYPE_URL.into(), AUTHORIZATION_TYPE_URL.into()],
-        node: crate::node::describe(config),
-        channel: channel(config, &config.discovery),
-        observer: Some(Arc::new(crate::node::Observer(context.metrics.clone()))),
-    };
-    let handler = StateHandler::new(context.state.clone(), context.enforcement.clone());
-    let (status, _) = watch::channel(xds_client::Status::default());
-    tokio::spawn(async move { xds_client::run(discovery, handler, status).await });
+    if let Some(endpoint) = &config.discovery {
+        let discovery = xds_client::ClientConfig {
+            types: vec![ADDRESS_TYPE_URL.into(), AUTHORIZATION_TYPE_URL.into()],
+            on_demand: None,
+            held: Vec::new(),
+            node: crate::node::describe(config),
+            channel: channel(config, endpoint),
+            observer: Some(Arc::new(crate::node::Observer(context.metrics.clone()))),
+        };
+        let handler = StateHandler::new(context.state.clone(), context.enforcement.clone());
+        let (status, _) = watch::channel(xds_client::Status::default());
+        tokio::spawn(async move { xds_client::run(discovery, handler, status).await });
+    }
     tokio::spawn(watch_state(context.state.clone(), state_known));
 
     let stop = CancellationToken::new();
@@ -85,11 +94,14 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
 }
 
 fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context, RunError> {
-    let issuer = GrpcIssuer::for_node(channel(&config, &config.authority).channel()?);
+    let authority = config.authority.as_ref();
+    let authority = authority.map(|endpoint| channel(&config, endpoint));
+    let issuer = crate::authority::issuer(authority, &config.mode)?;
     let state = MeshState::default();
     let (connections, pods) = (Connections::default(), Pods::default());
     let enforcement = Enforcement {
         node: config.node_name.as_str().into(),
+        mark: config.sockets.mark,
         state: state.clone(),
         connections: connections.clone(),
         pods: pods.clone(),
@@ -100,7 +112,7 @@ fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context,
         String::new()
     });
     Ok(Context {
-        identities: Identities::new(Arc::new(issuer), config.certificate_life),
+        identities: Identities::new(issuer, config.certificate_life),
         tls: tls::ConfigCache::new(),
         name_servers: ::dns::name_servers(&resolv_conf),
         config,
@@ -136,8 +148,8 @@ fn root_source(setting: &str) -> RootSource {
 async fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<()> {
     let ipv6 = context.config.ipv6;
     let readiness_listener = http::bind(READINESS_PORT, ipv6, false).await?;
-    let metrics_listener = http::bind(METRICS_PORT, ipv6, false).await?;
-    let admin_listener = http::bind(ADMIN_PORT, ipv6, true).await?;
+    let metrics_listener = http::bind(context.config.metrics_port, ipv6, false).await?;
+    let admin_listener = http::bind(context.config.admin_port, ipv6, true).await?;
     tokio::spawn(http::serve(readiness_listener, Pages::Readiness(readiness)));
     tokio::spawn(http::serve(metrics_listener, Pages::Metrics(context.clone())));
     tokio::spawn(http::serve(admin_listener, Pages::Admin(context.clone())));

@@ -14,9 +14,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use sys::diag::{SocketInfo, State};
 
-/// Mark on every socket of this proxy.
-pub(crate) const PROXY_MARK: u32 = 0x539;
-
 /// What is looked at of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
@@ -26,13 +23,14 @@ pub(crate) struct View {
     ours: bool,
 }
 
-impl From<&SocketInfo> for View {
-    fn from(socket: &SocketInfo) -> Self {
+impl View {
+    /// What `socket` looks like to a proxy whose own sockets carry `mark`.
+    pub(crate) fn of(socket: &SocketInfo, mark: u32) -> Self {
         Self {
             local: socket.local,
             remote: socket.remote,
             listening: socket.state == State::Listen,
-            ours: socket.mark == PROXY_MARK,
+            ours: socket.mark == mark,
         }
     }
 }

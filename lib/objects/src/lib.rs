@@ -28,6 +28,8 @@ mod scalar;
 /// Label selectors.
 pub mod selector;
 mod service;
+/// Strict reading of other YAML.
+pub mod strict;
 mod syntax;
 mod warnings;
 

@@ -41,9 +41,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value at its path.
+/// A value at its path. What is wrong with it is recorded, and then reading gives `None`.
 #[derive(Clone)]
-pub(crate) struct Field<'a> {
+pub struct Field<'a> {
     reader: &'a Reader<'a>,
     tree: &'a Tree,
     path: String,
@@ -59,7 +59,7 @@ impl<'a> Field<'a> {
     }
 
     /// Records that something is wrong with this value.
-    pub(crate) fn error(&self, problem: impl Into<String>) {
+    pub fn error(&self, problem: impl Into<String>) {
         self.reader.record(self.tree.line, &self.path, problem.into());
     }
 
@@ -71,7 +71,8 @@ impl<'a> Field<'a> {
         self.tree
     }
 
-    pub(crate) fn text(&self) -> Option<&'a str> {
+    /// A string.
+    pub fn text(&self) -> Option<&'a str> {
         match &self.tree.data {
             Data::Text(text) => Some(text),
             Data::Boolean(_) | Data::Integer(_) | Data::Float(_) => {
@@ -85,7 +86,8 @@ impl<'a> Field<'a> {
         }
     }
 
-    pub(crate) fn boolean(&self) -> Option<bool> {
+    /// True or false.
+    pub fn boolean(&self) -> Option<bool> {
         match &self.tree.data {
             Data::Boolean(value) => Some(*value),
             _ => {
@@ -96,7 +98,7 @@ impl<'a> Field<'a> {
     }
 
     /// An integer in a range.
-    pub(crate) fn integer(&self, lowest: u32, highest: u32) -> Option<u32> {
+    pub fn integer(&self, lowest: u32, highest: u32) -> Option<u32> {
         match &self.tree.data {
             Data::Integer(value) => {
                 let value = u32::try_from(*value)
@@ -115,12 +117,12 @@ impl<'a> Field<'a> {
     }
 
     /// A port between 1 and 65535.
-    pub(crate) fn port(&self) -> Option<u16> {
+    pub fn port(&self) -> Option<u16> {
         self.integer(1, 65535).and_then(|port| u16::try_from(port).ok())
     }
 
     /// One of some words; the error lists them.
-    pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+    pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;
         let found = choices
             .iter()
@@ -152,7 +154,7 @@ impl<'a> Field<'a> {
     }
 
     /// Text that becomes a value, or an error that says why not.
-    pub(crate) fn parsed<T>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub fn parsed<T>(&self, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let text = self.text()?;
         match read(text) {
             Ok(value) => Some(value),
@@ -164,7 +166,7 @@ impl<'a> Field<'a> {
     }
 
     /// The items of a list.
-    pub(crate) fn items(&self) -> Vec<Field<'a>> {
+    pub fn items(&self) -> Vec<Field<'a>> {
         let Data::Sequence(items) = &self.tree.data else {
             self.wrong_type("a list", "");
             return Vec::new();
@@ -187,7 +189,7 @@ impl<'a> Field<'a> {
     }
 
     /// A list of strings.
-    pub(crate) fn texts(&self) -> Vec<String> {
+    pub fn texts(&self) -> Vec<String> {
         self.items()
             .iter()
             .filter_map(|item| item.text().map(str::to_owned))
@@ -195,7 +197,7 @@ impl<'a> Field<'a> {
     }
 
     /// The fields of a mapping.
-    pub(crate) fn fields(&self) -> Option<Fields<'a>> {
+    pub fn fields(&self) -> Option<Fields<'a>> {
         let Data::Mapping(entries) = &self.tree.data else {
             self.wrong_type("a mapping", "");
             return None;
@@ -209,7 +211,7 @@ impl<'a> Field<'a> {
     }
 
     /// Every entry of a mapping with free keys.
-    pub(crate) fn entries(&self) -> Vec<(&'a str, Field<'a>)> {
+    pub fn entries(&self) -> Vec<(&'a str, Field<'a>)> {
         let Data::Mapping(entries) = &self.tree.data else {
             self.wrong_type("a mapping", "");
             return Vec::new();
@@ -219,10 +221,7 @@ impl<'a> Field<'a> {
     }
 
     /// A mapping from string to string; `rule` checks each pair.
-    pub(crate) fn text_map(
-        &self,
-        rule: impl Fn(&str, &str) -> Result<(), String>,
-    ) -> BTreeMap<String, String> {
+    pub fn text_map(&self, rule: impl Fn(&str, &str) -> Result<(), String>) -> BTreeMap<String, String> {
         let mut map = BTreeMap::new();
         for (key, field) in self.entries() {
             // Kubernetes reads a missing value as the empty string.
@@ -257,7 +256,7 @@ impl<'a> Field<'a> {
 }
 
 /// The fields of a mapping; [`Fields::finish`] tells the ones that nobody asked for.
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     field: Field<'a>,
     entries: &'a [Entry],
     known: Vec<&'static str>,
@@ -266,7 +265,7 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The field of this name. A null counts as absent, as in Kubernetes.
-    pub(crate) fn get(&mut self, name: &'static str) -> Option<Field<'a>> {
+    pub fn get(&mut self, name: &'static str) -> Option<Field<'a>> {
         self.known.push(name);
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         if matches!(entry.value.data, Data::Null) {
@@ -282,7 +281,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Like [`Fields::get`]; its absence is an error that says what is missing.
-    pub(crate) fn require(&mut self, name: &'static str, what: &str) -> Option<Field<'a>> {
+    pub fn require(&mut self, name: &'static str, what: &str) -> Option<Field<'a>> {
         let found = self.get(name);
         if found.is_none() {
             self.field.error(format!("{name} is missing: {what}"));
@@ -301,7 +300,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Records the fields that are not known.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         for entry in self
             .entries
             .iter()

@@ -16,12 +16,30 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use crate::Namespace;
 
-/// Idle time before the first keepalive probe.
-pub const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
-/// Time between keepalive probes.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(180);
-/// Probes without an answer before the connection counts as dead.
-pub const KEEPALIVE_RETRIES: u32 = 9;
+/// Probes of idle connections, so that a dead peer is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle time before the first probe; whole seconds.
+    pub time: Duration,
+    /// Time between probes; whole seconds.
+    pub interval: Duration,
+    /// Probes without an answer before the connection counts as dead.
+    pub retries: u32,
+    /// Whether data that stays unacknowledged ends the connection after the same time (TCP_USER_TIMEOUT).
+    pub user_timeout: bool,
+}
+
+/// Istio's: a dead peer is noticed after half an hour.
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(180),
+            interval: Duration::from_secs(180),
+            retries: 9,
+            user_timeout: false,
+        }
+    }
+}
 
 /// How to listen. Accepted connections inherit mark, keepalive and NODELAY from the listener.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +50,8 @@ pub struct ListenOptions {
     pub transparent: bool,
     /// SO_REUSEPORT: several processes may listen on the same port, as during an upgrade.
     pub reuse_port: bool,
+    /// Probes of idle connections; `None` for none.
+    pub keepalive: Option<Keepalive>,
     /// Connections waiting to be accepted; the kernel caps it at net.core.somaxconn.
     pub backlog: i32,
 }
@@ -42,6 +62,7 @@ impl Default for ListenOptions {
             mark: None,
             transparent: false,
             reuse_port: false,
+            keepalive: Some(Keepalive::default()),
             backlog: 1024,
         }
     }
@@ -55,8 +76,8 @@ pub struct ConnectOptions {
     /// The source address to show to the peer, which this namespace need not hold (IP_TRANSPARENT and IP_FREEBIND).
     /// Port 0 lets the kernel choose a port that is free towards this destination.
     pub source: Option<SocketAddr>,
-    /// Send keepalive probes ([`KEEPALIVE_TIME`], [`KEEPALIVE_INTERVAL`], [`KEEPALIVE_RETRIES`]).
-    pub keepalive: bool,
+    /// Probes of the idle connection; `None` for none.
+    pub keepalive: Option<Keepalive>,
     /// Give up after this long with [`io::ErrorKind::TimedOut`]; `None` leaves it to the kernel (about two minutes).
     pub timeout: Option<Duration>,
 }
@@ -186,7 +207,7 @@ fn listening_socket(
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(options.reuse_port)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
+    set_keepalive(&socket, options.keepalive)?;
     if let Some(mark) = options.mark {
         socket.set_mark(mark)?;
     }
@@ -210,9 +231,7 @@ fn connecting_socket(
         Protocol::TCP,
     )?;
     socket.set_tcp_nodelay(true)?;
-    if options.keepalive {
-        socket.set_tcp_keepalive(&keepalive())?;
-    }
+    set_keepalive(&socket, options.keepalive)?;
     if let Some(mark) = options.mark {
         socket.set_mark(mark)?;
     }
@@ -244,11 +263,20 @@ fn set_transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_RETRIES)
+fn set_keepalive(socket: &Socket, keepalive: Option<Keepalive>) -> io::Result<()> {
+    let Some(keepalive) = keepalive else {
+        return Ok(());
+    };
+    let probes = TcpKeepalive::new()
+        .with_time(keepalive.time)
+        .with_interval(keepalive.interval)
+        .with_retries(keepalive.retries);
+    socket.set_tcp_keepalive(&probes)?;
+    if keepalive.user_timeout {
+        let timeout = keepalive.time + keepalive.interval * keepalive.retries;
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    Ok(())
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {

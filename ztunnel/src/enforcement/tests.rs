@@ -60,6 +60,7 @@ async fn a_decision_is_by_the_pod_as_the_newest_snapshot_has_it() {
     let state = MeshState::default();
     let enforcement = Enforcement {
         node: "node-a".into(),
+        mark: Some(0x539),
         state: state.clone(),
         connections: Connections::default(),
         pods: Pods::default(),

@@ -13,6 +13,7 @@ fn handler() -> (StateHandler, MeshState) {
     let state = MeshState::default();
     let enforcement = Enforcement {
         node: "node-a".into(),
+        mark: Some(0x539),
         state: state.clone(),
         connections: Connections::default(),
         pods: Pods::default(),

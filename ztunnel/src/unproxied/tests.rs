@@ -1,6 +1,7 @@
 use super::*;
 
 const EPHEMERAL: RangeInclusive<u16> = 32768..=60999;
+const PROXY_MARK: u32 = 0x539;
 
 fn socket(local: &str, remote: &str, state: State, mark: u32) -> View {
     View {

@@ -38,7 +38,10 @@ async fn connects_across_namespaces_by_both_families() {
     for destination in ["10.1.0.2:8080", "[fd00::2]:8080"] {
         let connect_options = ConnectOptions {
             mark: Some(0x539),
-            keepalive: true,
+            keepalive: Some(Keepalive {
+                user_timeout: true,
+                ..Keepalive::default()
+            }),
             ..ConnectOptions::default()
         };
         let (client, server) = within(async {
@@ -61,12 +64,20 @@ async fn connects_across_namespaces_by_both_families() {
             accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap(),
             "inherited"
         );
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_TIME);
-        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
-        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Keepalive::default().time);
+        assert_eq!(
+            accepted.tcp_keepalive_interval().unwrap(),
+            Keepalive::default().interval
+        );
+        assert_eq!(
+            accepted.tcp_keepalive_retries().unwrap(),
+            Keepalive::default().retries
+        );
         assert_eq!(accepted.mark().unwrap(), 0x539);
         let connected = SockRef::from(&client);
         assert!(connected.tcp_nodelay().unwrap() && connected.keepalive().unwrap());
+        let half_an_hour = std::time::Duration::from_secs(1800);
+        assert_eq!(connected.tcp_user_timeout().unwrap(), Some(half_an_hour));
         assert_eq!(connected.mark().unwrap(), 0x539);
 
         reset_on_close(&server).unwrap();
