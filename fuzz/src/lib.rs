@@ -1,0 +1,50 @@
+//! Everything that reads what a peer sent, as functions of bytes that must neither panic nor hang, whatever the bytes.
+//!
+//! Each [`Target`] also checks what must hold of whatever was accepted: that it can be written and read again, that
+//! bounds are kept, that what is not understood is not let pass. The corpus of each lies in `fuzz/corpus/NAME`; the
+//! tests replay it, and mutate it for a bounded number of rounds. `docs/fuzzing.md` says how to search further with
+//! coverage.
+//!
+//! What it deliberately is not: a copy of any parser. Targets call what the programs call.
+
+mod certificates;
+mod discovery;
+mod identities;
+mod names;
+mod pods;
+mod tunnels;
+
+/// One parser, or one protocol engine.
+pub struct Target {
+    /// Name of the target and of its corpus directory.
+    pub name: &'static str,
+    /// Feeds it. Returns whether the bytes were accepted, so that a corpus can be seen to reach the inside.
+    pub run: fn(&[u8]) -> bool,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    target("spiffe_id", identities::spiffe_id),
+    target("certificate_request", certificates::request),
+    target("certificate_chain", certificates::chain),
+    target("tls_server", certificates::server),
+    target("tls_client", certificates::client),
+    target("http2_server", tunnels::server),
+    target("http2_client", tunnels::client),
+    target("zds_proxy", pods::proxy),
+    target("zds_agent", pods::agent),
+    target("xds_response", discovery::response),
+    target("xds_address", discovery::address),
+    target("xds_policy", discovery::policy),
+    target("dns_query", names::query),
+    target("resolv_conf", names::resolv_conf),
+];
+
+const fn target(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
+    Target { name, run }
+}
+
+/// The target of this name.
+pub fn find(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
