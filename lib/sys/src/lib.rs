@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod conntrack;
 pub mod diag;
 pub mod link;
 mod namespace;
