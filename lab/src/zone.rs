@@ -99,6 +99,14 @@ impl dns::Resolver for SharedZone {
     fn zone_authoritative(&self, _name: &str) -> bool {
         true
     }
+
+    fn zone<'n>(&'n self, name: &'n str) -> &'n str {
+        if name.ends_with(&format!(".{DOMAIN}")) {
+            DOMAIN
+        } else {
+            name
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used)] // Test code: a panic is a failed test.
 
 mod capture;
-mod dns;
+pub mod dns;
 mod echo;
 mod footprint;
 mod guard;
@@ -31,7 +31,7 @@ pub mod tls_wire;
 mod wait;
 
 pub use capture::Capture;
-pub use dns::{Answer, query};
+pub use dns::{Answer, NameServer, query};
 pub use echo::{echo, echo_once, serve_echo};
 pub use footprint::{Footprint, leftovers, processes_naming};
 pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen};

@@ -1,23 +1,24 @@
-//! DNS of captured pods: services of the mesh are answered here, everything else is forwarded.
-//!
-//! Upstream sockets are made in the pod's own namespace, so that the pod's view of the network applies, and carry
-//! the proxy's mark, so that they are not captured again.
+//! DNS of captured pods: services of the mesh are answered here, everything else goes on to the server that was asked.
 
-use crate::config::SocketSettings;
+mod count;
+mod names;
+mod upstream;
+
 use crate::context::Context;
 use crate::pod_proxy::loopback;
 use crate::pods::Pod;
-use crate::state::MeshState;
-use dns::{Forwarder, Resolver, Silent, Upstream};
+use count::Count;
+use dns::{Forwarder, Server};
 use futures_util::future::BoxFuture;
+use names::Names;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use sys::Namespace;
 use sys::socket;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use upstream::InPod;
 
 /// Streams waiting to be accepted.
 const BACKLOG: i32 = 64;
@@ -65,95 +66,29 @@ pub(crate) fn bind(context: &Context, pod: &Pod) -> io::Result<Sockets> {
 impl Sockets {
     /// Answers until `stop`.
     pub(crate) fn serve(self, context: Arc<Context>, pod: Arc<Pod>, stop: CancellationToken) {
-        let resolver: Arc<dyn Resolver> = Arc::new(Services {
-            state: context.state.clone(),
-            namespace: pod.identity.namespace().into(),
-        });
-        let upstream = Arc::new(InPod {
-            network: pod.network.clone(),
-            sockets: context.config.sockets,
-        });
-        let forwarder = Forwarder::new(&context.name_servers, upstream);
+        let forwarder = Forwarder::new(&context.name_servers, Arc::new(InPod::new(&context, &pod)));
+        let names = Arc::new(Names::new(&context, &pod));
         let name = pod.full_name();
-        let mut servers: Vec<BoxFuture<'static, io::Result<()>>> = Vec::new();
+        let server = Server::new(names, forwarder, Arc::new(Count { context, pod }));
+        let mut serving: Vec<BoxFuture<'static, io::Result<()>>> = Vec::new();
         for socket in self.datagrams {
-            servers.push(Box::pin(dns::serve_udp(
-                socket,
-                resolver.clone(),
-                forwarder.clone(),
-                Arc::new(Silent),
-            )));
+            let server = server.clone();
+            serving.push(Box::pin(async move { server.serve_udp(socket).await }));
         }
         for listener in self.streams {
-            servers.push(Box::pin(dns::serve_tcp(
-                listener,
-                resolver.clone(),
-                forwarder.clone(),
-                Arc::new(Silent),
-            )));
+            let server = server.clone();
+            serving.push(Box::pin(async move { server.serve_tcp(listener).await }));
         }
-        for server in servers {
+        for served in serving {
             let (stop, name) = (stop.clone(), name.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    ended = server => if let Err(error) = ended {
+                    ended = served => if let Err(error) = ended {
                         warn!(pod = name, %error, "DNS of a pod is no longer answered; queries there fail");
                     },
                 }
             });
         }
-    }
-}
-
-/// Service names as one pod sees them.
-struct Services {
-    state: MeshState,
-    namespace: Arc<str>,
-}
-
-impl Resolver for Services {
-    fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
-        let snapshot = self.state.snapshot();
-        let service = snapshot.service_by_hostname(name, &self.namespace)?;
-        if !service.addresses.is_empty() {
-            return Some(
-                service
-                    .addresses
-                    .iter()
-                    .map(|address| address.prefix.address())
-                    .collect(),
-            );
-        }
-        // Headless: the name stands for its ready pods.
-        let key = service.key();
-        let ready = snapshot
-            .endpoints(key)
-            .filter(|pod| pod.healthy || service.load_balancing.allow_unhealthy);
-        Some(ready.flat_map(|pod| pod.addresses.iter().copied()).collect())
-    }
-}
-
-/// Makes sockets in the pod's namespace.
-struct InPod {
-    network: Namespace,
-    sockets: SocketSettings,
-}
-
-impl Upstream for InPod {
-    fn udp(&self, server: SocketAddr) -> BoxFuture<'_, io::Result<UdpSocket>> {
-        let any: IpAddr = if server.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        Box::pin(async move { socket::udp(&self.network, SocketAddr::new(any, 0), self.sockets.mark) })
-    }
-
-    fn tcp(&self, server: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
-        Box::pin(async move {
-            let options = self.sockets.connect(None, dns::TRY_DEADLINE);
-            socket::connect(&self.network, &options, server).await
-        })
     }
 }

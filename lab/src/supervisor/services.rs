@@ -144,16 +144,15 @@ pub(crate) fn serve_dns(network: &Network, zone: &SharedZone) -> Result<tokio::t
         let listener =
             sys::socket::listen(namespace, address, &options).map_err(LabError::system(doing()))?;
         let forwarder = dns::Forwarder::new(&[], Arc::new(Nowhere));
-        let (resolver, observer) = (Arc::new(zone.clone()), Arc::new(dns::Silent));
-        let (udp_resolver, udp_observer, udp_forwarder) =
-            (resolver.clone(), observer.clone(), forwarder.clone());
+        let server = dns::Server::new(Arc::new(zone.clone()), forwarder, Arc::new(dns::Silent));
+        let streams = server.clone();
         tasks.spawn(async move {
-            if let Err(error) = dns::serve_udp(socket, udp_resolver, udp_forwarder, udp_observer).await {
+            if let Err(error) = server.serve_udp(socket).await {
                 tracing::error!(%error, "DNS over UDP ended in one namespace");
             }
         });
         tasks.spawn(async move {
-            if let Err(error) = dns::serve_tcp(listener, resolver, forwarder, observer).await {
+            if let Err(error) = streams.serve_tcp(listener).await {
                 tracing::error!(%error, "DNS over TCP ended in one namespace");
             }
         });

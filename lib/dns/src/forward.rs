@@ -1,4 +1,4 @@
-//! Passing a query on to the servers of resolv.conf.
+//! Passing a query on to a name server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,26 +6,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::Transport;
-use crate::message::{MAX_MESSAGE, Raw};
+use crate::message::{MAX_MESSAGE, NOT_IMPLEMENTED, REFUSED, Raw, SERVER_FAILURE};
 
 /// How many servers are asked at most, as in libc.
 pub const MAX_SERVERS: usize = 3;
 
-/// How long one server has to answer.
+/// How long one of several servers has to answer, or to take a connection.
 pub const TRY_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long the server has to answer that the client chose itself: as long as libc waits for it.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Makes the sockets that queries are forwarded through. ztunnel makes them in the pod's network namespace, with
 /// its mark, so that they are not captured again.
 pub trait Upstream: Send + Sync + 'static {
     /// A datagram socket that can reach `server`, bound to a port of the kernel's choice (which is random).
     fn udp(&self, server: SocketAddr) -> BoxFuture<'_, io::Result<UdpSocket>>;
+
     /// A stream to `server`.
     fn tcp(&self, server: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>>;
+
+    /// The server that a client meant whose datagram was redirected to the socket `local`. `None`: none is known, and
+    /// the forwarder's own servers are asked.
+    fn asked(&self, client: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
+        let _ = (client, local);
+        None
+    }
+
+    /// The same of a stream.
+    fn asked_by_stream(&self, stream: &TcpStream) -> Option<SocketAddr> {
+        let _ = stream;
+        None
+    }
 }
 
 /// Why no server's answer can be given.
@@ -41,10 +56,12 @@ pub enum ForwardError {
         length: usize,
     },
     /// The last server did not answer in time.
-    #[error("name server {server} did not answer within {seconds} s", seconds = TRY_DEADLINE.as_secs())]
+    #[error("name server {server} did not answer within {seconds} s", seconds = deadline.as_secs())]
     TooLate {
         /// The server.
         server: SocketAddr,
+        /// The time it had.
+        deadline: Duration,
     },
     /// The last server could not be asked.
     #[error("name server {server} cannot be asked: {error}")]
@@ -56,11 +73,11 @@ pub enum ForwardError {
     },
 }
 
-/// Forwards queries to a list of servers.
+/// Forwards queries to the server that their client meant, or to a list of servers.
 #[derive(Clone)]
 pub struct Forwarder {
     servers: Arc<[SocketAddr]>,
-    upstream: Arc<dyn Upstream>,
+    pub(crate) upstream: Arc<dyn Upstream>,
 }
 
 impl Forwarder {
@@ -72,15 +89,21 @@ impl Forwarder {
         }
     }
 
-    /// Asks the servers in turn and gives the first answer, with the query's own id. An answer that says the server
-    /// itself is in trouble counts only if no other server has a better one.
-    pub async fn forward(&self, query: &[u8], transport: Transport) -> Result<Vec<u8>, ForwardError> {
+    /// Asks over datagrams and gives the answer, with the query's own id.
+    ///
+    /// Where it is known which server was `asked`, that one gets the query and no other: the client has a list of its
+    /// own. Else the list is tried in turn; an answer that says the server itself is in trouble counts only if no other
+    /// server has a better one.
+    pub async fn forward(&self, query: &[u8], asked: Option<SocketAddr>) -> Result<Vec<u8>, ForwardError> {
         let Some(raw) = Raw::new(query) else {
             return Err(ForwardError::Length { length: query.len() });
         };
+        if let Some(server) = asked {
+            return self.ask(server, ANSWER_DEADLINE, raw, query).await;
+        }
         let mut last = Err(ForwardError::NoServer);
         for server in self.servers.iter().copied() {
-            match self.ask(server, raw, query, transport).await {
+            match self.ask(server, TRY_DEADLINE, raw, query).await {
                 Ok(answer) if is_good(&answer) => return Ok(answer),
                 Ok(answer) => last = Ok(answer),
                 Err(error) if last.is_err() => last = Err(error),
@@ -90,30 +113,44 @@ impl Forwarder {
         last
     }
 
+    /// Connects to the server that was `asked`, else to the first of the list that takes the connection.
+    pub(crate) async fn connect(&self, asked: Option<SocketAddr>) -> Result<TcpStream, ForwardError> {
+        let one = asked.map(|server| [server]);
+        let servers = one.as_ref().map_or(&*self.servers, |one| one.as_slice());
+        let mut last = ForwardError::NoServer;
+        for server in servers.iter().copied() {
+            match timeout(TRY_DEADLINE, self.upstream.tcp(server)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = ForwardError::Io { server, error },
+                Err(_) => {
+                    last = ForwardError::TooLate {
+                        server,
+                        deadline: TRY_DEADLINE,
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
     async fn ask(
         &self,
         server: SocketAddr,
+        deadline: Duration,
         raw: Raw<'_>,
         query: &[u8],
-        transport: Transport,
     ) -> Result<Vec<u8>, ForwardError> {
         // The client's id may be known to others, a fresh one is not (RFC 5452 §9.2).
         let id = rand::random::<[u8; 2]>();
         let mut outgoing = query.to_vec();
         outgoing[..2].copy_from_slice(&id);
-        let answer = async {
-            match transport {
-                Transport::Udp => self.ask_udp(server, raw, id, &outgoing).await,
-                Transport::Tcp => self.ask_tcp(server, raw, id, &outgoing).await,
-            }
-        };
-        match timeout(TRY_DEADLINE, answer).await {
+        match timeout(deadline, self.ask_udp(server, raw, id, &outgoing)).await {
             Ok(Ok(mut answer)) => {
                 answer[..2].copy_from_slice(&raw.id());
                 Ok(answer)
             }
             Ok(Err(error)) => Err(ForwardError::Io { server, error }),
-            Err(_) => Err(ForwardError::TooLate { server }),
+            Err(_) => Err(ForwardError::TooLate { server, deadline }),
         }
     }
 
@@ -128,58 +165,26 @@ impl Forwarder {
         // A connected socket takes datagrams from that server alone.
         socket.connect(server).await?;
         socket.send(outgoing).await?;
-        let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let length = socket.recv(&mut buffer).await?;
+            socket.readable().await?;
+            // Not before something is there: many queries may wait for long.
+            let mut buffer = vec![0; MAX_MESSAGE];
+            let length = match socket.try_recv(&mut buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
             // What does not belong to the query may be forged: go on waiting for what does.
             if Raw::new(&buffer[..length]).is_some_and(|answer| answer.answers(query, id)) {
-                buffer.truncate(length);
-                return Ok(buffer);
+                return Ok(buffer[..length].to_vec());
             }
         }
     }
-
-    async fn ask_tcp(
-        &self,
-        server: SocketAddr,
-        query: Raw<'_>,
-        id: [u8; 2],
-        outgoing: &[u8],
-    ) -> io::Result<Vec<u8>> {
-        let mut stream = self.upstream.tcp(server).await?;
-        write_message(&mut stream, outgoing).await?;
-        let answer = read_message(&mut stream).await?;
-        if Raw::new(&answer).is_some_and(|answer| answer.answers(query, id)) {
-            Ok(answer)
-        } else {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the answer does not belong to the query",
-            ))
-        }
-    }
-}
-
-/// Reads one message from a stream (RFC 1035 §4.2.2).
-pub(crate) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
-    let length = stream.read_u16().await?;
-    let mut message = vec![0; length.into()];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
-}
-
-/// Writes one message to a stream, with one call.
-pub(crate) async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(message.len())
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the message is too long"))?;
-    let mut framed = Vec::with_capacity(2 + message.len());
-    framed.extend(length.to_be_bytes());
-    framed.extend(message);
-    stream.write_all(&framed).await
 }
 
 /// Whether the server could deal with the query; as libc does, another one is asked after SERVFAIL, NOTIMP and
 /// REFUSED.
 fn is_good(answer: &[u8]) -> bool {
-    Raw::new(answer).is_some_and(|answer| !matches!(answer.response_code(), 2 | 4 | 5))
+    Raw::new(answer)
+        .is_some_and(|answer| !matches!(answer.response_code(), SERVER_FAILURE | NOT_IMPLEMENTED | REFUSED))
 }

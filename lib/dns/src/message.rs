@@ -6,9 +6,13 @@ pub(crate) const HEADER: usize = 12;
 /// The longest message.
 pub(crate) const MAX_MESSAGE: usize = 65_535;
 
-/// Response codes of RFC 1035 §4.1.1 that this crate gives itself.
+/// Response codes of RFC 1035 §4.1.1 that this crate gives itself, and those that say that a name is unknown, or that
+/// another server should be asked.
 pub(crate) const FORMAT_ERROR: u8 = 1;
 pub(crate) const SERVER_FAILURE: u8 = 2;
+pub(crate) const NO_SUCH_NAME: u8 = 3;
+pub(crate) const NOT_IMPLEMENTED: u8 = 4;
+pub(crate) const REFUSED: u8 = 5;
 
 const RESPONSE_BIT: u8 = 0x80;
 const RECURSION_AVAILABLE_BIT: u8 = 0x80;
@@ -74,6 +78,15 @@ impl<'m> Raw<'m> {
         answer.extend([0, u8::from(question.is_some()), 0, 0, 0, 0, 0, 0]);
         answer.extend(question.unwrap_or_default());
         answer
+    }
+
+    /// The record type of the only question.
+    pub(crate) fn question_type(self) -> Option<u16> {
+        let question = self.question()?;
+        let [.., high, low, _, _] = question else {
+            return None;
+        };
+        Some(u16::from_be_bytes([*high, *low]))
     }
 
     /// Whether this is the answer to `query`, which was sent with the id `id`.

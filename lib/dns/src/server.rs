@@ -5,26 +5,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::answer::{answer, query_type};
-use crate::forward::{read_message, write_message};
-use crate::message::{MAX_MESSAGE, Raw, SERVER_FAILURE};
+use crate::answer::{Forward, answer, failure, query_type};
+use crate::message::{MAX_MESSAGE, NO_SUCH_NAME, Raw, SERVER_FAILURE};
 use crate::{Forwarder, Reply, Resolver, Transport};
 
+mod stream;
 #[cfg(test)]
 mod tests;
 
-/// How many queries one listener forwards at a time. Those beyond it are answered SERVFAIL.
+pub use stream::{MAX_PIPELINED, TCP_IDLE_DEADLINE};
+
+/// How many datagrams one server forwards at a time. Those beyond it are answered SERVFAIL.
 pub const MAX_FORWARDS: usize = 256;
 
-/// How many TCP connections one listener holds. Those beyond it are closed.
+/// How many TCP connections one server holds. Those beyond it are closed.
 pub const MAX_CONNECTIONS: usize = 64;
-
-/// How long a TCP connection may be silent.
-pub const TCP_IDLE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What is known of a query, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,8 +55,8 @@ pub trait Observer: Send + Sync + 'static {
         let _ = (query, after);
     }
     /// A query or connection was turned away because [`MAX_FORWARDS`] or [`MAX_CONNECTIONS`] was reached.
-    fn overloaded(&self, transport: Transport) {
-        let _ = transport;
+    fn overloaded(&self, query: QueryInfo) {
+        let _ = query;
     }
 }
 
@@ -66,143 +66,194 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// Serves datagrams until the socket fails for good. Drop the future to stop.
-pub async fn serve_udp(
-    socket: UdpSocket,
+/// Serves one pod, or one node. Its bounds hold over all its sockets together.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     resolver: Arc<dyn Resolver>,
     forwarder: Forwarder,
     observer: Arc<dyn Observer>,
-) -> io::Result<()> {
-    let socket = Arc::new(socket);
-    let mut forwards = JoinSet::new();
-    let mut buffer = vec![0; MAX_MESSAGE];
-    let mut failures = Failures::default();
-    loop {
-        let received = tokio::select! {
-            Some(_) = forwards.join_next(), if !forwards.is_empty() => continue,
-            received = socket.recv_from(&mut buffer) => received,
-        };
-        let (length, client) = match received {
-            Ok(received) => received,
-            Err(error) => {
-                failures.note(error).await?;
-                continue;
-            }
-        };
-        failures.clear();
-        let query = &buffer[..length];
-        let info = QueryInfo {
-            query_type: query_type(query),
-            transport: Transport::Udp,
-        };
-        observer.request(info);
-        let bytes = match answer(query, &*resolver, Transport::Udp) {
-            Reply::Refuse => continue,
-            Reply::Answer(bytes) => bytes,
-            Reply::Forward if forwards.len() < MAX_FORWARDS => {
-                let (socket, forwarder, observer) = (socket.clone(), forwarder.clone(), observer.clone());
-                let query = query.to_vec();
-                forwards.spawn(async move {
-                    if let Some(bytes) = forward(&query, info, &forwarder, &*observer).await {
-                        send(&socket, &bytes, client).await;
+    forwards: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    /// A server that answers what `resolver` knows and forwards the rest.
+    pub fn new(resolver: Arc<dyn Resolver>, forwarder: Forwarder, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                resolver,
+                forwarder,
+                observer,
+                forwards: Arc::new(Semaphore::new(MAX_FORWARDS)),
+                connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            }),
+        }
+    }
+
+    /// Serves datagrams until the socket fails for good. Drop the future to stop.
+    pub async fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
+        let socket = Arc::new(socket);
+        let mut forwards = JoinSet::new();
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut failures = Failures::default();
+        loop {
+            let received = tokio::select! {
+                Some(_) = forwards.join_next(), if !forwards.is_empty() => continue,
+                received = socket.recv_from(&mut buffer) => received,
+            };
+            let (length, client) = match received {
+                Ok(received) => received,
+                Err(error) => {
+                    failures.note(error).await?;
+                    continue;
+                }
+            };
+            failures.clear();
+            let query = &buffer[..length];
+            let info = self.shared.observe(query, Transport::Udp);
+            let bytes = match answer(query, &*self.shared.resolver, Transport::Udp) {
+                Reply::Refuse => continue,
+                Reply::Answer(bytes) => bytes,
+                Reply::Forward(forward) => match self.shared.forwards.clone().try_acquire_owned() {
+                    Ok(permit) => {
+                        let datagram = Datagram {
+                            socket: socket.clone(),
+                            client,
+                            query: query.to_vec(),
+                            info,
+                        };
+                        let shared = self.shared.clone();
+                        forwards.spawn(async move {
+                            datagram.forward(&shared, forward).await;
+                            drop(permit);
+                        });
+                        continue;
                     }
+                    Err(_) => {
+                        self.shared.observer.overloaded(info);
+                        server_failure(query)
+                    }
+                },
+            };
+            send(&socket, &bytes, client).await;
+        }
+    }
+
+    /// Serves streams until the listener fails for good. Drop the future to stop; connections end with it.
+    pub async fn serve_tcp(&self, listener: TcpListener) -> io::Result<()> {
+        let mut connections = JoinSet::new();
+        let mut failures = Failures::default();
+        loop {
+            let accepted = tokio::select! {
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            let connection = match accepted {
+                Ok((connection, _)) => connection,
+                Err(error) => {
+                    failures.note(error).await?;
+                    continue;
+                }
+            };
+            failures.clear();
+            let Ok(permit) = self.shared.connections.clone().try_acquire_owned() else {
+                self.shared.observer.overloaded(QueryInfo {
+                    query_type: query_type(&[]),
+                    transport: Transport::Tcp,
                 });
                 continue;
-            }
-            Reply::Forward => {
-                observer.overloaded(Transport::Udp);
-                match Raw::new(query) {
-                    Some(raw) => raw.failure(SERVER_FAILURE),
-                    None => continue,
+            };
+            let shared = self.shared.clone();
+            connections.spawn(async move {
+                if let Err(error) = stream::serve(&shared, connection).await {
+                    tracing::debug!(%error, "a DNS client's connection ended");
                 }
-            }
-        };
-        send(&socket, &bytes, client).await;
-    }
-}
-
-/// Serves streams until the listener fails for good. Drop the future to stop; connections end with it.
-pub async fn serve_tcp(
-    listener: TcpListener,
-    resolver: Arc<dyn Resolver>,
-    forwarder: Forwarder,
-    observer: Arc<dyn Observer>,
-) -> io::Result<()> {
-    let mut connections = JoinSet::new();
-    let mut failures = Failures::default();
-    loop {
-        let accepted = tokio::select! {
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                failures.note(error).await?;
-                continue;
-            }
-        };
-        failures.clear();
-        if connections.len() >= MAX_CONNECTIONS {
-            observer.overloaded(Transport::Tcp);
-            continue;
+                drop(permit);
+            });
         }
-        let (resolver, forwarder, observer) = (resolver.clone(), forwarder.clone(), observer.clone());
-        connections.spawn(async move {
-            if let Err(error) = serve_stream(stream, &*resolver, &forwarder, &*observer).await {
-                tracing::debug!(%error, "a DNS client's connection ended");
-            }
-        });
     }
 }
 
-/// Answers one query after the other until the client is done or silent.
-async fn serve_stream(
-    mut stream: TcpStream,
-    resolver: &dyn Resolver,
-    forwarder: &Forwarder,
-    observer: &dyn Observer,
-) -> io::Result<()> {
-    loop {
-        let query = timeout(TCP_IDLE_DEADLINE, read_message(&mut stream)).await??;
+impl Shared {
+    fn observe(&self, query: &[u8], transport: Transport) -> QueryInfo {
         let info = QueryInfo {
-            query_type: query_type(&query),
-            transport: Transport::Tcp,
+            query_type: query_type(query),
+            transport,
         };
-        observer.request(info);
-        let bytes = match answer(&query, resolver, Transport::Tcp) {
-            // On a stream there is no way back from what is not understood.
-            Reply::Refuse => return Ok(()),
-            Reply::Answer(bytes) => Some(bytes),
-            Reply::Forward => forward(&query, info, forwarder, observer).await,
-        };
-        let Some(bytes) = bytes else {
-            return Ok(());
-        };
-        timeout(TCP_IDLE_DEADLINE, write_message(&mut stream, &bytes)).await??;
+        self.observer.request(info);
+        info
+    }
+
+    /// Whether the query is still to be forwarded once it is certain which names there are.
+    async fn settle(&self, query: &[u8], forward: Forward, transport: Transport) -> Reply {
+        let demand = forward
+            .unknown
+            .as_deref()
+            .and_then(|name| self.resolver.demand(name));
+        match demand {
+            Some(certain) => {
+                certain.await;
+                answer(query, &*self.resolver, transport)
+            }
+            None => Reply::Forward(forward),
+        }
     }
 }
 
-/// A server's answer, or SERVFAIL.
-async fn forward(
-    query: &[u8],
+/// A query that came as a datagram.
+struct Datagram {
+    socket: Arc<UdpSocket>,
+    client: SocketAddr,
+    query: Vec<u8>,
     info: QueryInfo,
-    forwarder: &Forwarder,
-    observer: &dyn Observer,
-) -> Option<Vec<u8>> {
-    observer.upstream_request(info);
-    let began = Instant::now();
-    match forwarder.forward(query, info.transport).await {
-        Ok(answer) => {
-            observer.upstream_answered(info, began.elapsed());
-            Some(answer)
-        }
-        Err(error) => {
-            observer.upstream_failure(info);
-            tracing::debug!(%error, "a DNS query cannot be forwarded");
-            Some(Raw::new(query)?.failure(SERVER_FAILURE))
+}
+
+impl Datagram {
+    async fn forward(self, shared: &Shared, forward: Forward) {
+        let bytes = match shared.settle(&self.query, forward, Transport::Udp).await {
+            Reply::Refuse => return,
+            Reply::Answer(bytes) => bytes,
+            Reply::Forward(forward) => self.ask(shared, forward).await,
+        };
+        send(&self.socket, &bytes, self.client).await;
+    }
+
+    /// A server's answer, or SERVFAIL.
+    async fn ask(&self, shared: &Shared, forward: Forward) -> Vec<u8> {
+        let observer = &shared.observer;
+        observer.upstream_request(self.info);
+        let began = Instant::now();
+        let local = self.socket.local_addr().ok();
+        let asked = local.and_then(|local| shared.forwarder.upstream.asked(self.client, local));
+        match shared.forwarder.forward(&self.query, asked).await {
+            Ok(answer) => {
+                observer.upstream_answered(self.info, began.elapsed());
+                prefer(forward.exists, answer)
+            }
+            Err(error) => {
+                observer.upstream_failure(self.info);
+                tracing::debug!(%error, "a DNS query cannot be forwarded");
+                server_failure(&self.query)
+            }
         }
     }
+}
+
+/// The server's answer, unless it denies a name that exists here.
+fn prefer(exists: Option<Vec<u8>>, answer: Vec<u8>) -> Vec<u8> {
+    match exists {
+        Some(exists) if Raw::new(&answer).is_some_and(|raw| raw.response_code() == NO_SUCH_NAME) => exists,
+        _ => answer,
+    }
+}
+
+/// SERVFAIL to a query; nothing to what is no query.
+fn server_failure(query: &[u8]) -> Vec<u8> {
+    Raw::new(query).map_or_else(Vec::new, |raw| failure(query, raw, SERVER_FAILURE))
 }
 
 async fn send(socket: &UdpSocket, bytes: &[u8], client: SocketAddr) {

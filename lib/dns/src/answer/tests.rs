@@ -34,6 +34,11 @@ impl Resolver for Names {
         self.zone
             .is_some_and(|zone| name == zone || name.ends_with(&format!(".{zone}")))
     }
+
+    fn zone<'n>(&'n self, name: &'n str) -> &'n str {
+        let cluster = "cluster.local";
+        if name.ends_with(cluster) { cluster } else { name }
+    }
 }
 
 fn names() -> Names {
@@ -43,6 +48,7 @@ fn names() -> Names {
             ("web.shop.svc.cluster.local", web),
             ("v4.shop.svc.cluster.local", &["10.96.0.8"]),
             ("none.shop.svc.cluster.local", &[]),
+            ("api.example.org", &["10.96.0.9"]),
         ],
         None,
     )
@@ -107,14 +113,26 @@ fn a_service_is_answered_by_family() {
     );
 }
 
+/// Owner, time to live, and the time for which "no" holds.
+fn negative(message: &Message) -> (String, u32, u32) {
+    let [record] = &message.authorities[..] else {
+        panic!("{message:?}")
+    };
+    let RData::SOA(soa) = &record.data else {
+        panic!("{record:?}")
+    };
+    (record.name.to_ascii(), record.ttl, soa.minimum)
+}
+
 #[test]
 fn what_a_known_name_does_not_have_is_an_empty_answer() {
-    for (name, kind) in [
-        ("v4.shop.svc.cluster.local.", RecordType::AAAA),
-        ("none.shop.svc.cluster.local.", RecordType::A),
-        ("web.shop.svc.cluster.local.", RecordType::SRV),
-        ("web.shop.svc.cluster.local.", RecordType::HTTPS),
-        ("web.shop.svc.cluster.local.", RecordType::Unknown(4711)),
+    for (name, kind, zone) in [
+        ("v4.shop.svc.cluster.local.", RecordType::AAAA, "cluster.local."),
+        ("none.shop.svc.cluster.local.", RecordType::A, "cluster.local."),
+        ("none.shop.svc.cluster.local.", RecordType::ANY, "cluster.local."),
+        ("web.shop.svc.cluster.local.", RecordType::HTTPS, "cluster.local."),
+        ("web.shop.svc.cluster.local.", RecordType::SVCB, "cluster.local."),
+        ("api.example.org.", RecordType::AAAA, "api.example.org."),
     ] {
         let answer = ask(name, kind);
         assert_eq!(
@@ -123,7 +141,46 @@ fn what_a_known_name_does_not_have_is_an_empty_answer() {
             "{name} {kind}"
         );
         assert!(answer.answers.is_empty(), "{name} {kind}");
+        assert_eq!(negative(&answer), (zone.to_owned(), 5, 5), "{name} {kind}");
     }
+    assert!(
+        ask("web.shop.svc.cluster.local.", RecordType::A)
+            .authorities
+            .is_empty()
+    );
+}
+
+#[test]
+fn other_types_of_a_known_name_are_forwarded_and_its_existence_is_not_denied() {
+    for kind in [
+        RecordType::SRV,
+        RecordType::TXT,
+        RecordType::MX,
+        RecordType::Unknown(4711),
+    ] {
+        let query = query("web.shop.svc.cluster.local.", kind);
+        let Reply::Forward(forward) = answer(&query.to_vec().unwrap(), &names(), Transport::Udp) else {
+            panic!("{kind}")
+        };
+        assert_eq!(forward.unknown, None);
+        let exists = Message::from_vec(&forward.exists.unwrap()).unwrap();
+        assert_eq!(exists.metadata.response_code, ResponseCode::NoError, "{kind}");
+        assert!(exists.answers.is_empty());
+        assert_eq!(negative(&exists).0, "cluster.local.");
+    }
+}
+
+#[test]
+fn a_name_without_room_for_an_authority_gets_none() {
+    let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+    let names = Names::new(&[(&long, &["10.0.0.1"])], None);
+    let message = ask_with(
+        &names,
+        &query(&format!("{long}."), RecordType::AAAA),
+        Transport::Udp,
+    );
+    assert_eq!(message.metadata.response_code, ResponseCode::NoError);
+    assert!(message.answers.is_empty() && message.authorities.is_empty());
 }
 
 #[test]
@@ -138,29 +195,42 @@ fn names_are_compared_without_case_and_given_back_with_it() {
 fn everything_else_is_forwarded() {
     let names = names();
     let forwarded = |message: &Message| answer(&message.to_vec().unwrap(), &names, Transport::Udp);
-    assert_eq!(forwarded(&query("example.org.", RecordType::A)), Reply::Forward);
+    let as_it_is = Reply::Forward(Forward::default());
+    let unknown = |name: &str| {
+        Reply::Forward(Forward {
+            unknown: Some(name.to_owned()),
+            exists: None,
+        })
+    };
+    assert_eq!(
+        forwarded(&query("Example.org.", RecordType::A)),
+        unknown("example.org")
+    );
     assert_eq!(
         forwarded(&query("other.shop.svc.cluster.local.", RecordType::A)),
-        Reply::Forward
+        unknown("other.shop.svc.cluster.local")
     );
-    assert_eq!(forwarded(&query(".", RecordType::NS)), Reply::Forward);
+    assert_eq!(forwarded(&query(".", RecordType::NS)), as_it_is);
     let known = query("web.shop.svc.cluster.local.", RecordType::A);
     for operation in [OpCode::Status, OpCode::Notify, OpCode::Update, OpCode::Unknown(6)] {
         let mut other = known.clone();
         other.metadata.op_code = operation;
-        assert_eq!(forwarded(&other), Reply::Forward, "{operation:?}");
+        assert_eq!(forwarded(&other), as_it_is, "{operation:?}");
     }
     let mut two = known.clone();
     two.add_query(Query::query(Name::root(), RecordType::A));
-    assert_eq!(forwarded(&two), Reply::Forward);
+    assert_eq!(forwarded(&two), as_it_is);
     let mut chaos = known.clone();
     chaos.queries[0].set_query_class(DNSClass::CH);
-    assert_eq!(forwarded(&chaos), Reply::Forward);
+    assert_eq!(forwarded(&chaos), as_it_is);
     // A label that holds a dot is another name.
     let mut dotted = known.to_vec().unwrap();
     dotted[HEADER] = 8;
     dotted[HEADER + 4] = b'.';
-    assert_eq!(answer(&dotted, &names, Transport::Udp), Reply::Forward);
+    assert!(matches!(
+        answer(&dotted, &names, Transport::Udp),
+        Reply::Forward(_)
+    ));
 }
 
 #[test]
@@ -176,6 +246,7 @@ fn a_zone_of_our_own_denies_names() {
     );
     assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
     assert!(missing.metadata.authoritative && missing.answers.is_empty());
+    assert_eq!(negative(&missing), ("cluster.local.".to_owned(), 5, 5));
     let there = ask_with(
         &names,
         &query("web.shop.svc.cluster.local.", RecordType::MX),
@@ -183,7 +254,10 @@ fn a_zone_of_our_own_denies_names() {
     );
     assert_eq!(there.metadata.response_code, ResponseCode::NoError);
     let outside = query("notcluster.local.", RecordType::A).to_vec().unwrap();
-    assert_eq!(answer(&outside, &names, Transport::Udp), Reply::Forward);
+    assert!(matches!(
+        answer(&outside, &names, Transport::Udp),
+        Reply::Forward(_)
+    ));
 }
 
 #[test]
@@ -235,6 +309,21 @@ fn a_later_version_of_the_extension_is_told_which_is_spoken() {
     let edns = answer.edns.unwrap();
     assert_eq!((edns.version(), edns.rcode_high()), (0, 1), "BADVERS is 16");
     assert!(answer.answers.is_empty());
+}
+
+#[test]
+fn what_the_client_says_about_checking_is_given_back() {
+    let mut asked = with_payload(query("web.shop.svc.cluster.local.", RecordType::A), 1232);
+    asked.metadata.checking_disabled = true;
+    asked.edns.as_mut().unwrap().set_dnssec_ok(true);
+    let answer = ask_with(&names(), &asked, Transport::Udp);
+    assert!(answer.metadata.checking_disabled);
+    assert!(answer.edns.unwrap().flags().dnssec_ok);
+    let bytes = asked.to_vec().unwrap();
+    let failure = failure(&bytes, Raw::new(&bytes).unwrap(), SERVER_FAILURE);
+    let failure = Message::from_vec(&failure).unwrap();
+    assert_eq!(failure.metadata.response_code, ResponseCode::ServFail);
+    assert!(failure.edns.unwrap().flags().dnssec_ok);
 }
 
 #[test]

@@ -3,16 +3,22 @@ use std::sync::Mutex;
 use futures_util::future::BoxFuture;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::*;
 use crate::Upstream;
 use crate::answer::tests::{Names, addresses, query};
+use crate::framing::{MessageReader, write_message};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Sockets of this process's own loopback.
-struct Loopback;
+/// Sockets of this process's own loopback, and the server that every client means.
+#[derive(Default)]
+struct Loopback {
+    asked: Option<SocketAddr>,
+}
 
 impl Upstream for Loopback {
     fn udp(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<UdpSocket>> {
@@ -21,6 +27,15 @@ impl Upstream for Loopback {
 
     fn tcp(&self, server: SocketAddr) -> BoxFuture<'_, io::Result<TcpStream>> {
         Box::pin(TcpStream::connect(server))
+    }
+
+    fn asked(&self, client: SocketAddr, local: SocketAddr) -> Option<SocketAddr> {
+        assert!(client.ip().is_loopback() && local.port() != 0);
+        self.asked
+    }
+
+    fn asked_by_stream(&self, _: &TcpStream) -> Option<SocketAddr> {
+        self.asked
     }
 }
 
@@ -46,47 +61,48 @@ impl Observer for Counts {
     fn upstream_answered(&self, _: QueryInfo, _: Duration) {
         self.push("answered");
     }
-    fn overloaded(&self, transport: Transport) {
-        self.push(format!("overloaded {}", transport.as_str()));
+    fn overloaded(&self, query: QueryInfo) {
+        self.push(format!("overloaded {}", query.transport.as_str()));
     }
 }
 
-struct Server {
+struct Running {
     udp: SocketAddr,
     tcp: SocketAddr,
     counts: Arc<Counts>,
     tasks: [JoinHandle<io::Result<()>>; 2],
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-async fn serve(upstreams: &[SocketAddr]) -> Server {
+async fn serve(upstreams: &[SocketAddr]) -> Running {
+    serve_names(names(), upstreams, Loopback::default()).await
+}
+
+fn names() -> Names {
     let many: Vec<String> = (0..200).map(|i| format!("10.0.0.{i}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let names = Names::new(
-        &[("web.shop.svc.cluster.local", &["10.96.0.7"]), ("big.svc", &many)],
-        None,
-    );
-    let names: Arc<dyn Resolver> = Arc::new(names);
-    let forwarder = Forwarder::new(upstreams, Arc::new(Loopback));
+    let web: &[&str] = &["10.96.0.7"];
+    Names::new(&[("web.shop.svc.cluster.local", web), ("big.svc", &many)], None)
+}
+
+async fn serve_names(names: impl Resolver, upstreams: &[SocketAddr], loopback: Loopback) -> Running {
+    let forwarder = Forwarder::new(upstreams, Arc::new(loopback));
     let counts = Arc::new(Counts::default());
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (udp, tcp) = (socket.local_addr().unwrap(), listener.local_addr().unwrap());
+    let server = Server::new(Arc::new(names), forwarder, counts.clone());
+    let streams = server.clone();
     let tasks = [
-        tokio::spawn(serve_udp(
-            socket,
-            names.clone(),
-            forwarder.clone(),
-            counts.clone(),
-        )),
-        tokio::spawn(serve_tcp(listener, names, forwarder, counts.clone())),
+        tokio::spawn(async move { server.serve_udp(socket).await }),
+        tokio::spawn(async move { streams.serve_tcp(listener).await }),
     ];
-    Server {
+    Running {
         udp,
         tcp,
         counts,
@@ -94,7 +110,7 @@ async fn serve(upstreams: &[SocketAddr]) -> Server {
     }
 }
 
-async fn client(server: &Server) -> UdpSocket {
+async fn client(server: &Running) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(server.udp).await.unwrap();
     socket
@@ -110,7 +126,7 @@ async fn receive(socket: &UdpSocket) -> Vec<u8> {
     buffer
 }
 
-async fn ask(server: &Server, query: &Message) -> Message {
+async fn ask(server: &Running, query: &Message) -> Message {
     let socket = client(server).await;
     socket.send(&query.to_vec().unwrap()).await.unwrap();
     Message::from_vec(&receive(&socket).await).unwrap()
@@ -151,16 +167,14 @@ async fn known_names_are_answered_over_both_transports() {
         ask(&server, &big).await.metadata.truncation,
         "the client is sent to TCP"
     );
-    let mut stream = TcpStream::connect(server.tcp).await.unwrap();
+    let mut stream = Stream::to(server.tcp).await;
     // Several queries on one connection, the second one before the first is answered.
     for message in [&big, &web] {
-        write_message(&mut stream, &message.to_vec().unwrap())
-            .await
-            .unwrap();
+        stream.write(&message.to_vec().unwrap()).await;
     }
-    let first = timeout(LONG, read_message(&mut stream)).await.unwrap().unwrap();
+    let first = stream.read().await;
     assert_eq!(Message::from_vec(&first).unwrap().answers.len(), 200);
-    let second = timeout(LONG, read_message(&mut stream)).await.unwrap().unwrap();
+    let second = stream.read().await;
     assert_eq!(addresses(&Message::from_vec(&second).unwrap()), ["10.96.0.7"]);
     let counts = server.counts.0.lock().unwrap().clone();
     assert_eq!(counts, ["udp A", "udp A", "tcp A", "tcp A"]);
@@ -263,22 +277,252 @@ async fn without_a_server_the_client_is_told_at_once() {
     }
 }
 
+/// One end of a connection on which messages are spoken.
+struct Stream {
+    read: MessageReader<tokio::net::tcp::OwnedReadHalf>,
+    write: tokio::net::tcp::OwnedWriteHalf,
+}
+
+impl Stream {
+    fn new(stream: TcpStream) -> Self {
+        let (read, write) = stream.into_split();
+        Self {
+            read: MessageReader::new(read),
+            write,
+        }
+    }
+
+    async fn to(address: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn accepted(listener: &TcpListener) -> Self {
+        Self::new(timeout(LONG, listener.accept()).await.unwrap().unwrap().0)
+    }
+
+    async fn write(&mut self, message: &[u8]) {
+        write_message(&mut self.write, message).await.unwrap();
+    }
+
+    async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        timeout(LONG, self.read.next()).await.expect("a message in time")
+    }
+
+    async fn read(&mut self) -> Vec<u8> {
+        self.next().await.unwrap().expect("a message before the end")
+    }
+}
+
+fn with_id(message: &Message, id: u16) -> Vec<u8> {
+    let mut bytes = message.to_vec().unwrap();
+    bytes[..2].copy_from_slice(&id.to_be_bytes());
+    bytes
+}
+
 #[tokio::test]
-async fn queries_of_a_stream_are_forwarded_over_a_stream() {
+async fn queries_of_a_stream_are_forwarded_over_one_stream_and_answered_as_they_are_ready() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = serve(&[upstream.local_addr().unwrap()]).await;
-    let mut client = TcpStream::connect(server.tcp).await.unwrap();
-    let sent = query("example.org.", RecordType::TXT).to_vec().unwrap();
-    write_message(&mut client, &sent).await.unwrap();
-    let (mut stream, _) = timeout(LONG, upstream.accept()).await.unwrap().unwrap();
-    let seen = timeout(LONG, read_message(&mut stream)).await.unwrap().unwrap();
-    assert_eq!(seen[2..], sent[2..]);
+    let mut client = Stream::to(server.tcp).await;
+    let text = query("example.org.", RecordType::TXT);
+    let (first, second) = (with_id(&text, 1), with_id(&text, 2));
+    client.write(&first).await;
+    let mut asked = Stream::accepted(&upstream).await;
+    assert_eq!(asked.read().await, first, "byte for byte");
+    // While that one waits: a name that is known, and another one that is not.
+    client
+        .write(&with_id(&query("web.shop.svc.cluster.local.", RecordType::A), 3))
+        .await;
+    assert_eq!(client.read().await[..2], [0, 3]);
+    client.write(&second).await;
+    assert_eq!(asked.read().await, second);
     let large = vec![b'x'; 40_000];
-    write_message(&mut stream, &as_answer(&seen, &large))
-        .await
+    asked.write(&as_answer(&second, &large)).await;
+    assert_eq!(client.read().await, as_answer(&second, &large));
+    asked.write(&as_answer(&first, b"late")).await;
+    assert_eq!(client.read().await, as_answer(&first, b"late"));
+}
+
+#[tokio::test]
+async fn a_zone_transfer_passes_with_all_its_messages() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = serve(&[upstream.local_addr().unwrap()]).await;
+    let mut client = Stream::to(server.tcp).await;
+    let transfer = query("example.org.", RecordType::AXFR).to_vec().unwrap();
+    client.write(&transfer).await;
+    let mut asked = Stream::accepted(&upstream).await;
+    let seen = asked.read().await;
+    for part in 0..50u8 {
+        asked.write(&as_answer(&seen, &[part])).await;
+    }
+    for part in 0..50u8 {
+        assert_eq!(client.read().await, as_answer(&transfer, &[part]));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_whose_server_goes_away_is_told_and_served_on() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = serve(&[upstream.local_addr().unwrap()]).await;
+    let mut client = Stream::to(server.tcp).await;
+    let text = query("example.org.", RecordType::TXT);
+    client.write(&with_id(&text, 1)).await;
+    let mut asked = Stream::accepted(&upstream).await;
+    asked.read().await;
+    drop(asked);
+    let failed = Message::from_vec(&client.read().await).unwrap();
+    assert_eq!(failed.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(failed.metadata.id, 1);
+    client.write(&with_id(&text, 2)).await;
+    let mut asked = Stream::accepted(&upstream).await;
+    let seen = asked.read().await;
+    asked.write(&as_answer(&seen, b"")).await;
+    assert_eq!(client.read().await[..2], [0, 2]);
+    let counts = server.counts.0.lock().unwrap().clone();
+    assert_eq!(
+        counts,
+        [
+            "tcp TXT", "upstream", "failure", "tcp TXT", "upstream", "answered"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_asks_without_end_waits_for_its_answers() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = serve(&[upstream.local_addr().unwrap()]).await;
+    let mut client = Stream::to(server.tcp).await;
+    let text = query("example.org.", RecordType::TXT);
+    let count = u16::try_from(MAX_PIPELINED * 4).unwrap();
+    for id in 0..count {
+        client.write(&with_id(&text, id)).await;
+    }
+    let mut asked = Stream::accepted(&upstream).await;
+    let mut open = Vec::new();
+    for _ in 0..MAX_PIPELINED {
+        open.push(asked.read().await);
+    }
+    for answered in 0..count {
+        let seen = open.remove(0);
+        asked.write(&as_answer(&seen, b"")).await;
+        let answer = client.read().await;
+        assert_eq!(answer, as_answer(&seen, b""));
+        if usize::from(answered) + MAX_PIPELINED < usize::from(count) {
+            open.push(asked.read().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_server_that_the_client_meant_is_asked_and_no_other() {
+    let (configured, configured_address) = upstream().await;
+    let (meant, meant_address) = upstream().await;
+    let loopback = Loopback {
+        asked: Some(meant_address),
+    };
+    let server = serve_names(names(), &[configured_address], loopback).await;
+    let client = client(&server).await;
+    let sent = query("example.org.", RecordType::A).to_vec().unwrap();
+    client.send(&sent).await.unwrap();
+    let (seen, from) = next(&meant).await;
+    // In trouble, but it is what the client asked: it has a list of its own.
+    let mut refused = as_answer(&seen, b"");
+    refused[3] |= 5;
+    meant.send_to(&refused, from).await.unwrap();
+    assert_eq!(receive(&client).await[2..], refused[2..]);
+    let mut byte = [0];
+    let none = configured.try_recv(&mut byte).unwrap_err();
+    assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+
+    let listener = TcpListener::bind(meant_address).await.unwrap();
+    let mut stream = Stream::to(server.tcp).await;
+    stream.write(&sent).await;
+    assert_eq!(Stream::accepted(&listener).await.read().await, sent);
+}
+
+#[tokio::test]
+async fn a_server_that_denies_a_known_name_is_corrected() {
+    let (upstream, address) = upstream().await;
+    let server = serve(&[address]).await;
+    let client = client(&server).await;
+    let sent = query("web.shop.svc.cluster.local.", RecordType::SRV)
+        .to_vec()
         .unwrap();
-    let received = timeout(LONG, read_message(&mut client)).await.unwrap().unwrap();
-    assert_eq!(received, as_answer(&sent, &large));
+    for (code, relayed) in [(3u8, false), (0, true), (5, true)] {
+        client.send(&sent).await.unwrap();
+        let (seen, from) = next(&upstream).await;
+        let mut answer = as_answer(&seen, b"mark");
+        answer[3] |= code;
+        upstream.send_to(&answer, from).await.unwrap();
+        let received = receive(&client).await;
+        assert_eq!(received.ends_with(b"mark"), relayed, "{code}");
+        if !relayed {
+            let received = Message::from_vec(&received).unwrap();
+            assert_eq!(received.metadata.response_code, ResponseCode::NoError);
+            assert_eq!(received.authorities.len(), 1);
+        }
+    }
+}
+
+/// A name that becomes known when it is asked for.
+#[derive(Default)]
+struct OnDemand(std::sync::atomic::AtomicBool);
+
+impl Resolver for OnDemand {
+    fn lookup(&self, name: &str) -> Option<Vec<std::net::IpAddr>> {
+        let known = name == "late.example" && self.0.load(std::sync::atomic::Ordering::SeqCst);
+        known.then(|| vec!["10.96.0.8".parse().unwrap()])
+    }
+
+    fn demand(&self, _: &str) -> Option<BoxFuture<'_, ()>> {
+        Some(Box::pin(async {
+            tokio::task::yield_now().await;
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_becomes_known_on_demand_is_answered() {
+    let late = query("late.example.", RecordType::A);
+    let server = serve_names(OnDemand::default(), &[], Loopback::default()).await;
+    assert_eq!(addresses(&ask(&server, &late).await), ["10.96.0.8"]);
+    let server = serve_names(OnDemand::default(), &[], Loopback::default()).await;
+    let mut stream = Stream::to(server.tcp).await;
+    stream.write(&late.to_vec().unwrap()).await;
+    let answer = Message::from_vec(&stream.read().await).unwrap();
+    assert_eq!(addresses(&answer), ["10.96.0.8"]);
+    let other = ask(&server, &query("other.example.", RecordType::A)).await;
+    assert_eq!(other.metadata.response_code, ResponseCode::ServFail, "forwarded");
+}
+
+#[tokio::test]
+async fn connections_have_a_bound_over_all_listeners() {
+    let server = serve(&[]).await;
+    let mut open = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        let mut stream = Stream::to(server.tcp).await;
+        stream
+            .write(
+                &query("web.shop.svc.cluster.local.", RecordType::A)
+                    .to_vec()
+                    .unwrap(),
+            )
+            .await;
+        stream.read().await;
+        open.push(stream);
+    }
+    let mut beyond = Stream::to(server.tcp).await;
+    assert!(!matches!(beyond.next().await, Ok(Some(_))), "closed");
+    assert!(
+        server
+            .counts
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|what| what == "overloaded tcp")
+    );
 }
 
 #[tokio::test]
@@ -318,10 +562,10 @@ async fn garbage_does_not_stop_the_server() {
     for garbage in [&b""[..], b"x", &[0xff; 600]] {
         client.send(garbage).await.unwrap();
     }
-    let mut stream = TcpStream::connect(server.tcp).await.unwrap();
-    write_message(&mut stream, b"garbage").await.unwrap();
+    let mut stream = Stream::to(server.tcp).await;
+    stream.write(b"garbage").await;
     assert!(
-        timeout(LONG, read_message(&mut stream)).await.unwrap().is_err(),
+        !matches!(stream.next().await, Ok(Some(_))),
         "the connection is closed"
     );
     let web = ask(&server, &query("web.shop.svc.cluster.local.", RecordType::A)).await;

@@ -1,0 +1,45 @@
+//! Names of the mesh, as one pod sees them.
+
+use crate::context::Context;
+use crate::pods::Pod;
+use dns::Resolver;
+use mesh::{Asker, addresses_of_name};
+use rand::seq::SliceRandom;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What one pod can find by name.
+pub(super) struct Names {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+}
+
+impl Names {
+    pub(super) fn new(context: &Arc<Context>, pod: &Arc<Pod>) -> Self {
+        Self {
+            context: context.clone(),
+            pod: pod.clone(),
+        }
+    }
+}
+
+impl Resolver for Names {
+    fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let asker = Asker {
+            namespace: self.pod.identity.namespace(),
+            network: &self.context.config.network,
+        };
+        let mut addresses = addresses_of_name(&self.context.state.snapshot(), name, asker)?;
+        // Many clients take the first.
+        addresses.shuffle(&mut rand::rng());
+        Some(addresses)
+    }
+
+    fn zone<'n>(&'n self, name: &'n str) -> &'n str {
+        let domain = self.context.config.cluster_domain.as_str();
+        let within = name
+            .strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if within { domain } else { name }
+    }
+}
