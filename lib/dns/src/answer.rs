@@ -155,12 +155,12 @@ pub fn answer(query: &[u8], resolver: &dyn Resolver, transport: Transport) -> Re
 /// (RFC 6891 §6.1.1).
 pub(crate) fn failure(query: &[u8], raw: Raw<'_>, code: u8) -> Vec<u8> {
     let mut answer = raw.failure(code);
-    if let Some(asked) = Message::from_vec(query).ok().and_then(|query| query.edns) {
-        if let Ok(record) = extension(&asked).to_bytes() {
-            // The count of additional records ends the header.
-            answer[HEADER - 1] = 1;
-            answer.extend(record);
-        }
+    if let Some(asked) = Message::from_vec(query).ok().and_then(|query| query.edns)
+        && let Ok(record) = extension(&asked).to_bytes()
+    {
+        // The count of additional records ends the header.
+        answer[HEADER - 1] = 1;
+        answer.extend(record);
     }
     answer
 }
