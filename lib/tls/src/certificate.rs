@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use mesh::Identity;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
-use crate::HandshakeError;
 use crate::pem::{self, PemError};
-use crate::provider::provider;
 use crate::verify::{self, Purpose};
+use crate::{HandshakeError, Roots};
 
 /// A certificate that proves one identity, with its private key and the roots of its mesh. Cheap to clone.
 #[derive(Clone)]
@@ -25,8 +25,8 @@ pub struct WorkloadCertificate {
 struct Inner {
     identity: Identity,
     certified: Arc<CertifiedKey>,
-    roots: Vec<CertificateDer<'static>>,
-    anchors: Arc<[TrustAnchor<'static>]>,
+    key: PrivateKey,
+    roots: Roots,
     details: Details,
     fingerprint: [u8; 32],
 }
@@ -63,16 +63,15 @@ impl WorkloadCertificate {
         if chain.len() > pem::MAX_CERTIFICATES {
             return Err(CertificateError::Pem(PemError::TooMany));
         }
-        Self::from_der(chain, pem::certificates(roots_pem)?, key, expected)
+        Self::from_der(chain, Roots::from_pem(roots_pem)?, key, expected)
     }
 
     fn from_der(
         chain: Vec<CertificateDer<'static>>,
-        roots: Vec<CertificateDer<'static>>,
+        roots: Roots,
         key: &PrivateKey,
         expected: &Identity,
     ) -> Result<Self, CertificateError> {
-        let anchors = verify::anchors(&roots).map_err(CertificateError::Root)?;
         let details = Details::of(&chain[0])?;
         let leaf = EndEntityCert::try_from(&chain[0])
             .map_err(|error| CertificateError::Malformed(error.to_string()))?;
@@ -86,21 +85,17 @@ impl WorkloadCertificate {
         }
         let middle = details.middle();
         for purpose in [Purpose::Client, Purpose::Server] {
-            verify::chain(&leaf, &chain[1..], &anchors, middle, purpose)
+            verify::chain(&leaf, &chain[1..], roots.anchors(), middle, purpose)
                 .map_err(|error| CertificateError::Chain(error.to_string()))?;
         }
         let fingerprint = fingerprint(&chain, &roots);
-        let certified =
-            CertifiedKey::from_der(chain, key.to_rustls(), &provider()).map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => CertificateError::WrongKey,
-                other => CertificateError::Key(other.to_string()),
-            })?;
+        let certified = key.certify(chain)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 identity,
                 certified: Arc::new(certified),
+                key: key.clone(),
                 roots,
-                anchors: anchors.into(),
                 details,
                 fingerprint,
             }),
@@ -148,15 +143,32 @@ impl WorkloadCertificate {
 
     /// The roots that peers are held against, in PEM, one element each.
     pub fn roots_pem(&self) -> Vec<String> {
-        self.inner.roots.iter().map(pem::encode).collect()
+        self.inner.roots.to_pem()
+    }
+
+    /// The roots it came with.
+    pub fn roots(&self) -> &Roots {
+        &self.inner.roots
+    }
+
+    /// Whether it leads to one of `roots`, at the middle of its life.
+    pub fn leads_to(&self, roots: &Roots) -> bool {
+        let chain = &self.inner.certified.cert;
+        // It was parsed when it arrived.
+        let Ok(leaf) = EndEntityCert::try_from(&chain[0]) else {
+            return false;
+        };
+        let middle = self.inner.details.middle();
+        verify::chain(&leaf, &chain[1..], roots.anchors(), middle, Purpose::Server).is_ok()
+    }
+
+    /// Its private key. Whoever takes it must not log it, and keeps it where only it can read.
+    pub fn secret_key(&self) -> &PrivateKey {
+        &self.inner.key
     }
 
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {
         self.inner.certified.clone()
-    }
-
-    pub(crate) fn anchors(&self) -> Arc<[TrustAnchor<'static>]> {
-        self.inner.anchors.clone()
     }
 
     /// SHA-256 over the chain and the roots: equal only for the same certificate under the same roots.
@@ -176,6 +188,7 @@ impl fmt::Debug for WorkloadCertificate {
 }
 
 /// A private key in PKCS #8, wiped when dropped. It has no `Debug` and no `Display`.
+#[derive(Clone)]
 pub struct PrivateKey {
     der: Zeroizing<Vec<u8>>,
 }
@@ -205,8 +218,24 @@ impl PrivateKey {
         &self.der
     }
 
-    pub(crate) fn to_rustls(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.der.to_vec()))
+    /// The key as a `PRIVATE KEY` block. The text is wiped when dropped; the same care is due to it.
+    pub fn secret_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(pem::encode_block("PRIVATE KEY", self.der.as_slice()))
+    }
+
+    /// The key with its certificate's chain. No copy of the key is left behind.
+    pub(crate) fn certify(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Result<CertifiedKey, CertificateError> {
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.der.as_slice()));
+        let key = any_supported_type(&der).map_err(|error| CertificateError::Key(error.to_string()))?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Ok(()) => Ok(certified),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::WrongKey),
+            Err(other) => Err(CertificateError::Key(other.to_string())),
+        }
     }
 }
 
@@ -276,14 +305,15 @@ impl Details {
     }
 }
 
-fn fingerprint(chain: &[CertificateDer<'_>], roots: &[CertificateDer<'_>]) -> [u8; 32] {
+fn fingerprint(chain: &[CertificateDer<'_>], roots: &Roots) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
-    for certificates in [chain, roots] {
-        context.update(&(certificates.len() as u64).to_be_bytes());
-        for certificate in certificates {
-            context.update(&(certificate.len() as u64).to_be_bytes());
-            context.update(certificate);
-        }
+    context.update(&(chain.len() as u64).to_be_bytes());
+    for certificate in chain {
+        context.update(&(certificate.len() as u64).to_be_bytes());
+        context.update(certificate);
+    }
+    for (id, _) in roots.certificates() {
+        context.update(id);
     }
     let mut bytes = [0; 32];
     bytes.copy_from_slice(context.finish().as_ref());

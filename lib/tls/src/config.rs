@@ -12,7 +12,7 @@ use rustls::version::TLS13;
 
 use crate::provider::provider;
 use crate::verify::{ClientVerifier, ServerVerifier};
-use crate::{HandshakeError, WorkloadCertificate};
+use crate::{CompliancePolicy, HandshakeError, Trust, WorkloadCertificate};
 
 /// The protocol spoken inside every tunnel.
 pub(crate) const ALPN: &[u8] = b"h2";
@@ -21,6 +21,7 @@ pub(crate) const ALPN: &[u8] = b"h2";
 #[derive(Clone)]
 pub struct ClientConfig {
     pub(crate) inner: Arc<rustls::ClientConfig>,
+    pub(crate) trust: Trust,
     own: WorkloadCertificate,
 }
 
@@ -28,14 +29,20 @@ pub struct ClientConfig {
 #[derive(Clone)]
 pub struct ServerConfig {
     pub(crate) inner: Arc<rustls::ServerConfig>,
+    pub(crate) trust: Trust,
     own: WorkloadCertificate,
 }
 
 /// Built configurations, kept while they are used.
 ///
 /// At most [`ConfigCache::CAPACITY`] of each kind; the least recently used goes first.
+///
+/// A certificate that was renewed is another one, and gets configurations of its own. A change of [`Trust`] needs
+/// none: it is looked up when a peer is judged.
 #[derive(Default)]
 pub struct ConfigCache {
+    trust: Trust,
+    policy: CompliancePolicy,
     state: Mutex<State>,
 }
 
@@ -57,9 +64,23 @@ impl ConfigCache {
     /// The most configurations kept of each kind.
     pub const CAPACITY: usize = 1024;
 
-    /// An empty cache.
+    /// An empty cache, in which each certificate's peers are held against the roots that it came with.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty cache, in which all peers are held against `trust`, and only what `policy` allows is spoken.
+    pub fn with(trust: Trust, policy: CompliancePolicy) -> Self {
+        Self {
+            trust,
+            policy,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What peers are held against.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// How `own` connects to a server that must be one of `accepted`. An empty set accepts nobody.
@@ -76,7 +97,7 @@ impl ConfigCache {
             used.at = now;
             return used.value.clone();
         }
-        let value = ClientConfig::new(own, key.1.clone());
+        let value = ClientConfig::new(own, key.1.clone(), &self.trust, self.policy);
         make_room(&mut state.clients);
         state.clients.insert(
             key,
@@ -98,7 +119,7 @@ impl ConfigCache {
             used.at = now;
             return used.value.clone();
         }
-        let value = ServerConfig::new(own);
+        let value = ServerConfig::new(own, &self.trust, self.policy);
         make_room(&mut state.servers);
         state.servers.insert(
             key,
@@ -135,9 +156,14 @@ impl ConfigCache {
 }
 
 impl ClientConfig {
-    fn new(own: &WorkloadCertificate, accepted: Arc<[Identity]>) -> Self {
-        let verifier = ServerVerifier::new(own.anchors(), own.identity(), accepted);
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+    fn new(
+        own: &WorkloadCertificate,
+        accepted: Arc<[Identity]>,
+        trust: &Trust,
+        policy: CompliancePolicy,
+    ) -> Self {
+        let verifier = ServerVerifier::new(trust.clone(), own, accepted);
+        let mut config = rustls::ClientConfig::builder_with_provider(provider(policy))
             .with_protocol_versions(&[&TLS13])
             .expect("our provider has TLS 1.3 suites: provider.rs")
             .dangerous()
@@ -148,6 +174,7 @@ impl ClientConfig {
         config.enable_sni = false;
         Self {
             inner: Arc::new(config),
+            trust: trust.clone(),
             own: own.clone(),
         }
     }
@@ -168,9 +195,9 @@ impl ClientConfig {
 }
 
 impl ServerConfig {
-    fn new(own: &WorkloadCertificate) -> Self {
-        let verifier = ClientVerifier::new(own.anchors(), own.identity());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    fn new(own: &WorkloadCertificate, trust: &Trust, policy: CompliancePolicy) -> Self {
+        let verifier = ClientVerifier::new(trust.clone(), own);
+        let mut config = rustls::ServerConfig::builder_with_provider(provider(policy))
             .with_protocol_versions(&[&TLS13])
             .expect("our provider has TLS 1.3 suites: provider.rs")
             .with_client_cert_verifier(Arc::new(verifier))
@@ -180,8 +207,14 @@ impl ServerConfig {
         config.send_tls13_tickets = 0;
         Self {
             inner: Arc::new(config),
+            trust: trust.clone(),
             own: own.clone(),
         }
+    }
+
+    /// Whether this is the very same configuration, not only an equal one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// Who we are towards clients.

@@ -36,6 +36,12 @@ pub enum HandshakeError {
     /// The peer's certificate is malformed or uses something unknown.
     #[error("the peer's certificate is not acceptable: {0}")]
     BadCertificate(String),
+    /// The peer's certificate, or one above it, is on a revocation list.
+    #[error("the peer's certificate, or one above it, was revoked")]
+    CertificateRevoked,
+    /// A revocation list is required, and none says that the peer's certificate is good.
+    #[error("whether the peer's certificate was revoked is unknown, and a revocation list is required: {0}")]
+    RevocationUnknown(String),
     /// The peer could not prove that it holds its certificate's key.
     #[error("the peer does not hold the key of the certificate it showed")]
     BadSignature,
@@ -142,6 +148,8 @@ impl HandshakeError {
             Self::CertificateNotYetValid { .. } => "certificate_not_yet_valid",
             Self::WrongPurpose => "wrong_purpose",
             Self::BadCertificate(_) => "bad_certificate",
+            Self::CertificateRevoked => "cert_revoked",
+            Self::RevocationUnknown(_) => "revocation_unknown",
             Self::BadSignature => "bad_signature",
             Self::NoIdentity => "no_identity",
             Self::SeveralIdentities(_) => "several_identities",
@@ -167,7 +175,9 @@ impl HandshakeError {
     /// Whose doing it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::OwnCertificateInvalid { .. } | Self::BadName(_) => Blame::Configuration,
+            Self::OwnCertificateInvalid { .. } | Self::RevocationUnknown(_) | Self::BadName(_) => {
+                Blame::Configuration
+            }
             Self::Io { .. } | Self::Timeout(_) | Self::Internal(_) => Blame::System,
             _ => Blame::Peer,
         }
@@ -242,6 +252,7 @@ impl HandshakeError {
                 presented,
             },
             CertificateError::BadSignature => Self::BadSignature,
+            CertificateError::Revoked => Self::CertificateRevoked,
             CertificateError::Other(other) => match other.0.downcast_ref::<Self>() {
                 Some(own) => own.clone(),
                 None => Self::BadCertificate(other.to_string()),

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mesh::Identity;
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use webpki::EndEntityCert;
@@ -12,8 +12,9 @@ use webpki::EndEntityCert;
 use crate::certificate::Details;
 use crate::config::ALPN;
 use crate::stream::Connection;
-use crate::verify;
-use crate::{ClientConfig, HandshakeError, ServerConfig, Stream};
+use crate::trust::Proof;
+use crate::verify::{self, Purpose};
+use crate::{ClientConfig, HandshakeError, ServerConfig, Stream, WorkloadCertificate};
 
 /// The longest a handshake may take, from the first byte to the last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 64 * 1024;
 
 /// Who is at the other end, as proven by its certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The SPIFFE identity.
     pub identity: Identity,
@@ -32,6 +33,8 @@ pub struct Peer {
     pub not_after: SystemTime,
     /// Its certificate's serial number, in lower-case hexadecimal.
     pub serial: String,
+    /// What it has shown.
+    pub(crate) proof: Proof,
 }
 
 /// Connects as a client over `io`.
@@ -50,8 +53,9 @@ where
     let nobody = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
     let tls = UnbufferedClientConnection::new(config.inner.clone(), nobody)
         .map_err(|error| HandshakeError::from_tls(error, false))?;
+    let generation = config.trust.state().generation();
     let stream = run(io, Connection::Client(tls)).await?;
-    let peer = peer(&stream)?;
+    let peer = peer(&stream, Purpose::Server, generation, config.certificate())?;
     Ok((stream, peer))
 }
 
@@ -66,8 +70,9 @@ where
     config.check(SystemTime::now())?;
     let tls = UnbufferedServerConnection::new(config.inner.clone())
         .map_err(|error| HandshakeError::from_tls(error, false))?;
+    let generation = config.trust.state().generation();
     let stream = run(io, Connection::Server(tls)).await?;
-    let peer = peer(&stream)?;
+    let peer = peer(&stream, Purpose::Client, generation, config.certificate())?;
     Ok((stream, peer))
 }
 
@@ -108,8 +113,14 @@ async fn say_goodbye<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut IO) {
     }
 }
 
-fn peer<IO>(stream: &Stream<IO>) -> Result<Peer, HandshakeError> {
-    let leaf: &CertificateDer<'_> = stream.peer_leaf().ok_or(HandshakeError::NoCertificate)?;
+fn peer<IO>(
+    stream: &Stream<IO>,
+    purpose: Purpose,
+    generation: u64,
+    own: &WorkloadCertificate,
+) -> Result<Peer, HandshakeError> {
+    let chain = stream.peer_chain().unwrap_or_default();
+    let leaf = chain.first().ok_or(HandshakeError::NoCertificate)?;
     let bad = |error: String| HandshakeError::BadCertificate(error);
     let certificate = EndEntityCert::try_from(leaf).map_err(|error| bad(error.to_string()))?;
     let identity = verify::identity(&certificate)?;
@@ -118,5 +129,12 @@ fn peer<IO>(stream: &Stream<IO>) -> Result<Peer, HandshakeError> {
         identity,
         not_after: details.not_after,
         serial: details.serial,
+        proof: Proof {
+            chain: chain.into(),
+            purpose,
+            at: SystemTime::now(),
+            generation,
+            fallback: own.roots().clone(),
+        },
     })
 }

@@ -4,6 +4,8 @@
 //!   [`Peer`] behind it. What is refused is refused by name: [`HandshakeError`].
 //! - [`WorkloadCertificate`] is a certificate with its key and the roots it came with; [`Issuer`] is whoever
 //!   signs them; [`renewal`] says when to ask for the next one.
+//! - [`Trust`] is what the peers of a process are held against: roots, [`Revocation`] lists, aliases of the trust
+//!   domain. [`rotation`] says which roots those are while an authority exchanges its own.
 //! - [`server_auth`] is one-way TLS with a name, as used towards and by the control plane.
 //!
 //! This crate is the only one that names rustls, and none of its types cross this border. It deliberately has
@@ -12,6 +14,7 @@
 
 mod certificate;
 mod config;
+mod entropy;
 mod error;
 mod handshake;
 mod issuer;
@@ -19,8 +22,12 @@ mod pem;
 mod provider;
 pub mod renewal;
 mod request;
+mod revocation;
+mod roots;
+pub mod rotation;
 pub mod server_auth;
 mod stream;
+mod trust;
 mod verify;
 
 pub use certificate::{CertificateError, PrivateKey, WorkloadCertificate};
@@ -29,5 +36,11 @@ pub use error::{Alert, Blame, HandshakeError};
 pub use handshake::{HANDSHAKE_TIMEOUT, Peer, accept, connect};
 pub use issuer::{BoxFuture, IssueError, Issuer};
 pub use pem::PemError;
+pub use provider::{CompliancePolicy, UnknownPolicy};
 pub use request::{KeyAndRequest, RequestError};
+pub use revocation::{
+    MAX_REVOCATION_BYTES, MAX_REVOCATION_LISTS, Revocation, RevocationError, RevocationLists,
+};
+pub use roots::Roots;
 pub use stream::Stream;
+pub use trust::{Trust, TrustChanges};

@@ -53,6 +53,11 @@ pub(crate) fn blocks(text: &str) -> Result<Vec<::pem::Pem>, PemError> {
 
 /// A certificate as PEM.
 pub(crate) fn encode(certificate: &CertificateDer<'_>) -> String {
+    encode_block("CERTIFICATE", certificate.as_ref())
+}
+
+/// Any block as PEM.
+pub(crate) fn encode_block(tag: &str, contents: &[u8]) -> String {
     let config = ::pem::EncodeConfig::new().set_line_ending(::pem::LineEnding::LF);
-    ::pem::encode_config(&::pem::Pem::new("CERTIFICATE", certificate.as_ref()), config)
+    ::pem::encode_config(&::pem::Pem::new(tag, contents), config)
 }

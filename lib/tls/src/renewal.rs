@@ -10,6 +10,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::WorkloadCertificate;
+use crate::entropy::fraction;
 
 /// The first pause after a failure.
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -107,6 +108,16 @@ impl Renewal {
         self.next = Some(now + wait.max(SHORTEST_WAIT));
     }
 
+    /// A reason not to wait so long: the next attempt comes at `at`, unless it is due earlier. What follows a
+    /// failure keeps its pause.
+    pub fn hasten(&mut self, at: SystemTime) {
+        if self.failures == 0
+            && let Some(next) = &mut self.next
+        {
+            *next = (*next).min(at);
+        }
+    }
+
     /// Whether the certificate held may be used at `now`.
     pub fn usable(&self, now: SystemTime) -> bool {
         self.held.is_some_and(|held| now < held.not_after)
@@ -121,12 +132,6 @@ impl Renewal {
     pub fn due(&self) -> Option<SystemTime> {
         self.next
     }
-}
-
-/// Entropy as a number from 0 up to, not including, 1.
-fn fraction(entropy: u64) -> f64 {
-    // The upper 53 bits are what a double holds exactly.
-    (entropy >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use rustls::client::{Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -19,7 +19,7 @@ use crate::config::ALPN;
 use crate::pem::{self, MAX_PEM_BYTES, PemError};
 use crate::provider::provider;
 use crate::stream::Connection;
-use crate::{CertificateError, HandshakeError, PrivateKey, Stream, handshake};
+use crate::{CertificateError, CompliancePolicy, HandshakeError, PrivateKey, Stream, handshake};
 
 /// Where the roots come from that a server's certificate is held against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,14 @@ impl Client {
     /// # Errors
     /// When there are no usable roots; the message names the file and what to do.
     pub fn load(source: &RootSource) -> Result<Self, RootError> {
+        Self::load_with(source, CompliancePolicy::None)
+    }
+
+    /// As [`Client::load`], speaking only what `policy` allows.
+    ///
+    /// # Errors
+    /// As for [`Client::load`].
+    pub fn load_with(source: &RootSource, policy: CompliancePolicy) -> Result<Self, RootError> {
         let mut store = rustls::RootCertStore::empty();
         let origin = source.to_string();
         match source {
@@ -131,10 +139,11 @@ impl Client {
             origin: origin.clone(),
             reason,
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider())
+        let provider = provider(policy);
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
             .build()
             .map_err(|error| unusable(error.to_string()))?;
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| unusable(error.to_string()))?
             .with_webpki_verifier(verifier)
@@ -173,12 +182,8 @@ impl ServerIdentity {
             .first()
             .map(Details::of)
             .ok_or(CertificateError::Incomplete)??;
-        let certified =
-            CertifiedKey::from_der(chain, key.to_rustls(), &provider()).map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => CertificateError::WrongKey,
-                other => CertificateError::Key(other.to_string()),
-            })?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        let certified = key.certify(chain)?;
+        let mut config = rustls::ServerConfig::builder_with_provider(provider(CompliancePolicy::None))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| CertificateError::Key(error.to_string()))?
             .with_no_client_auth()

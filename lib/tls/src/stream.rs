@@ -62,8 +62,8 @@ impl<IO> Stream<IO> {
         self.session.held()
     }
 
-    pub(crate) fn peer_leaf(&self) -> Option<&CertificateDer<'static>> {
-        self.session.tls().peer_leaf()
+    pub(crate) fn peer_chain(&self) -> Option<&[CertificateDer<'static>]> {
+        self.session.tls().peer_chain()
     }
 
     pub(crate) fn new(io: IO, tls: Connection) -> Self {

@@ -8,15 +8,10 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::{EndEntityCert, KeyUsage, RevocationOptions};
 
-use crate::HandshakeError;
 use crate::provider::provider;
-
-/// `id-kp-serverAuth`, 1.3.6.1.5.5.7.3.1 (RFC 5280 §4.2.1.12).
-const SERVER_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 1];
-/// `id-kp-clientAuth`, 1.3.6.1.5.5.7.3.2.
-const CLIENT_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 2];
+use crate::{CompliancePolicy, HandshakeError, Roots, Trust, WorkloadCertificate};
 
 /// What a certificate is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +20,22 @@ pub(crate) enum Purpose {
     Server,
 }
 
-/// The server's view of a client: it must have our trust domain.
+/// The server's view of a client: it must be of our trust domain or an alias of it.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
-    anchors: Arc<[TrustAnchor<'static>]>,
+    trust: Trust,
+    fallback: Roots,
     trust_domain: String,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientVerifier {
-    pub(crate) fn new(anchors: Arc<[TrustAnchor<'static>]>, own: &Identity) -> Self {
-        let algorithms = provider().signature_verification_algorithms;
+    pub(crate) fn new(trust: Trust, own: &WorkloadCertificate) -> Self {
         Self {
-            anchors,
-            trust_domain: own.trust_domain().to_owned(),
-            algorithms,
+            trust,
+            fallback: own.roots().clone(),
+            trust_domain: own.identity().trust_domain().to_owned(),
+            algorithms: algorithms(),
         }
     }
 }
@@ -47,36 +43,29 @@ impl ClientVerifier {
 /// The client's view of a server: it must be one of the accepted identities. No host name is involved.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
-    anchors: Arc<[TrustAnchor<'static>]>,
+    trust: Trust,
+    fallback: Roots,
     trust_domain: String,
-    accepted: Arc<[Identity]>,
+    /// As the caller named them, sorted.
+    named: Arc<[Identity]>,
+    /// With their other names, sorted.
+    accepted: Vec<Identity>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerVerifier {
     /// `accepted` must be sorted.
-    pub(crate) fn new(
-        anchors: Arc<[TrustAnchor<'static>]>,
-        own: &Identity,
-        accepted: Arc<[Identity]>,
-    ) -> Self {
-        let algorithms = provider().signature_verification_algorithms;
+    pub(crate) fn new(trust: Trust, own: &WorkloadCertificate, accepted: Arc<[Identity]>) -> Self {
+        let trust_domain = own.identity().trust_domain().to_owned();
         Self {
-            anchors,
-            trust_domain: own.trust_domain().to_owned(),
-            accepted,
-            algorithms,
+            accepted: trust.with_aliases(&trust_domain, &accepted),
+            named: accepted,
+            trust,
+            fallback: own.roots().clone(),
+            trust_domain,
+            algorithms: algorithms(),
         }
     }
-}
-
-/// The trust anchors in `roots`.
-pub(crate) fn anchors(roots: &[CertificateDer<'_>]) -> Result<Vec<TrustAnchor<'static>>, String> {
-    roots
-        .iter()
-        .map(|root| webpki::anchor_from_trusted_cert(root).map(|anchor| anchor.to_owned()))
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())
 }
 
 /// Whether `leaf` leads to one of `anchors`, is alive at `now`, and may be used for `purpose`.
@@ -87,14 +76,36 @@ pub(crate) fn chain(
     now: UnixTime,
     purpose: Purpose,
 ) -> Result<(), rustls::Error> {
+    chain_unless_revoked(leaf, intermediates, anchors, now, purpose, None).map_err(chain_error)
+}
+
+/// As [`chain`], asking revocation lists too.
+pub(crate) fn chain_unless_revoked(
+    leaf: &EndEntityCert<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: UnixTime,
+    purpose: Purpose,
+    revocation: Option<RevocationOptions<'_>>,
+) -> Result<(), webpki::Error> {
+    // An authority need not say what its certificates are for, but may limit it (RFC 5280 §4.2.1.12).
     let usage = match purpose {
-        Purpose::Client => KeyUsage::required(CLIENT_AUTH),
-        Purpose::Server => KeyUsage::required(SERVER_AUTH),
+        Purpose::Client => KeyUsage::client_auth(),
+        Purpose::Server => KeyUsage::server_auth(),
     };
-    let algorithms = provider().signature_verification_algorithms.all;
-    leaf.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, None)
-        .map(|_path| ())
-        .map_err(chain_error)
+    if !says_its_purpose(leaf, purpose) {
+        return Err(webpki::Error::EmptyEkuExtension);
+    }
+    leaf.verify_for_usage(
+        algorithms().all,
+        anchors,
+        intermediates,
+        now,
+        usage,
+        revocation,
+        None,
+    )
+    .map(|_path| ())
 }
 
 /// The one identity that a certificate names: exactly one URI name, in the exact form of a SPIFFE id.
@@ -125,9 +136,10 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let leaf = EndEntityCert::try_from(end_entity).map_err(chain_error)?;
-        chain(&leaf, intermediates, &self.anchors, now, Purpose::Client)?;
+        let state = self.trust.state();
+        state.judge(&leaf, intermediates, &self.fallback, now, Purpose::Client)?;
         let got = identity(&leaf).map_err(refuse)?;
-        same_trust_domain(&self.trust_domain, &got)?;
+        known_trust_domain(&self.trust, &self.trust_domain, &got)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -164,12 +176,13 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let leaf = EndEntityCert::try_from(end_entity).map_err(chain_error)?;
-        chain(&leaf, intermediates, &self.anchors, now, Purpose::Server)?;
+        let state = self.trust.state();
+        state.judge(&leaf, intermediates, &self.fallback, now, Purpose::Server)?;
         let got = identity(&leaf).map_err(refuse)?;
-        same_trust_domain(&self.trust_domain, &got)?;
+        known_trust_domain(&self.trust, &self.trust_domain, &got)?;
         if self.accepted.binary_search(&got).is_err() {
             return Err(refuse(HandshakeError::WrongIdentity {
-                expected: self.accepted.to_vec(),
+                expected: self.named.to_vec(),
                 got,
             }));
         }
@@ -199,8 +212,8 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-fn same_trust_domain(own: &str, got: &Identity) -> Result<(), rustls::Error> {
-    if got.trust_domain() == own {
+fn known_trust_domain(trust: &Trust, own: &str, got: &Identity) -> Result<(), rustls::Error> {
+    if trust.accepts_domain(own, got.trust_domain()) {
         return Ok(());
     }
     Err(refuse(HandshakeError::WrongTrustDomain {
@@ -211,8 +224,13 @@ fn same_trust_domain(own: &str, got: &Identity) -> Result<(), rustls::Error> {
 
 /// Carries our own reason through the TLS library, which otherwise knows only its own. The peer is told
 /// `certificate_unknown`.
-fn refuse(error: HandshakeError) -> rustls::Error {
+pub(crate) fn refuse(error: HandshakeError) -> rustls::Error {
     rustls::CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+/// How signatures are verified: the same under every policy, all of them approved by FIPS 186-5.
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    provider(CompliancePolicy::None).signature_verification_algorithms
 }
 
 fn only_tls13() -> rustls::Error {
@@ -235,6 +253,21 @@ fn chain_error(error: webpki::Error) -> rustls::Error {
             other.to_string(),
         ))))
         .into(),
+    }
+}
+
+/// Whether the certificate itself says that it is for `purpose`. The library passes one that says nothing.
+fn says_its_purpose(leaf: &EndEntityCert<'_>, purpose: Purpose) -> bool {
+    let der = leaf.der();
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&der) else {
+        return false;
+    };
+    match parsed.extended_key_usage() {
+        Ok(Some(usage)) => match purpose {
+            Purpose::Client => usage.value.client_auth,
+            Purpose::Server => usage.value.server_auth,
+        },
+        _ => false,
     }
 }
 

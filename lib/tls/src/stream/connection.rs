@@ -47,8 +47,9 @@ impl Connection {
         }
     }
 
-    pub(super) fn peer_leaf(&self) -> Option<&CertificateDer<'static>> {
-        self.common().peer_certificates()?.first()
+    /// What the peer showed: its certificate first.
+    pub(super) fn peer_chain(&self) -> Option<&[CertificateDer<'static>]> {
+        self.common().peer_certificates()
     }
 
     /// Takes one step on `input`; returns how many bytes of it are used up.

@@ -7,5 +7,8 @@ mod control_plane;
 mod handshake;
 mod interop;
 mod refusal;
+mod revocation;
+mod rotation;
+mod settings;
 mod stream;
 mod support;
