@@ -13,6 +13,7 @@ mod mode;
 mod reference;
 mod sockets;
 mod threads;
+mod trust;
 mod variables;
 
 pub use duration::{DurationError, parse_duration};
@@ -20,6 +21,7 @@ pub use endpoint::Endpoint;
 pub use error::ConfigError;
 pub use mode::{LocalSource, ProxyMode, WorkloadInfo};
 pub use sockets::{DnsAddress, Http2Settings, SocketSettings};
+pub use trust::TrustSettings;
 
 use error::invalid;
 use mesh::route::OutboundPolicy;
@@ -43,6 +45,8 @@ pub struct Config {
     pub own_pod: OwnPod,
     /// Trust domain of every identity this proxy acts for (`TRUST_DOMAIN`).
     pub trust_domain: String,
+    /// What peers are held against (`CRL_PATH`, `COMPLIANCE_POLICY`, `ZTUNNEL_TRUST_DOMAIN_ALIASES`).
+    pub trust: TrustSettings,
     /// DNS suffix of services (`CLUSTER_DOMAIN`).
     pub cluster_domain: String,
     /// Cluster this node belongs to (`ISTIO_META_CLUSTER_ID` or `CLUSTER_ID`).
@@ -193,6 +197,7 @@ fn read(variables: &Variables, mesh_config: &MeshConfig) -> Result<Config, Confi
             address: variables.optional_parsed("INSTANCE_IP", "an IP address")?,
         },
         trust_domain: variables.text("TRUST_DOMAIN", "cluster.local"),
+        trust: TrustSettings::read(variables)?,
         cluster_domain: variables.text("CLUSTER_DOMAIN", "cluster.local"),
         cluster_id: variables
             .optional("ISTIO_META_CLUSTER_ID")

@@ -5,6 +5,7 @@
 //! connection: none slips through between the two.
 
 use crate::pods::Pod;
+use crate::tunnels::TunnelId;
 use mesh::Identity;
 use std::collections::HashMap;
 use std::fmt;
@@ -20,6 +21,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 pub(crate) enum CloseReason {
     /// The policy in force does not allow it any more; the text is the decision's.
     Policy(String),
+    /// The peer's certificate is no longer trusted, or was revoked.
+    PeerUntrusted(tls::HandshakeError),
     /// Its pod left the mesh and the grace period is over.
     PodLeft,
     /// This proxy is stopping and the drain deadline is over.
@@ -31,6 +34,7 @@ impl CloseReason {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Policy(_) => "policy_changed",
+            Self::PeerUntrusted(reason) => crate::trust::code(reason),
             Self::PodLeft => "pod_left",
             Self::Stopping => "proxy_stopping",
         }
@@ -41,6 +45,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Policy(decision) => write!(formatter, "closed, because policy changed: {decision}"),
+            Self::PeerUntrusted(reason) => write!(formatter, "closed, because trust changed: {reason}"),
             Self::PodLeft => {
                 formatter.write_str("closed, because the pod left the mesh and the grace period is over")
             }
@@ -93,6 +98,8 @@ pub(crate) struct OpenConnection {
 struct Cancel {
     token: CancellationToken,
     reason: OnceLock<CloseReason>,
+    /// Number of the tunnel that carries the connection, 0 while there is none.
+    tunnel: AtomicU64,
 }
 
 impl OpenConnection {
@@ -101,6 +108,11 @@ impl OpenConnection {
         // A second reason is of no interest: the connection is ending already.
         let _ = self.cancel.reason.set(reason);
         self.cancel.token.cancel();
+    }
+
+    /// The number of the tunnel that carries it, once there is one.
+    pub(crate) fn tunnel(&self) -> Option<u64> {
+        Some(self.cancel.tunnel.load(Ordering::Acquire)).filter(|number| *number != 0)
     }
 }
 
@@ -208,6 +220,11 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
+    /// Says which tunnel carries the connection.
+    pub(crate) fn carried_by(&self, tunnel: TunnelId) {
+        self.cancel.tunnel.store(tunnel.number(), Ordering::Release);
+    }
+
     /// Ends when the connection was told to close.
     pub(crate) fn closed(&self) -> WaitForCancellationFuture<'_> {
         self.cancel.token.cancelled()

@@ -6,6 +6,8 @@ use crate::enforcement::Enforcement;
 use crate::identities::Identities;
 use crate::pods::Pods;
 use crate::state::MeshState;
+use crate::tunnels::Tunnels;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use telemetry::{CertificateState, FilterHandle, Metrics};
 use tls::ConfigCache;
@@ -22,7 +24,9 @@ pub(crate) struct Context {
     /// Certificates.
     pub(crate) identities: Identities,
     /// TLS configurations made of them.
-    pub(crate) tls: ConfigCache,
+    pub(crate) tls: Arc<ConfigCache>,
+    /// Tunnels that are open.
+    pub(crate) tunnels: Tunnels,
     /// What is open.
     pub(crate) connections: Connections,
     /// Who is served.

@@ -119,7 +119,14 @@ impl Failure {
     pub(crate) fn flags(&self) -> ResponseFlags {
         match self {
             Self::Denied(_) | Self::Closed(CloseReason::Policy(_)) => ResponseFlags::Denied,
-            Self::Tls { .. } => ResponseFlags::TlsFailure,
+            Self::Tls {
+                error: HandshakeError::CertificateRevoked,
+                ..
+            }
+            | Self::Closed(CloseReason::PeerUntrusted(HandshakeError::CertificateRevoked)) => {
+                ResponseFlags::CertRevoked
+            }
+            Self::Tls { .. } | Self::Closed(CloseReason::PeerUntrusted(_)) => ResponseFlags::TlsFailure,
             Self::Tunnel { .. } => ResponseFlags::H2HandshakeFailure,
             Self::Shared(failure) => failure.flags(),
             Self::Certificate(_) => ResponseFlags::IdentityError,

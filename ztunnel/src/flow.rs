@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::headers::PeerDescription;
 use crate::pods::Pod;
+use crate::tunnels::TunnelId;
 use mesh::authorize::Decision;
 use mesh::{Identity, NetworkAddress, Service, Snapshot, Workload};
 use relay::{Counters, End, Ended, Reason, Side};
@@ -152,6 +153,11 @@ impl Flow {
             described: Mutex::default(),
             _socket: context.metrics.open_socket(reporter),
         }
+    }
+
+    /// Says which tunnel carries it.
+    pub(crate) fn carried_by(&self, tunnel: TunnelId) {
+        self.registered.carried_by(tunnel);
     }
 
     /// Says who talks to whom, as soon as that is known. Said again when another endpoint is tried.

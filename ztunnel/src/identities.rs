@@ -1,15 +1,22 @@
 //! The certificates of the identities that live on this node.
 //!
 //! A pod that is added holds its identity; the first holder starts the request, the last one to leave ends
-//! it. Renewal is decided by `tls::renewal`; this module gives it the time, the entropy and the issuer.
+//! it. Renewal is decided by `tls::renewal`, which roots count by `tls::rotation`; this module gives them the time,
+//! the entropy and the issuer. Requests take turns at a gate (`gate.rs`).
 
+mod gate;
+mod hurry;
+
+use gate::{Gate, Permit, Priority};
+use hurry::Hurry;
 use mesh::Identity;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tls::renewal::{Action, Renewal};
-use tls::{Issuer, WorkloadCertificate};
-use tokio::sync::{Semaphore, watch};
+use tls::rotation::{Outcome, RootRotation, SPREAD};
+use tls::{ConfigCache, Issuer, WorkloadCertificate};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -76,26 +83,30 @@ pub(crate) struct Identities {
 struct Inner {
     issuer: Arc<dyn Issuer>,
     life: Duration,
-    running: Arc<Semaphore>,
+    gate: Gate,
     slots: Mutex<HashMap<Identity, Slot>>,
+    rotation: Mutex<RootRotation>,
+    configs: Arc<ConfigCache>,
 }
 
 struct Slot {
     holders: usize,
     state: watch::Receiver<IdentityState>,
+    hurry: Arc<Hurry>,
     task: AbortHandle,
 }
 
 impl Identities {
-    /// Asks `issuer` for certificates of `life`.
-    pub(crate) fn new(issuer: Arc<dyn Issuer>, life: Duration) -> Self {
-        let running = Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS));
+    /// Asks `issuer` for certificates of `life`. The roots that come with them count in `configs`.
+    pub(crate) fn new(issuer: Arc<dyn Issuer>, life: Duration, configs: Arc<ConfigCache>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 issuer,
                 life,
-                running,
+                gate: Gate::new(MAX_CONCURRENT_REQUESTS),
                 slots: Mutex::default(),
+                rotation: Mutex::default(),
+                configs,
             }),
         }
     }
@@ -105,12 +116,18 @@ impl Identities {
         let mut slots = self.lock();
         let slot = slots.entry(identity.clone()).or_insert_with(|| {
             let (sender, state) = watch::channel(IdentityState::default());
-            let task =
-                tokio::spawn(keep_current(self.inner.clone(), identity.clone(), sender)).abort_handle();
+            let hurry = Arc::new(Hurry::default());
+            let keeper = Keeper {
+                identities: self.clone(),
+                identity: identity.clone(),
+                hurry: hurry.clone(),
+                state: sender,
+            };
             Slot {
                 holders: 0,
                 state,
-                task,
+                hurry,
+                task: tokio::spawn(keeper.run()).abort_handle(),
             }
         });
         slot.holders += 1;
@@ -125,12 +142,12 @@ impl Identities {
         &self,
         identity: &Identity,
     ) -> Result<WorkloadCertificate, CertificateError> {
-        let mut state = {
+        let (mut state, hurry) = {
             let slots = self.lock();
             let slot = slots
                 .get(identity)
                 .ok_or_else(|| CertificateError::NotHeld(identity.clone()))?;
-            slot.state.clone()
+            (slot.state.clone(), slot.hurry.clone())
         };
         let valid = |state: &IdentityState| {
             state
@@ -141,6 +158,7 @@ impl Identities {
         if let Some(certificate) = valid(&state.borrow()) {
             return Ok(certificate);
         }
+        let waiting = hurry.wait();
         let wait = async {
             loop {
                 if let Some(certificate) = valid(&state.borrow_and_update()) {
@@ -152,6 +170,7 @@ impl Identities {
         if let Ok(Some(certificate)) = tokio::time::timeout(WAIT_FOR_CERTIFICATE, wait).await {
             return Ok(certificate);
         }
+        drop(waiting);
         let last = state.borrow().clone();
         let identity = identity.clone();
         let reason = last
@@ -174,15 +193,71 @@ impl Identities {
         list
     }
 
-    fn release(&self, identity: &Identity) {
-        let mut slots = self.lock();
-        if let Some(slot) = slots.get_mut(identity) {
-            slot.holders -= 1;
-            if slot.holders == 0 {
-                slot.task.abort();
-                slots.remove(identity);
+    /// Renews all certificates, spread over some time.
+    pub(crate) fn renew_all_early(&self) {
+        let now = SystemTime::now();
+        for slot in self.lock().values() {
+            slot.hurry.renew_at(now + SPREAD.mul_f64(rand::random::<f64>()));
+        }
+    }
+
+    /// Lets go of roots whose time is over.
+    pub(crate) fn tick(&self) {
+        let outcome = self.rotation().tick(SystemTime::now());
+        self.apply(outcome);
+    }
+
+    /// What comes with a new certificate for `identity`, before anybody uses it.
+    fn received(&self, certificate: &WorkloadCertificate) {
+        let outcome = self
+            .rotation()
+            .on_certificate(SystemTime::now(), certificate, rand::random);
+        self.apply(outcome);
+    }
+
+    fn apply(&self, outcome: Outcome) {
+        if let Some(roots) = outcome.trusted {
+            info!(
+                roots = roots.len(),
+                "the roots that peers are held against have changed"
+            );
+            self.inner.configs.trust().set_roots(roots);
+        }
+        if outcome.renew.is_empty() {
+            return;
+        }
+        let now = SystemTime::now();
+        let slots = self.lock();
+        for (identity, wait) in outcome.renew {
+            if let Some(slot) = slots.get(&identity) {
+                info!(%identity, seconds = wait.as_secs(), "the authority's roots have changed; this certificate is renewed early");
+                slot.hurry.renew_at(now + wait);
             }
         }
+    }
+
+    fn release(&self, identity: &Identity) {
+        let left = {
+            let mut slots = self.lock();
+            let Some(slot) = slots.get_mut(identity) else {
+                return;
+            };
+            slot.holders -= 1;
+            if slot.holders > 0 {
+                return;
+            }
+            slot.task.abort();
+            slots.remove(identity)
+        };
+        if let Some(certificate) = left.and_then(|slot| slot.state.borrow().certificate.clone()) {
+            self.inner.configs.forget(&certificate);
+        }
+        let outcome = self.rotation().forget(SystemTime::now(), identity);
+        self.apply(outcome);
+    }
+
+    fn rotation(&self) -> MutexGuard<'_, RootRotation> {
+        self.inner.rotation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Identity, Slot>> {
@@ -202,41 +277,84 @@ impl Drop for Held {
     }
 }
 
-async fn keep_current(inner: Arc<Inner>, identity: Identity, state: watch::Sender<IdentityState>) {
-    let mut renewal = Renewal::new();
-    loop {
-        if let Action::Wait(wait) = renewal.next_action(SystemTime::now()) {
-            tokio::time::sleep(wait).await;
-            continue;
+/// The task that keeps one certificate current.
+struct Keeper {
+    identities: Identities,
+    identity: Identity,
+    hurry: Arc<Hurry>,
+    state: watch::Sender<IdentityState>,
+}
+
+impl Keeper {
+    async fn run(self) {
+        let mut renewal = Renewal::new();
+        loop {
+            if let Some(at) = self.hurry.take_early() {
+                renewal.hasten(at);
+            }
+            if let Action::Wait(wait) = renewal.next_action(SystemTime::now()) {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.hurry.changed() => {}
+                }
+                continue;
+            }
+            let outcome = {
+                let _permit = self.turn().await;
+                self.ask().await
+            };
+            match outcome {
+                Ok(certificate) => {
+                    renewal.on_success(SystemTime::now(), &certificate, rand::random());
+                    self.replace(certificate);
+                }
+                Err(reason) => {
+                    let identity = &self.identity;
+                    warn!(%identity, reason, "no certificate from the authority; asking again");
+                    renewal.on_failure(SystemTime::now(), rand::random());
+                    self.state.send_modify(|state| state.failure = Some(reason));
+                }
+            }
         }
-        // The semaphore is never closed.
-        let Ok(_permit) = inner.running.acquire().await else {
-            return;
-        };
-        let request = inner.issuer.issue(&identity, inner.life);
-        let outcome = match tokio::time::timeout(REQUEST_DEADLINE, request).await {
+    }
+
+    /// Waits for a turn, with more urgency as soon as a connection waits.
+    async fn turn(&self) -> Permit {
+        loop {
+            let priority = match &self.state.borrow().certificate {
+                _ if self.hurry.is_waited_for() => Priority::Connection,
+                Some(_) => Priority::Renewal,
+                None => Priority::Prefetch,
+            };
+            tokio::select! {
+                permit = self.identities.inner.gate.enter(priority) => return permit,
+                () = self.hurry.changed(), if priority != Priority::Connection => {}
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<WorkloadCertificate, String> {
+        let inner = &self.identities.inner;
+        let request = inner.issuer.issue(&self.identity, inner.life);
+        match tokio::time::timeout(REQUEST_DEADLINE, request).await {
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
             Err(_) => Err(format!(
                 "the authority did not answer within {} s",
                 REQUEST_DEADLINE.as_secs()
             )),
-        };
-        match outcome {
-            Ok(certificate) => {
-                info!(%identity, serial = %certificate.serial(), "certificate received");
-                renewal.on_success(SystemTime::now(), &certificate, rand::random());
-                state.send_modify(|state| {
-                    *state = IdentityState {
-                        certificate: Some(certificate),
-                        failure: None,
-                    }
-                });
-            }
-            Err(reason) => {
-                warn!(%identity, reason, "no certificate from the authority; asking again");
-                renewal.on_failure(SystemTime::now(), rand::random());
-                state.send_modify(|state| state.failure = Some(reason));
-            }
+        }
+    }
+
+    fn replace(&self, certificate: WorkloadCertificate) {
+        let identity = &self.identity;
+        info!(%identity, serial = %certificate.serial(), "certificate received");
+        self.identities.received(&certificate);
+        let before = self.state.send_replace(IdentityState {
+            certificate: Some(certificate),
+            failure: None,
+        });
+        if let Some(before) = before.certificate {
+            self.identities.inner.configs.forget(&before);
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::flow::{Direction, Flow, Parties};
 use crate::handshakes::Handshakes;
 use crate::headers::{self, Authority};
 use crate::pods::Pod;
+use crate::trust;
+use crate::tunnels::{OpenTunnel, TunnelId};
 use hbone::server::{Incoming, Server};
 use mesh::{Identity, Snapshot, Workload};
 use relay::TcpEnd;
@@ -38,6 +40,7 @@ pub(crate) struct Inbound {
 #[derive(Clone)]
 struct Peer {
     identity: Identity,
+    tunnel: TunnelId,
     source: SocketAddr,
     /// The address of ours that the peer connected to.
     local: SocketAddr,
@@ -52,9 +55,15 @@ impl Inbound {
             _ => return,
         };
         if let Err(failure) = self.serve_tunnel(stream, source, local).await {
-            self.context
-                .metrics
-                .handshake_failed(Reporter::Destination, failure.code());
+            match &failure {
+                Failure::Tls { error, .. } => {
+                    trust::count_failed_handshake(&self.context, Reporter::Destination, error);
+                }
+                _ => self
+                    .context
+                    .metrics
+                    .handshake_failed(Reporter::Destination, failure.code()),
+            }
             info!(pod = self.pod.full_name(), %source, reason = failure.code(), "no tunnel: {failure}");
         }
     }
@@ -75,8 +84,15 @@ impl Inbound {
         let (stream, peer) = tls::accept(stream, &config)
             .await
             .map_err(|error| Failure::Tls { peer: source, error })?;
+        let identity = peer.identity.clone();
+        let open = self
+            .context
+            .tunnels
+            .enter(Reporter::Destination, peer, self.context.tls.trust())
+            .map_err(|error| Failure::Tls { peer: source, error })?;
         let peer = Peer {
-            identity: peer.identity,
+            identity,
+            tunnel: open.id(),
             source,
             local,
         };
@@ -87,15 +103,17 @@ impl Inbound {
                 error: error.to_string(),
             })?;
         drop(beginning);
-        self.accept_streams(server, peer).await;
+        self.accept_streams(server, peer, &open).await;
         Ok(())
     }
 
-    async fn accept_streams<IO>(self: &Arc<Self>, mut server: Server<IO>, peer: Peer)
+    async fn accept_streams<IO>(self: &Arc<Self>, mut server: Server<IO>, peer: Peer, open: &OpenTunnel)
     where
         IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let mut told = false;
+        let untrusted = open.untrusted();
+        tokio::pin!(untrusted);
         loop {
             tokio::select! {
                 incoming = server.accept() => match incoming {
@@ -114,6 +132,7 @@ impl Inbound {
                     server.graceful_shutdown();
                 }
                 () = self.ended.cancelled() => return,
+                _reason = &mut untrusted => return,
             }
         }
     }
@@ -148,6 +167,7 @@ impl Inbound {
             peer.source,
             named,
         );
+        flow.carried_by(peer.tunnel);
         flow.opened(Parties::inbound(&self.context, &snapshot, &subject, &workload));
         if let Some(baggage) = incoming.header(headers::BAGGAGE) {
             flow.described_by_peer(headers::parse_baggage(baggage));

@@ -29,8 +29,11 @@ mod outbound;
 mod pod_proxy;
 mod pods;
 mod readiness;
+mod revocation;
 mod run;
 mod state;
+mod trust;
+mod tunnels;
 mod unproxied;
 
 pub use run::{RunError, run};

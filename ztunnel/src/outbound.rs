@@ -8,6 +8,8 @@ use crate::failure::Failure;
 use crate::flow::{Direction, Flow, Parties};
 use crate::headers;
 use crate::pods::Pod;
+use crate::trust;
+use crate::tunnels::TunnelId;
 use hbone::client::{Client, ConnectRequest};
 use hbone::pool::state::Limits;
 use hbone::pool::{GetError, Lease, Pool};
@@ -43,7 +45,7 @@ struct TunnelKey {
 pub(crate) struct Outbound {
     context: Arc<Context>,
     pod: Arc<Pod>,
-    tunnels: Pool<TunnelKey, (), Failure>,
+    tunnels: Pool<TunnelKey, TunnelId, Failure>,
     health: Mutex<mesh::EndpointHealth>,
 }
 
@@ -257,6 +259,7 @@ impl Outbound {
         loop {
             let lease = self.lease(&key).await?;
             let client = lease.client().clone();
+            flow.carried_by(*lease.info());
             match tokio::time::timeout(ANSWER_DEADLINE, lease.connect(request.clone())).await {
                 Ok(Ok((tunnel, response))) => {
                     if let Some(baggage) = response.first(headers::BAGGAGE) {
@@ -286,10 +289,10 @@ impl Outbound {
         }
     }
 
-    async fn lease(&self, key: &TunnelKey) -> Result<Lease<()>, Failure> {
+    async fn lease(&self, key: &TunnelKey) -> Result<Lease<TunnelId>, Failure> {
         let dial = || {
             let (context, pod, key) = (self.context.clone(), self.pod.clone(), key.clone());
-            async move { dial(&context, &pod, &key).await.map(|client| (client, ())) }
+            async move { dial(&context, &pod, &key).await }
         };
         self.tunnels
             .get(key, TUNNEL_DEADLINE, dial)
@@ -330,7 +333,7 @@ impl Outbound {
 }
 
 /// Makes a tunnel: TCP from the pod's namespace, mutual TLS, HTTP/2.
-async fn dial(context: &Arc<Context>, pod: &Pod, key: &TunnelKey) -> Result<Client, Failure> {
+async fn dial(context: &Arc<Context>, pod: &Pod, key: &TunnelKey) -> Result<(Client, TunnelId), Failure> {
     let certificate = context.identities.certificate(&pod.identity).await?;
     let config = context.tls.client(&certificate, &key.accepted);
     let peer = key.peer;
@@ -338,18 +341,28 @@ async fn dial(context: &Arc<Context>, pod: &Pod, key: &TunnelKey) -> Result<Clie
     let stream = socket::connect(&pod.network, &options, peer)
         .await
         .map_err(|error| Failure::Connect { to: peer, error })?;
-    let (stream, _) = tls::connect(stream, &config).await.map_err(|error| {
-        context
-            .metrics
-            .handshake_failed(telemetry::Reporter::Source, error.code());
+    let refused = |error| {
+        trust::count_failed_handshake(context, telemetry::Reporter::Source, &error);
         Failure::Tls { peer, error }
-    })?;
+    };
+    let (stream, proven) = tls::connect(stream, &config).await.map_err(refused)?;
+    let open = context
+        .tunnels
+        .enter(telemetry::Reporter::Source, proven, context.tls.trust())
+        .map_err(refused)?;
     let (client, driver) = hbone::client::handshake(stream, context.config.http2.client())
         .await
         .map_err(|error| Failure::Tunnel {
             peer,
             error: error.to_string(),
         })?;
-    tokio::spawn(driver);
-    Ok(client)
+    let id = open.id();
+    tokio::spawn(async move {
+        tokio::select! {
+            _end = driver => {}
+            // Without its driver the connection ends at once, and the pool lends it to nobody.
+            _reason = open.untrusted() => {}
+        }
+    });
+    Ok((client, id))
 }

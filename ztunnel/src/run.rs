@@ -54,6 +54,8 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
     metrics.observe_runtime(&tokio::runtime::Handle::current());
     let context = Arc::new(build(config, log, metrics)?);
     let config = &context.config;
+    crate::trust::load_revocation_lists(&context);
+    tokio::spawn(crate::trust::keep(context.clone()));
     serve_pages(&context, readiness.clone()).await?;
 
     if let Some(endpoint) = &config.discovery {
@@ -111,9 +113,12 @@ fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context,
         warn!(%error, "cannot read /etc/resolv.conf: names outside the mesh cannot be looked up for captured pods");
         String::new()
     });
+    let trust = tls::Trust::new(config.trust.aliases.iter().cloned());
+    let configs = Arc::new(tls::ConfigCache::with(trust, config.trust.compliance));
     Ok(Context {
-        identities: Identities::new(issuer, config.certificate_life),
-        tls: tls::ConfigCache::new(),
+        identities: Identities::new(issuer, config.certificate_life, configs.clone()),
+        tls: configs,
+        tunnels: Default::default(),
         name_servers: ::dns::name_servers(&resolv_conf),
         config,
         state,
@@ -133,6 +138,7 @@ fn channel(config: &Config, endpoint: &Endpoint) -> ChannelConfig {
         token: Token::from_setting(&config.token),
         cluster_id: config.cluster_id.clone(),
         headers: endpoint.headers.clone(),
+        compliance: config.trust.compliance,
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use tls::CompliancePolicy;
 use tls::server_auth::RootSource;
 use tonic::body::Body;
 use tonic::transport::Endpoint;
@@ -32,6 +33,8 @@ pub struct ChannelConfig {
     pub cluster_id: String,
     /// Further headers, by name and value.
     pub headers: Vec<(String, String)>,
+    /// Which algorithms of TLS are spoken.
+    pub compliance: CompliancePolicy,
 }
 
 /// A channel that generated clients are made with. Cheap to clone; clones share the connection.
@@ -75,6 +78,7 @@ impl ChannelConfig {
             token: Token::None,
             cluster_id: String::new(),
             headers: Vec::new(),
+            compliance: CompliancePolicy::None,
         }
     }
 
@@ -97,7 +101,7 @@ impl ChannelConfig {
             .to_owned();
         let port = uri.port_u16().unwrap_or(Self::DEFAULT_PORT);
         let name = self.alternative_name.clone().unwrap_or_else(|| host.clone());
-        let connector = Connector::new(host, port, name, self.roots.clone());
+        let connector = Connector::new(host, port, name, self.roots.clone(), self.compliance);
         let inner = Endpoint::from(uri)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1)

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
-use tls::HandshakeError;
 use tls::server_auth::{Client, RootError, RootSource};
+use tls::{CompliancePolicy, HandshakeError};
 use tokio::net::TcpStream;
 use tower::Service;
 
@@ -29,6 +29,7 @@ struct Target {
     port: u16,
     name: String,
     roots: RootSource,
+    compliance: CompliancePolicy,
 }
 
 /// Why the control plane could not be reached.
@@ -59,13 +60,20 @@ pub enum DialError {
 }
 
 impl Connector {
-    pub(crate) fn new(host: String, port: u16, name: String, roots: RootSource) -> Self {
+    pub(crate) fn new(
+        host: String,
+        port: u16,
+        name: String,
+        roots: RootSource,
+        compliance: CompliancePolicy,
+    ) -> Self {
         Self {
             target: Arc::new(Target {
                 host,
                 port,
                 name,
                 roots,
+                compliance,
             }),
         }
     }
@@ -89,8 +97,8 @@ impl Service<http::Uri> for Connector {
 impl Target {
     async fn dial(&self) -> Result<tls::Stream<TcpStream>, DialError> {
         // Roots first: without them there is no use in connecting.
-        let roots = self.roots.clone();
-        let client = tokio::task::spawn_blocking(move || Client::load(&roots))
+        let (roots, compliance) = (self.roots.clone(), self.compliance);
+        let client = tokio::task::spawn_blocking(move || Client::load_with(&roots, compliance))
             .await
             .map_err(|stopped| self.failed(&io::Error::other(stopped)))??;
         let connect = async {

@@ -102,6 +102,7 @@ struct Inner {
     proxies_stopped: Arc<CounterFamily<0>>,
     refusals: Arc<CounterFamily<2>>,
     handshake_failures: Arc<CounterFamily<2>>,
+    revoked: Arc<CounterFamily<1>>,
     closed_early: Arc<CounterFamily<2>>,
     certificates: Arc<GaugeFamily<1>>,
     unknown_policy_denials: Arc<CounterFamily<0>>,
@@ -161,6 +162,11 @@ impl Metrics {
     /// A TLS handshake failed; `reason` is a short stable word.
     pub fn handshake_failed(&self, reporter: Reporter, reason: &str) {
         self.inner.handshake_failures.add([reporter.as_str(), reason], 1);
+    }
+
+    /// A peer was refused, or its open tunnel closed, because its certificate is revoked.
+    pub fn revoked(&self, reporter: Reporter) {
+        self.inner.revoked.add([reporter.as_str()], 1);
     }
 
     /// This proxy ended an open connection; `reason` is a short stable word like `policy` or `drain`.
@@ -306,6 +312,11 @@ impl Inner {
                 "workload_manager_proxies_stopped",
                 "Pods whose serving has ended (unstable)",
                 [],
+            ),
+            revoked: families.counters(
+                "istio_crl_policy_rejections",
+                "Peers refused, or cut off, because their certificate is revoked (unstable)",
+                ["reporter"],
             ),
             refusals: families.counters(
                 "ztunnel_refusals",

@@ -4,12 +4,7 @@ use super::error::{ConfigError, invalid};
 use super::variables::Variables;
 
 /// The names, each with the value that asks for nothing.
-const NOT_IMPLEMENTED: [(&str, &str); 4] = [
-    ("UNSTABLE_ENABLE_SOCKS5", "false"),
-    ("TLS12_ENABLED", "false"),
-    ("COMPLIANCE_POLICY", ""),
-    ("CRL_PATH", ""),
-];
+const NOT_IMPLEMENTED: [(&str, &str); 2] = [("UNSTABLE_ENABLE_SOCKS5", "false"), ("TLS12_ENABLED", "false")];
 
 /// The settings that are set and have no effect here, for one warning at the start.
 pub(super) fn not_implemented(variables: &Variables) -> Vec<String> {

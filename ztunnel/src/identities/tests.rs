@@ -5,7 +5,7 @@ use tls::{BoxFuture, IssueError, KeyAndRequest};
 
 /// An authority in this process that can be made to fail.
 struct Local {
-    authority: Authority,
+    authority: Mutex<Authority>,
     asked: AtomicUsize,
     failing: std::sync::atomic::AtomicBool,
 }
@@ -24,6 +24,8 @@ impl Issuer for Local {
             let KeyAndRequest { key, request_pem } = KeyAndRequest::generate(identity)?;
             let chain = self
                 .authority
+                .lock()
+                .unwrap()
                 .sign(&request_pem, identity, ttl, SystemTime::now())
                 .expect("signs")
                 .chain;
@@ -35,7 +37,7 @@ impl Issuer for Local {
 fn local(directory: &std::path::Path, failing: bool) -> Arc<Local> {
     let authority = Authority::load_or_create(directory, SystemTime::now()).expect("an authority");
     Arc::new(Local {
-        authority,
+        authority: Mutex::new(authority),
         asked: AtomicUsize::new(0),
         failing: failing.into(),
     })
@@ -49,7 +51,7 @@ fn identity() -> Identity {
 async fn pods_of_one_identity_share_a_certificate_and_the_last_one_ends_it() {
     let directory = tempfile::tempdir().unwrap();
     let issuer = local(directory.path(), false);
-    let identities = Identities::new(issuer.clone(), Duration::from_secs(3600));
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(3600), configs());
     let (first, second) = (identities.hold(&identity()), identities.hold(&identity()));
     let certificate = identities.certificate(&identity()).await.unwrap();
     assert_eq!(*certificate.identity(), identity());
@@ -70,7 +72,11 @@ async fn pods_of_one_identity_share_a_certificate_and_the_last_one_ends_it() {
 #[tokio::test]
 async fn a_refusal_is_named_after_the_wait() {
     let directory = tempfile::tempdir().unwrap();
-    let identities = Identities::new(local(directory.path(), true), Duration::from_secs(3600));
+    let identities = Identities::new(
+        local(directory.path(), true),
+        Duration::from_secs(3600),
+        configs(),
+    );
     let _held = identities.hold(&identity());
     tokio::time::pause();
     let error = identities.certificate(&identity()).await.unwrap_err();
@@ -84,7 +90,7 @@ async fn a_refusal_is_named_after_the_wait() {
 async fn a_short_life_is_renewed_before_it_ends_and_an_outage_does_not_take_what_is_valid() {
     let directory = tempfile::tempdir().unwrap();
     let issuer = local(directory.path(), false);
-    let identities = Identities::new(issuer.clone(), Duration::from_secs(4));
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(4), configs());
     let _held = identities.hold(&identity());
     let first = identities.certificate(&identity()).await.unwrap();
     let renewed = async {
@@ -121,4 +127,45 @@ async fn a_short_life_is_renewed_before_it_ends_and_an_outage_does_not_take_what
         .await
         .expect("expires");
     assert!(matches!(error, CertificateError::Expired { .. }), "{error}");
+}
+
+fn configs() -> Arc<ConfigCache> {
+    Arc::default()
+}
+
+#[tokio::test]
+async fn a_new_root_is_trusted_by_all_and_hurries_those_that_do_not_lead_to_it() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let issuer = local(old.path(), false);
+    let configs = configs();
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(3600), configs.clone());
+    let others = ["a", "b"].map(|account| Identity::new("cluster.local", "shop", account));
+    let _held = others.each_ref().map(|identity| identities.hold(identity));
+    let mut before = Vec::new();
+    for identity in &others {
+        before.push(identities.certificate(identity).await.unwrap());
+    }
+    assert_eq!(configs.trust().roots().as_ref(), Some(before[0].roots()));
+    let kept = configs.server(&before[0]);
+    *issuer.authority.lock().unwrap() = Authority::load_or_create(new.path(), SystemTime::now()).unwrap();
+
+    let _new = identities.hold(&identity());
+    let newest = identities.certificate(&identity()).await.unwrap();
+    let renewed = async {
+        for (identity, before) in others.iter().zip(&before) {
+            while identities.certificate(identity).await.unwrap().serial() == before.serial() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        while configs.trust().roots().as_ref() != Some(newest.roots()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), renewed)
+        .await
+        .expect("renewed at once, not at half life");
+    assert!(
+        !kept.is_same(&configs.server(&before[0])),
+        "what was built for the old one is dropped"
+    );
 }

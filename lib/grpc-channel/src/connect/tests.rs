@@ -4,7 +4,13 @@ use tower::Service;
 use super::{Connector, DialError};
 
 async fn dial(host: &str, port: u16, roots: RootSource) -> DialError {
-    let mut connector = Connector::new(host.to_owned(), port, "cp.svc".to_owned(), roots);
+    let mut connector = Connector::new(
+        host.to_owned(),
+        port,
+        "cp.svc".to_owned(),
+        roots,
+        tls::CompliancePolicy::None,
+    );
     connector
         .call(http::Uri::from_static("https://ignored"))
         .await
