@@ -11,6 +11,7 @@
 mod address;
 pub mod authorize;
 mod change;
+mod endpoints;
 mod gateway;
 mod health;
 mod identity;
@@ -36,8 +37,11 @@ pub use policy::{MAX_POLICY_SIZE, Policy};
 pub use port::{AppProtocol, Port};
 pub use rejected::Rejected;
 pub use route::{Facts, HboneRoute, Hop, InnerTunnel, OutboundPolicy, Refusal, Request, Route, Rules};
-pub use service::{IpFamilies, LoadBalancing, LoadBalancingMode, LocalityScope, Service, ServiceAddress};
-pub use snapshot::{ClosedPolicy, DEFAULT_ROOT_NAMESPACE, PolicyState, Snapshot};
+pub use service::{
+    CLIENT_ADDRESS, IpFamilies, LoadBalancing, LoadBalancingMode, LocalityScope, SESSION_AFFINITY, Service,
+    ServiceAddress,
+};
+pub use snapshot::{ClosedPolicy, DEFAULT_ROOT_NAMESPACE, PolicyState, Snapshot, Viewpoint};
 pub use workload::{
     ApplicationTunnel, ApplicationTunnelProtocol, DEFAULT_CLUSTER_ID, DEFAULT_SERVICE_ACCOUNT,
     DEFAULT_TRUST_DOMAIN, Locality, TunnelProtocol, Workload, WorkloadType,

@@ -14,6 +14,13 @@ use crate::port::Port;
 use crate::rejected::Rejected;
 use crate::workload::unknown;
 
+/// The name of the extension by which our control plane says that connections of one client belong together. Its
+/// configuration is a `google.protobuf.StringValue`; the one value there is so far is [`CLIENT_ADDRESS`]. Receivers
+/// that do not know it balance as usual.
+pub const SESSION_AFFINITY: &str = "ztunnel.dev/session-affinity";
+/// The value of [`SESSION_AFFINITY`] for clients told apart by address.
+pub const CLIENT_ADDRESS: &str = "client-address";
+
 /// A name (and addresses) that stands for a set of workloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -39,6 +46,8 @@ pub struct Service {
     pub canonical: bool,
     /// Only callers of its own namespace see it.
     pub namespace_only: bool,
+    /// Connections of one client address go to one endpoint while it can be used ([`SESSION_AFFINITY`]).
+    pub client_affinity: bool,
     key: Arc<str>,
 }
 
@@ -176,6 +185,7 @@ fn read(service: wire::Service, key: &str) -> Result<Service, String> {
             Ok(visibility) => visibility == wire::service::Visibility::Namespace,
             Err(_) => return Err(unknown("visibility", service.visibility)),
         },
+        client_affinity: service.extensions.iter().any(is_client_affinity),
         name: service.name.into(),
         namespace: service.namespace.into(),
         hostname: service.hostname.into(),
@@ -193,6 +203,18 @@ fn service_address(address: wire::NetworkAddress) -> Result<ServiceAddress, Stri
         network: address.network.into(),
         prefix,
     })
+}
+
+/// Whether an extension asks for affinity by client address. One that cannot be read asks for nothing: where
+/// connections are balanced to is a preference, not a promise.
+fn is_client_affinity(extension: &wire::Extension) -> bool {
+    extension.name == SESSION_AFFINITY
+        && extension.config.as_ref().is_some_and(|config| {
+            // `google.protobuf.StringValue` is what prost reads as a string.
+            let value: Result<String, _> = prost::Message::decode(&*config.value);
+            config.type_url.ends_with("/google.protobuf.StringValue")
+                && value.is_ok_and(|value| value == CLIENT_ADDRESS)
+        })
 }
 
 /// The weighted list replaces the single waypoint when it has entries.

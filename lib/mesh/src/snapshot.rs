@@ -13,6 +13,7 @@ pub use policies::{ClosedPolicy, PolicyState};
 
 use crate::address::NetworkAddress;
 use crate::change::Change;
+use crate::endpoints::{ByCloseness, Endpoints};
 use crate::policy::Policy;
 use crate::rejected::Rejected;
 use crate::service::Service;
@@ -34,8 +35,39 @@ pub struct Snapshot {
     revision: u64,
     workloads: Workloads,
     services: Services,
+    endpoints: Endpoints,
     policies: Policies,
     unread: Unread,
+}
+
+/// From where a name or address of a service is looked at: what it means may differ between callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewpoint<'a> {
+    /// The caller's namespace.
+    pub namespace: &'a str,
+    /// Of several services of other namespaces, of which none is canonical, that of this namespace is meant.
+    pub preferred: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Viewpoint<'a> {
+    fn from(namespace: &'a str) -> Self {
+        Self {
+            namespace,
+            preferred: None,
+        }
+    }
+}
+
+impl<'a> From<&'a Arc<str>> for Viewpoint<'a> {
+    fn from(namespace: &'a Arc<str>) -> Self {
+        Self::from(&**namespace)
+    }
+}
+
+impl<'a> From<&'a String> for Viewpoint<'a> {
+    fn from(namespace: &'a String) -> Self {
+        Self::from(&**namespace)
+    }
 }
 
 impl Default for Snapshot {
@@ -57,6 +89,7 @@ impl Snapshot {
             revision: 0,
             workloads: Workloads::default(),
             services: Services::default(),
+            endpoints: Endpoints::default(),
             policies: Policies::new(root_namespace),
             unread: Unread::default(),
         }
@@ -74,17 +107,20 @@ impl Snapshot {
             match change {
                 Change::Workload(workload) => {
                     self.unread.remove(&workload.uid);
-                    self.workloads.insert(workload);
+                    self.put_workload(workload);
                 }
                 Change::Service(service) => {
                     self.unread.remove(service.key());
-                    self.services.insert(service);
+                    self.put_service(service);
                 }
                 Change::RejectedAddress(rejected) => self.reject_address(rejected),
                 Change::Policy(policy) => self.policies.insert(policy),
                 Change::RemoveAddress(name) => {
-                    self.workloads.remove(&name);
+                    if let Some(old) = self.workloads.remove(&name) {
+                        self.endpoints.workload(Some(&old), None);
+                    }
                     self.services.remove(&name);
+                    self.endpoints.remove_service(&name);
                     self.unread.remove(&name);
                 }
                 Change::RemovePolicy(key) => self.policies.remove(&key),
@@ -98,6 +134,11 @@ impl Snapshot {
     /// The workload or service at this address that was not understood and has no last good version.
     pub fn not_understood(&self, address: &NetworkAddress) -> Option<&Arc<Rejected>> {
         self.unread.at(address)
+    }
+
+    /// The workload (uid) or service (`namespace/hostname`) that was not understood and has no last good version.
+    pub fn not_understood_name(&self, name: &str) -> Option<&Arc<Rejected>> {
+        self.unread.named(name)
     }
 
     /// The workload of this uid.
@@ -138,32 +179,52 @@ impl Snapshot {
         self.workloads.endpoints(service)
     }
 
+    /// The endpoints of a service that is known and that are ready enough for it, for a caller at its place.
+    pub(crate) fn endpoints_by_closeness(&self, service: &str, caller: &Workload) -> Option<ByCloseness<'_>> {
+        self.endpoints.by_closeness(service, caller)
+    }
+
     /// The service of this key (`namespace/hostname`).
     pub fn service(&self, key: &str) -> Option<&Arc<Service>> {
         self.services.get(key)
     }
 
-    /// The service that callers of a namespace mean by this address: one that has exactly this address, else
-    /// one whose prefix contains it.
-    pub fn service_by_address(
+    /// The service that callers mean by this address: one that has exactly this address, else one whose prefix
+    /// contains it.
+    pub fn service_by_address<'v>(
         &self,
         address: &NetworkAddress,
-        from_namespace: &str,
+        from: impl Into<Viewpoint<'v>>,
     ) -> Option<&Arc<Service>> {
-        let exact = self.service_by_vip(address, from_namespace);
-        exact.or_else(|| self.service_by_prefix(address, from_namespace))
+        let from = from.into();
+        let exact = self.service_by_vip(address, from);
+        exact.or_else(|| self.service_by_prefix(address, from))
     }
 
-    /// The service that callers of a namespace mean by exactly this address: their own namespace's, else the
-    /// canonical one, else the first by key.
-    pub fn service_by_vip(&self, address: &NetworkAddress, from_namespace: &str) -> Option<&Arc<Service>> {
-        self.services.by_vip(address, from_namespace)
+    /// The service that callers mean by exactly this address: their own namespace's, else the canonical one, else
+    /// that of the preferred namespace, else the first by key.
+    pub fn service_by_vip<'v>(
+        &self,
+        address: &NetworkAddress,
+        from: impl Into<Viewpoint<'v>>,
+    ) -> Option<&Arc<Service>> {
+        self.services.by_vip(address, from.into())
+    }
+
+    /// The service that has exactly this address, whoever may see it: the canonical one, else the first by key. For
+    /// addresses that the control plane names, not callers.
+    pub fn service_with_vip(&self, address: &NetworkAddress) -> Option<&Arc<Service>> {
+        self.services.with_vip(address)
     }
 
     /// The service whose prefix contains this address: the callers' own namespace's, else the one with the
-    /// longest prefix, else the canonical one, else the first by key.
-    pub fn service_by_prefix(&self, address: &NetworkAddress, from_namespace: &str) -> Option<&Arc<Service>> {
-        self.services.by_prefix(address, from_namespace)
+    /// longest prefix, else the canonical one, else that of the preferred namespace, else the first by key.
+    pub fn service_by_prefix<'v>(
+        &self,
+        address: &NetworkAddress,
+        from: impl Into<Viewpoint<'v>>,
+    ) -> Option<&Arc<Service>> {
+        self.services.by_prefix(address, from.into())
     }
 
     /// All services with this host name, by key.
@@ -171,9 +232,13 @@ impl Snapshot {
         self.services.by_hostname(hostname)
     }
 
-    /// The service that callers of a namespace mean by this host name; conflicts are decided as for addresses.
-    pub fn service_by_hostname(&self, hostname: &str, from_namespace: &str) -> Option<&Arc<Service>> {
-        services::preferred(self.services.by_hostname(hostname), from_namespace)
+    /// The service that callers mean by this host name; conflicts are decided as for addresses.
+    pub fn service_by_hostname<'v>(
+        &self,
+        hostname: &str,
+        from: impl Into<Viewpoint<'v>>,
+    ) -> Option<&Arc<Service>> {
+        services::preferred(self.services.by_hostname(hostname), from.into())
     }
 
     /// All services, by key.
@@ -213,6 +278,19 @@ impl Snapshot {
     /// Whether the first complete set of policies has arrived.
     pub fn policies_synced(&self) -> bool {
         self.policies.is_synced()
+    }
+
+    fn put_workload(&mut self, workload: Workload) {
+        let old = self.workloads.get(&workload.uid).cloned();
+        if let Some(new) = self.workloads.insert(workload) {
+            self.endpoints.workload(old.as_deref(), Some(&new));
+        }
+    }
+
+    fn put_service(&mut self, service: Service) {
+        let workloads = self.workloads.endpoints(service.key());
+        self.endpoints.service(&service, workloads);
+        self.services.insert(service);
     }
 
     /// A last good version stays in force; without one the addresses are closed.

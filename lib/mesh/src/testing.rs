@@ -81,6 +81,30 @@ pub(crate) fn gateway(namespace: &str, hostname: &str) -> wire::GatewayAddress {
     }
 }
 
+/// What asks for affinity by client address.
+pub(crate) fn affinity() -> wire::Extension {
+    wire::Extension {
+        name: crate::SESSION_AFFINITY.to_owned(),
+        config: Some(prost_types::Any {
+            type_url: "type.googleapis.com/google.protobuf.StringValue".to_owned(),
+            value: prost::Message::encode_to_vec(&crate::CLIENT_ADDRESS.to_owned()),
+        }),
+    }
+}
+
+/// The waypoint or gateway at an address, on this HBONE port.
+pub(crate) fn gateway_at(network: &str, ip: &str, port: u32) -> wire::GatewayAddress {
+    let address = wire::NetworkAddress {
+        network: network.to_owned(),
+        address: raw_ip(ip).into(),
+        length: None,
+    };
+    wire::GatewayAddress {
+        destination: Some(wire::gateway_address::Destination::Address(address)),
+        hbone_mtls_port: port,
+    }
+}
+
 pub(crate) fn read_pod(pod: wire::Workload) -> Workload {
     Workload::from_proto(pod).unwrap()
 }

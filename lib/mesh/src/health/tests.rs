@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
@@ -24,7 +26,7 @@ fn failures_put_an_endpoint_out_for_a_growing_while() {
 fn a_clone_keeps_its_state() {
     let (mut health, now) = (EndpointHealth::new(), Instant::now());
     let before = health.clone();
-    health.record_failure(&"a".into(), now);
+    health.record_failure("a", now);
     assert!(health.is_ejected("a", now) && !before.is_ejected("a", now));
 }
 
@@ -32,7 +34,7 @@ fn a_clone_keeps_its_state() {
 fn memory_is_bounded_and_old_failures_make_room() {
     let (mut health, start) = (EndpointHealth::new(), Instant::now());
     for number in 0..=MAX_TRACKED {
-        health.record_failure(&number.to_string().into(), start);
+        health.record_failure(&number.to_string(), start);
     }
     assert_eq!(health.failures.size(), MAX_TRACKED);
     assert!(
@@ -40,7 +42,7 @@ fn memory_is_bounded_and_old_failures_make_room() {
         "there was no room for it"
     );
     let later = start + EJECTION_STEP + MAX_EJECTION;
-    health.record_failure(&"late".into(), later);
+    health.record_failure("late", later);
     assert!(health.is_ejected("late", later));
     assert_eq!(health.failures.size(), 1);
 }
@@ -68,7 +70,7 @@ fn open_connections_are_counted_until_they_close() {
 fn counted_connections_are_bounded() {
     let mut health = EndpointHealth::new();
     for number in 0..=MAX_TRACKED {
-        health.connection_opened(&number.to_string().into());
+        health.connection_opened(&number.to_string());
     }
     assert_eq!(health.open.size(), MAX_TRACKED);
     assert_eq!(health.open_connections(&MAX_TRACKED.to_string()), 0);

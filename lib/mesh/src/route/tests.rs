@@ -1,4 +1,9 @@
 mod balance;
+mod names;
+mod networks;
+mod on_demand;
+mod oracle;
+mod waypoints;
 
 use std::time::Instant;
 
@@ -13,24 +18,45 @@ use crate::testing::{gateway, identity, mesh, pod, read_pod, service, serving};
 
 /// Routes a connection of pod `web/client` (10.0.0.9, node-a).
 fn go(snapshot: &Snapshot, destination: &str) -> Route {
-    go_from(
-        snapshot,
-        pod("web", "client", &["10.0.0.9", "fd00::9"]),
-        destination,
-    )
+    go_from(snapshot, client(), destination)
 }
 
 fn go_from(snapshot: &Snapshot, source: wire::Workload, destination: &str) -> Route {
+    go_by(
+        snapshot,
+        source,
+        destination,
+        &Rules::default(),
+        &[],
+        &NothingResolved,
+    )
+}
+
+fn go_by(
+    snapshot: &Snapshot,
+    source: wire::Workload,
+    destination: &str,
+    rules: &Rules,
+    asked: &[Need],
+    names: &dyn Names,
+) -> Route {
     let source = read_pod(source);
     let request = Request {
         source: &source,
         destination: destination.parse().unwrap(),
     };
-    let (health, rules) = (EndpointHealth::new(), Rules::default());
-    route(
-        &request,
-        &facts(snapshot, &health, &[], Instant::now(), 0, &rules),
-    )
+    let health = EndpointHealth::new();
+    let facts = Facts {
+        asked,
+        names,
+        ..facts(snapshot, &health, &[], Instant::now(), 0, rules)
+    };
+    route(&request, &facts)
+}
+
+/// Pod `web/client`.
+fn client() -> wire::Workload {
+    pod("web", "client", &["10.0.0.9", "fd00::9"])
 }
 
 fn facts<'a>(
@@ -281,50 +307,6 @@ fn a_pod_may_be_balanced_to_itself() {
 }
 
 #[test]
-fn what_needs_a_waypoint_is_refused() {
-    let direct = wire::Workload {
-        waypoint: Some(gateway("shop", "w")),
-        ..pod("shop", "cart", &["10.0.0.1"])
-    };
-    let endpoint = serving(direct, "shop/cart.shop.svc", &[]);
-    let plain = wire::Workload {
-        tunnel_protocol: 0,
-        waypoint: Some(gateway("shop", "w")),
-        ..pod("shop", "old", &["10.0.0.2"])
-    };
-    let open = service("shop", "cart", &["10.96.0.1"], &[(80, 0)]);
-    let guarded = wire::Service {
-        waypoint: Some(gateway("shop", "w")),
-        ..service("shop", "g", &["10.96.0.2"], &[(80, 0)])
-    };
-    let mut passing = guarded.clone();
-    (passing.hostname, passing.addresses) = ("p".into(), service("shop", "p", &["10.96.0.3"], &[]).addresses);
-    passing.load_balancing = Some(wire::LoadBalancing {
-        mode: 3,
-        ..Default::default()
-    });
-    let snapshot = mesh(vec![endpoint, plain], vec![open, guarded, passing]);
-    for destination in ["10.0.0.1:80", "10.0.0.2:80", "10.96.0.2:80", "10.96.0.3:80"] {
-        assert_eq!(
-            to(&snapshot, destination),
-            "refuse waypoint_not_supported",
-            "{destination}"
-        );
-    }
-    let Route::Refuse(refusal) = go(&snapshot, "10.96.0.2:80") else {
-        panic!()
-    };
-    assert!(
-        refusal
-            .to_string()
-            .contains("shop/g.shop.svc is reached through a waypoint"),
-        "{refusal}"
-    );
-    // A workload's waypoint is for those who address the workload itself.
-    assert_eq!(to(&snapshot, "10.96.0.1:80"), "hbone 10.0.0.1:15008 10.0.0.1:80");
-}
-
-#[test]
 fn tunnels_that_pods_make_themselves_are_not_wrapped() {
     let native = wire::Workload {
         native_tunnel: true,
@@ -344,7 +326,7 @@ fn tunnels_that_pods_make_themselves_are_not_wrapped() {
         "hbone 10.0.0.1:15008 10.0.0.1:80",
         "it takes tunnels, not plaintext"
     );
-    assert_eq!(to(&snapshot, "10.0.0.2:15008"), "refuse waypoint_not_supported");
+    assert_eq!(to(&snapshot, "10.0.0.2:15008"), "refuse waypoint_unknown");
     let from_native = go_from(&snapshot, native, "10.0.0.2:15008");
     assert_eq!(summary(&from_native), "tcp 10.0.0.2:15008 already_tunnelled");
 }
@@ -400,11 +382,97 @@ fn other_networks_are_other_addresses() {
 }
 
 #[test]
+fn only_what_the_mesh_knows_is_reached_where_that_is_the_rule() {
+    let plain = wire::Workload {
+        tunnel_protocol: 0,
+        ..pod("shop", "old", &["10.0.0.2"])
+    };
+    let snapshot = mesh(vec![pod("shop", "cart", &["10.0.0.1"]), plain], vec![]);
+    let rules = Rules {
+        outbound_policy: OutboundPolicy::RegistryOnly,
+        ..Rules::default()
+    };
+    let found = |destination| {
+        summary(&go_by(
+            &snapshot,
+            client(),
+            destination,
+            &rules,
+            &[],
+            &NothingResolved,
+        ))
+    };
+    assert_eq!(found("93.184.216.34:443"), "refuse not_in_registry");
+    assert_eq!(found("10.0.0.1:80"), "hbone 10.0.0.1:15008 10.0.0.1:80");
+    assert_eq!(found("10.0.0.2:80"), "tcp 10.0.0.2:80 not_in_mesh");
+    assert_eq!(
+        found("127.0.0.1:8080"),
+        "tcp 127.0.0.1:8080 unknown_destination",
+        "the pod itself is not outside"
+    );
+}
+
+#[test]
+fn of_services_of_other_namespaces_the_preferred_one_is_meant() {
+    let endpoint = |namespace: &str, ip: &str| {
+        serving(
+            pod(namespace, "p", &[ip]),
+            &format!("{namespace}/s.{namespace}.svc"),
+            &[],
+        )
+    };
+    let of = |namespace: &str| service(namespace, "s", &["10.96.0.1", "10.97.0.0/16"], &[(80, 0)]);
+    let pods = vec![
+        endpoint("a", "10.0.0.1"),
+        endpoint("b", "10.0.0.2"),
+        endpoint("c", "10.0.0.3"),
+    ];
+    let rules = Rules {
+        preferred_service_namespace: Some("b".into()),
+        ..Rules::default()
+    };
+    for destination in ["10.96.0.1:80", "10.97.0.1:80"] {
+        let found = |snapshot: &Snapshot, from: &str| {
+            let from = pod(from, "client", &["10.0.0.9"]);
+            summary(&go_by(snapshot, from, destination, &rules, &[], &NothingResolved))
+        };
+        let snapshot = mesh(pods.clone(), vec![of("a"), of("b"), of("c")]);
+        assert_eq!(found(&snapshot, "web"), "hbone 10.0.0.2:15008 10.0.0.2:80");
+        assert_eq!(found(&snapshot, "c"), "hbone 10.0.0.3:15008 10.0.0.3:80");
+        let canonical = wire::Service {
+            canonical: true,
+            ..of("c")
+        };
+        let snapshot = mesh(pods.clone(), vec![of("a"), of("b"), canonical]);
+        assert_eq!(found(&snapshot, "web"), "hbone 10.0.0.3:15008 10.0.0.3:80");
+        assert_eq!(found(&snapshot, "a"), "hbone 10.0.0.1:15008 10.0.0.1:80");
+    }
+}
+
+#[test]
+fn an_address_that_was_not_understood_is_not_taken_by_a_prefix() {
+    let rejected = Rejected {
+        addresses: vec![NetworkAddress::new("", "10.0.0.7".parse().unwrap())],
+        ..Rejected::new("Kubernetes//Pod/shop/cart", "unknown tunnel protocol 99")
+    };
+    let endpoint = serving(pod("shop", "p", &["10.1.0.1"]), "shop/wide.shop.svc", &[]);
+    let mut snapshot = mesh(
+        vec![endpoint],
+        vec![service("shop", "wide", &["10.0.0.0/24"], &[(80, 0)])],
+    );
+    snapshot.apply([Change::RejectedAddress(rejected)]);
+    assert_eq!(to(&snapshot, "10.0.0.7:80"), "refuse destination_not_understood");
+    assert_eq!(to(&snapshot, "10.0.0.8:80"), "hbone 10.1.0.1:15008 10.1.0.1:80");
+}
+
+#[test]
 fn every_refusal_has_its_own_code_and_names_its_subject() {
     let service: Arc<str> = "shop/cart".into();
-    let needs = |what| Refusal::NotYetSupported {
+    let no_way = |through, obstacle| Refusal::NoWay {
         target: service.clone(),
-        what,
+        through,
+        name: "a/w".into(),
+        obstacle,
     };
     let all = [
         Refusal::NoSuchPort {
@@ -415,17 +483,31 @@ fn every_refusal_has_its_own_code_and_names_its_subject() {
             service: service.clone(),
             shortage: Shortage::default(),
         },
-        needs(NotYetSupported::Waypoint),
-        needs(NotYetSupported::NetworkGateway),
-        needs(NotYetSupported::HostnameResolution),
+        Refusal::NotUnderstood {
+            target: service.clone(),
+            reason: "x".into(),
+        },
+        Refusal::NoRemoteIdentity {
+            service: service.clone(),
+            network: "n2".into(),
+        },
+        no_way(Through::Waypoint, Obstacle::Unknown),
+        no_way(Through::Waypoint, Obstacle::Tried),
+        no_way(Through::Waypoint, Obstacle::OtherNetwork),
+        no_way(Through::Gateway, Obstacle::Unknown),
+        no_way(Through::Gateway, Obstacle::NoEndpoint(Shortage::default())),
+        no_way(Through::Gateway, Obstacle::OtherNetwork),
     ];
     let codes: std::collections::BTreeSet<_> = all.iter().map(Refusal::code).collect();
     assert_eq!(codes.len(), all.len());
     for refusal in &all {
         assert!(refusal.to_string().contains("shop/cart"), "{refusal}");
     }
-    let call = Refusal::SelfCall {
-        destination: "127.0.0.1:15001".parse().unwrap(),
-    };
-    assert!(call.to_string().contains("127.0.0.1:15001"));
+    let destination = "127.0.0.1:15001".parse().unwrap();
+    for refusal in [
+        Refusal::SelfCall { destination },
+        Refusal::NotInRegistry { destination },
+    ] {
+        assert!(refusal.to_string().contains("127.0.0.1:15001"), "{refusal}");
+    }
 }

@@ -10,6 +10,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::address::{IpPrefix, NetworkAddress};
 use crate::service::Service;
+use crate::snapshot::Viewpoint;
 
 /// Services in the order of their keys.
 type ByKey = RedBlackTreeMapSync<Arc<str>, Arc<Service>>;
@@ -94,18 +95,25 @@ impl Services {
             .flat_map(|services| services.values())
     }
 
-    pub(super) fn by_vip(&self, address: &NetworkAddress, from_namespace: &str) -> Option<&Arc<Service>> {
-        preferred(self.by_vip.get(address)?.values(), from_namespace)
+    pub(super) fn by_vip(&self, address: &NetworkAddress, from: Viewpoint<'_>) -> Option<&Arc<Service>> {
+        preferred(self.by_vip.get(address)?.values(), from)
     }
 
-    pub(super) fn by_prefix(&self, address: &NetworkAddress, from_namespace: &str) -> Option<&Arc<Service>> {
+    pub(super) fn with_vip(&self, address: &NetworkAddress) -> Option<&Arc<Service>> {
+        self.by_vip
+            .get(address)?
+            .values()
+            .min_by_key(|service| !service.canonical)
+    }
+
+    pub(super) fn by_prefix(&self, address: &NetworkAddress, from: Viewpoint<'_>) -> Option<&Arc<Service>> {
         let prefixes = self.by_prefix.get(&address.network)?;
         // From the longest to the shortest, so that of each length the best is enough, and the first of them
         // wins unless a shorter one is of the callers' namespace.
         let mut best = None;
         for services in prefixes.containing(address.ip) {
-            match preferred(services.values(), from_namespace) {
-                Some(service) if *service.namespace == *from_namespace => return Some(service),
+            match preferred(services.values(), from) {
+                Some(service) if *service.namespace == *from.namespace => return Some(service),
                 found => best = best.or(found),
             }
         }
@@ -114,14 +122,20 @@ impl Services {
 }
 
 /// Who wins among services of one address or name: those the callers cannot see don't count; then their own
-/// namespace, then the canonical one, then the first by key.
+/// namespace, then the canonical one, then the preferred namespace, then the first by key.
 pub(super) fn preferred<'a>(
     services: impl Iterator<Item = &'a Arc<Service>>,
-    from_namespace: &str,
+    from: Viewpoint<'_>,
 ) -> Option<&'a Arc<Service>> {
     services
-        .filter(|service| service.visible_from(from_namespace))
-        .min_by_key(|service| (*service.namespace != *from_namespace, !service.canonical))
+        .filter(|service| service.visible_from(from.namespace))
+        .min_by_key(|service| {
+            (
+                *service.namespace != *from.namespace,
+                !service.canonical,
+                from.preferred != Some(&*service.namespace),
+            )
+        })
 }
 
 impl Prefixes {

@@ -43,6 +43,10 @@ impl Unread {
         }
     }
 
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Rejected>> {
+        self.by_name.get(name)
+    }
+
     pub(super) fn at(&self, address: &NetworkAddress) -> Option<&Arc<Rejected>> {
         self.by_address.get(address)
     }

@@ -23,10 +23,11 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
-    pub(super) fn insert(&mut self, workload: Workload) {
+    /// Returns it, unless it is known as it is.
+    pub(super) fn insert(&mut self, workload: Workload) -> Option<Arc<Workload>> {
         if let Some(old) = self.by_uid.get(&workload.uid) {
             if **old == workload {
-                return;
+                return None;
             }
             let old = old.clone();
             self.unindex(&old);
@@ -43,13 +44,15 @@ impl Workloads {
         for service in workload.services.keys() {
             add(&mut self.by_service, service, &workload);
         }
+        Some(workload)
     }
 
-    pub(super) fn remove(&mut self, uid: &str) {
-        if let Some(old) = self.by_uid.get(uid).cloned() {
-            self.unindex(&old);
-            self.by_uid.remove_mut(uid);
-        }
+    /// Returns what it was.
+    pub(super) fn remove(&mut self, uid: &str) -> Option<Arc<Workload>> {
+        let old = self.by_uid.get(uid).cloned()?;
+        self.unindex(&old);
+        self.by_uid.remove_mut(uid);
+        Some(old)
     }
 
     fn unindex(&mut self, old: &Workload) {

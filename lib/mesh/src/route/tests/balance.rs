@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -30,7 +31,7 @@ fn spread(
     tried: &[Arc<str>],
     now: Instant,
 ) -> BTreeMap<String, u32> {
-    let source = read_pod(client());
+    let source = read_pod(placed_client());
     let request = Request {
         source: &source,
         destination: "10.96.0.1:80".parse().unwrap(),
@@ -54,7 +55,7 @@ fn spread_of(pods: Vec<wire::Workload>, service: wire::Service) -> BTreeMap<Stri
     )
 }
 
-fn client() -> wire::Workload {
+fn placed_client() -> wire::Workload {
     wire::Workload {
         locality: Some(wire::Locality {
             region: "r1".into(),
@@ -79,7 +80,7 @@ fn assert_used(found: &BTreeMap<String, u32>, numbers: &[u8]) {
 
 /// A failing service's sentence.
 fn refusal(pods: Vec<wire::Workload>, service: wire::Service, destination: &str) -> Refusal {
-    match go_from(&mesh(pods, vec![service]), client(), destination) {
+    match go_from(&mesh(pods, vec![service]), placed_client(), destination) {
         Route::Refuse(refusal) => refusal,
         other => panic!("{other:?}"),
     }
@@ -98,7 +99,8 @@ fn endpoints_share_by_capacity() {
     let found = spread_of(vec![cart(1), heavy, idle.clone()], cart_service());
     assert_used(&found, &[1, 2]);
     let (one, three) = (i64::from(found[&hbone(1)]), i64::from(found[&hbone(2)]));
-    assert!((one - 250).abs() <= 1 && (three - 750).abs() <= 1, "{found:?}");
+    // Five times the deviation that chance has.
+    assert!((one - 250).abs() < 70 && (three - 750).abs() < 70, "{found:?}");
     // Nobody has capacity: evenly, rather than nowhere.
     let other = wire::Workload {
         capacity: Some(0),
@@ -164,7 +166,9 @@ fn no_service_no_port_no_endpoint() {
     let found = refusal(vec![], cart_service(), "10.96.0.1:80");
     assert_eq!(
         found.to_string(),
-        format!("service {KEY} has no endpoint to use: it has none at all")
+        format!(
+            "service {KEY} has no endpoint to use: it has none at all; start one, or check what the service selects"
+        )
     );
 }
 
@@ -235,51 +239,165 @@ fn the_address_is_of_the_destinations_family_where_possible() {
 }
 
 #[test]
-fn endpoints_this_version_cannot_reach_are_refused_only_when_nothing_else_is_left() {
-    let far = wire::Workload {
-        network: "n2".into(),
-        network_gateway: Some(gateway("a", "b")),
+fn of_two_drawn_the_one_with_fewer_connections_for_its_capacity_is_used() {
+    let snapshot = mesh(vec![cart(1), cart(2)], vec![cart_service()]);
+    let (mut health, now) = (EndpointHealth::new(), Instant::now());
+    health.connection_opened(&uid(1));
+    let found = spread(&snapshot, &health, &[], now);
+    // Only where both draws give the busy one, it is used: in a quarter of all cases.
+    let busy = i64::from(found[&hbone(1)]);
+    assert!((busy - 250).abs() < 70, "{found:?}");
+    // Three connections are as much for a capacity of three as one for one.
+    let heavy = wire::Workload {
+        capacity: Some(3),
         ..cart(2)
     };
-    let named = wire::Workload {
-        hostname: "db.example".into(),
-        addresses: vec![],
-        ..cart(3)
+    let snapshot = mesh(vec![cart(1), heavy], vec![cart_service()]);
+    for _ in 0..3 {
+        health.connection_opened(&uid(2));
+    }
+    let found = spread(&snapshot, &health, &[], now);
+    assert!((i64::from(found[&hbone(1)]) - 250).abs() < 70, "{found:?}");
+    health.connection_closed(&uid(2));
+    let found = spread(&snapshot, &health, &[], now);
+    assert!(found[&hbone(1)] < 130, "one draw in sixteen: {found:?}");
+}
+
+#[test]
+fn endpoints_that_all_failed_are_used_and_idle_ones_last_of_all() {
+    let idle = wire::Workload {
+        capacity: Some(0),
+        ..cart(2)
     };
-    let bare = wire::Workload {
-        addresses: vec![],
-        ..cart(4)
+    let snapshot = mesh(vec![cart(1), idle], vec![cart_service()]);
+    let (mut health, now) = (EndpointHealth::new(), Instant::now());
+    health.record_failure(&uid(1), now);
+    assert_used(&spread(&snapshot, &health, &[], now), &[1]);
+    assert_used(&spread(&snapshot, &health, &[uid(1)], now), &[2]);
+}
+
+#[test]
+fn the_few_that_can_be_used_among_many_are_found() {
+    let pods: Vec<_> = (1..=200).map(cart).collect();
+    let snapshot = mesh(pods, vec![cart_service()]);
+    let (mut health, now) = (EndpointHealth::new(), Instant::now());
+    for number in 1..=198 {
+        health.record_failure(&uid(number), now);
+    }
+    assert_used(&spread(&snapshot, &health, &[], now), &[199, 200]);
+    let tried: Vec<_> = (1..=199).map(uid).collect();
+    assert_used(&spread(&snapshot, &health, &tried, now), &[200]);
+}
+
+fn affine() -> wire::Service {
+    wire::Service {
+        extensions: vec![crate::testing::affinity()],
+        ..cart_service()
+    }
+}
+
+/// The number of the endpoint that a client at this address gets, whatever the entropy.
+fn endpoint_of(snapshot: &Snapshot, health: &EndpointHealth, now: Instant, client: &str) -> u8 {
+    let source = read_pod(pod("web", "client", &[client]));
+    let request = Request {
+        source: &source,
+        destination: "10.96.0.1:80".parse().unwrap(),
     };
-    let found = spread_of(
-        vec![cart(1), far.clone(), named.clone(), bare.clone()],
-        cart_service(),
-    );
-    assert_used(&found, &[1]);
-    let code = |pods| refusal(pods, cart_service(), "10.96.0.1:80").code();
-    assert_eq!(
-        code(vec![far.clone(), named.clone()]),
-        "network_gateway_not_supported"
-    );
-    assert_eq!(
-        code(vec![named, bare.clone()]),
-        "hostname_resolution_not_supported"
-    );
-    assert_eq!(code(vec![bare]), "no_endpoint");
-    // A service that chooses no endpoint needs none.
-    let passing = wire::LoadBalancing {
-        mode: 3,
-        ..Default::default()
+    let rules = Rules::default();
+    let mut found: Vec<_> = (0..20)
+        .map(|turn: u64| turn << 59)
+        .map(|entropy| {
+            tunnel(route(
+                &request,
+                &facts(snapshot, health, &[], now, entropy, &rules),
+            ))
+        })
+        .map(|hbone| hbone.next.name.trim_start_matches("cart-").parse().unwrap())
+        .collect();
+    found.dedup();
+    assert_eq!(found.len(), 1, "{client}: {found:?}");
+    found[0]
+}
+
+#[test]
+fn a_client_keeps_its_endpoint_where_the_service_asks_for_it() {
+    let clients: Vec<_> = (0..=255).map(|last| format!("10.9.0.{last}")).collect();
+    let (mut health, now) = (EndpointHealth::new(), Instant::now());
+    let mut snapshot = mesh((1..=8).map(cart).collect(), vec![affine()]);
+    let at_first: Vec<_> = clients
+        .iter()
+        .map(|c| endpoint_of(&snapshot, &health, now, c))
+        .collect();
+    for number in 1..=8 {
+        let share = at_first.iter().filter(|found| **found == number).count();
+        assert!(
+            (10..=60).contains(&share),
+            "endpoint {number} has {share} of 256 clients"
+        );
+    }
+    // One more endpoint takes its share, and nobody else moves.
+    let mut more = snapshot.clone();
+    more.apply([Change::Workload(read_pod(cart(9)))]);
+    let mut moved = 0;
+    for (client, before) in clients.iter().zip(&at_first) {
+        let after = endpoint_of(&more, &health, now, client);
+        assert!(after == *before || after == 9, "{client}: {before} to {after}");
+        moved += usize::from(after == 9);
+    }
+    assert!((8..=60).contains(&moved), "{moved} of 256 clients moved");
+    // The order of arrival does not matter.
+    let reverse = mesh((1..=8).rev().map(cart).collect(), vec![affine()]);
+    for (client, before) in clients.iter().zip(&at_first) {
+        assert_eq!(endpoint_of(&reverse, &health, now, client), *before);
+    }
+    // While an endpoint fails its clients are elsewhere, then they come back.
+    health.record_failure(&uid(1), now);
+    for (client, before) in clients.iter().zip(&at_first) {
+        let during = endpoint_of(&snapshot, &health, now, client);
+        assert!(during != 1 && (during == *before || *before == 1));
+        let later = now + crate::MAX_EJECTION + Duration::from_secs(1);
+        assert_eq!(endpoint_of(&snapshot, &health, later, client), *before);
+    }
+    // A service that no longer asks for it is balanced.
+    snapshot.apply([Change::Service(crate::testing::read_service(cart_service()))]);
+    assert!(spread(&snapshot, &EndpointHealth::new(), &[], now).len() == 8);
+}
+
+#[test]
+fn an_application_tunnel_takes_ports_that_nobody_lists() {
+    let tunnel = |port| {
+        let mut endpoint = cart(1);
+        endpoint.application_tunnel = Some(wire::ApplicationTunnel { protocol: 1, port });
+        endpoint
     };
-    let found = spread_of(
-        vec![far],
-        wire::Service {
-            load_balancing: Some(passing),
-            ..cart_service()
-        },
+    let listing = serving(tunnel(15088), KEY, &[(80, 9090)]);
+    let named = service("shop", "cart", &["10.96.0.1"], &[(80, 0)]);
+    // The endpoint, the service, and where ports 80 and 81 lead.
+    let table = [
+        (tunnel(15088), cart_service(), "8080", "15088"),
+        (tunnel(15088), named.clone(), "15088", "15088"),
+        (listing, named.clone(), "9090", "15088"),
+        (tunnel(0), named, "80", "81"),
+    ];
+    for (endpoint, service, listed, unlisted) in table {
+        let snapshot = mesh(vec![endpoint], vec![service]);
+        let at = |port: &str| format!("hbone 10.0.0.1:15008 10.0.0.1:{port}");
+        assert_eq!(to(&snapshot, "10.96.0.1:80"), at(listed));
+        assert_eq!(to(&snapshot, "10.96.0.1:81"), at(unlisted));
+    }
+}
+
+#[test]
+fn headless_services_are_reached_by_their_pods_addresses() {
+    let endpoint = serving(
+        pod("shop", "db-0", &["10.0.0.1"]),
+        "shop/db.shop.svc",
+        &[(5432, 5433)],
     );
+    let snapshot = mesh(vec![endpoint], vec![service("shop", "db", &[], &[(5432, 5433)])]);
     assert_eq!(
-        found.keys().collect::<Vec<_>>(),
-        ["tcp 10.96.0.1:80 passthrough_service"]
+        to(&snapshot, "10.0.0.1:5432"),
+        "hbone 10.0.0.1:15008 10.0.0.1:5432"
     );
 }
 
@@ -385,7 +503,7 @@ proptest! {
             wire::Workload { capacity: Some(*capacity), ..cart(number) }
         });
         let snapshot = mesh(pods.collect(), vec![cart_service()]);
-        let source = read_pod(client());
+        let source = read_pod(placed_client());
         let request = Request { source: &source, destination: "10.96.0.1:80".parse().unwrap() };
         let out = [uid(tried.index(capacities.len()) as u8 + 1)];
         let (health, now) = (EndpointHealth::new(), Instant::now());
