@@ -1,11 +1,12 @@
 //! A Service object to a service.
 
+use mesh::{CLIENT_ADDRESS, SESSION_AFFINITY};
 use objects::{
     IpFamily, Kind, Object, Protocol, Service, ServicePort, ServiceType, TRAFFIC_DISTRIBUTION_ANNOTATION,
     TargetPort, TrafficDistribution, TrafficPolicy,
 };
 use proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
-use proto::workload::{self, AppProtocol, IpFamilies, LoadBalancing, NetworkAddress, Port};
+use proto::workload::{self, AppProtocol, Extension, IpFamilies, LoadBalancing, NetworkAddress, Port};
 
 use crate::authorization_policy::ip_bytes;
 use crate::index::Index;
@@ -47,8 +48,25 @@ pub(crate) fn convert(
         load_balancing: load_balancing(index, object, service),
         ip_families: ip_families(&service.ip_families).into(),
         canonical: true,
+        extensions: service
+            .client_ip_affinity
+            .then(client_affinity)
+            .into_iter()
+            .collect(),
         ..workload::Service::default()
     })
+}
+
+/// Connections of one client address belong together. Proxies that do not know this balance as usual.
+fn client_affinity() -> Extension {
+    let value = prost::Message::encode_to_vec(&CLIENT_ADDRESS.to_owned());
+    Extension {
+        name: SESSION_AFFINITY.to_owned(),
+        config: Some(prost_types::Any {
+            type_url: "type.googleapis.com/google.protobuf.StringValue".to_owned(),
+            value,
+        }),
+    }
 }
 
 fn port(port: &ServicePort) -> Port {

@@ -26,6 +26,8 @@ pub struct Service {
     pub traffic_distribution: Option<TrafficDistribution>,
     /// Whether endpoints that are not ready are used like ready ones.
     pub publish_not_ready_addresses: bool,
+    /// Whether connections of one client address belong on one endpoint.
+    pub client_ip_affinity: bool,
     /// The address families, the primary one first.
     pub ip_families: Vec<IpFamily>,
     /// How many families it wants.
@@ -141,6 +143,7 @@ impl Service {
             ("Cluster", TrafficPolicy::Cluster),
             ("Local", TrafficPolicy::Local),
         ];
+        const AFFINITIES: [(&str, bool); 2] = [("ClientIP", true), ("None", false)];
         const FAMILIES: [(&str, IpFamily); 2] = [("IPv4", IpFamily::V4), ("IPv6", IpFamily::V6)];
         const FAMILY_POLICIES: [(&str, IpFamilyPolicy); 3] = [
             ("SingleStack", IpFamilyPolicy::SingleStack),
@@ -174,6 +177,10 @@ impl Service {
             .get("publishNotReadyAddresses")
             .and_then(|field| field.boolean());
         service.publish_not_ready_addresses = unready.unwrap_or(false);
+        let affinity = spec
+            .get("sessionAffinity")
+            .and_then(|field| field.choice(&AFFINITIES));
+        service.client_ip_affinity = affinity.unwrap_or(false);
         if let Some(field) = spec.get("ipFamilies") {
             let families = field.items_up_to(2);
             service.ip_families = families
@@ -199,7 +206,6 @@ impl Service {
             "loadBalancerClass",
             "loadBalancerIP",
             "loadBalancerSourceRanges",
-            "sessionAffinity",
             "sessionAffinityConfig",
             "topologyKeys",
         ]);

@@ -159,3 +159,14 @@ fn what_is_spoken() {
         );
     }
 }
+
+#[test]
+fn affinity_by_client_address_reaches_the_proxies() {
+    let affine = |spec: &str| mesh::Service::from_proto(one(spec)).unwrap().client_affinity;
+    let timed = "sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}";
+    assert!(affine(&format!(
+        "{{ports: [{{port: 80}}], sessionAffinity: ClientIP, {timed}}}"
+    )));
+    assert!(!affine("{ports: [{port: 80}], sessionAffinity: None}"));
+    assert!(!affine("{ports: [{port: 80}]}"));
+}
