@@ -5,9 +5,11 @@
 //! times on shared machines prove nothing.
 
 mod certificates;
+mod endpoints;
 mod paths;
 mod table;
 
 pub use certificates::{Mesh, workload};
+pub use endpoints::Endpoints;
 pub use paths::{Kind, Path, Work};
 pub use table::Table;

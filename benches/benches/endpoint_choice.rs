@@ -1,0 +1,67 @@
+//! How long choosing an endpoint takes with 10 and with 10 000 of them.
+//!
+//! The two are measured in turns, so that what else the machine does weighs on both; what counts is their ratio.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use benches::Endpoints;
+use criterion::Criterion;
+
+/// How much longer the choice among [`MANY`] may take than among [`FEW`].
+const MAX_RATIO: f64 = 1.2;
+const FEW: u32 = 10;
+const MANY: u32 = 10_000;
+/// Choices of one measurement: few enough that some are not interrupted.
+const BATCH: u64 = 2_000;
+/// Measurements of each; the fastest counts, as everything else that the machine does only adds.
+const ROUNDS: usize = 2_001;
+
+fn main() {
+    let mut exceeded = Vec::new();
+    for (name, failover, busy) in [
+        ("quiet", false, false),
+        ("quiet, by zone", true, false),
+        ("1000 connections, one failure", false, true),
+        ("1000 connections, one failure, by zone", true, true),
+    ] {
+        let (few, many) = (
+            Endpoints::new(FEW, failover, busy),
+            Endpoints::new(MANY, failover, busy),
+        );
+        let (among_few, among_many) = fastest(&few, &many);
+        let ratio = among_many.as_secs_f64() / among_few.as_secs_f64();
+        println!(
+            "endpoint choice ({name}): {FEW} endpoints {among_few:?}, {MANY} endpoints {among_many:?}, ratio {ratio:.2}"
+        );
+        if ratio > MAX_RATIO {
+            exceeded.push(name);
+        }
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for count in [FEW, MANY] {
+        let endpoints = Endpoints::new(count, true, true);
+        criterion.bench_function(&format!("endpoint_choice/{count}"), |bencher| {
+            bencher.iter(|| black_box(endpoints.choose(100)));
+        });
+    }
+    criterion.final_summary();
+    if !exceeded.is_empty() {
+        println!("above the promised ratio of {MAX_RATIO}: {exceeded:?}");
+    }
+}
+
+/// The time of one choice among few and among many, measured in turns.
+fn fastest(few: &Endpoints, many: &Endpoints) -> (Duration, Duration) {
+    let time = |endpoints: &Endpoints| {
+        let start = Instant::now();
+        black_box(endpoints.choose(BATCH));
+        start.elapsed()
+    };
+    let (mut among_few, mut among_many) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        among_few = among_few.min(time(few));
+        among_many = among_many.min(time(many));
+    }
+    (among_few / BATCH as u32, among_many / BATCH as u32)
+}
