@@ -10,11 +10,12 @@ use bytes::Bytes;
 use h2::Reason;
 use http::{Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::Shared;
 use crate::error::code_name;
 use crate::keepalive::Keepalive;
+use crate::vitals::Vitals;
 use crate::wire::{Turn, Wire, wire};
 use crate::{ConnectError, ConnectionEnd, Header, ResponseHeaders, Settings, Tunnel, headers};
 
@@ -23,7 +24,8 @@ pub async fn handshake<IO>(io: IO, settings: Settings) -> Result<(Client, Driver
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (io, turn) = wire(io);
+    let vitals = Arc::new(Vitals::of_client());
+    let (io, turn) = wire(io, Arc::clone(&vitals));
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(settings.stream_window)
@@ -44,7 +46,7 @@ where
     let keepalive = connection
         .ping_pong()
         .map(|pings| Keepalive::new(pings, &settings));
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new(vitals));
     let client = Client {
         requests,
         shared: Arc::clone(&shared),
@@ -124,6 +126,22 @@ impl Client {
         self.max_streams.min(self.requests.current_max_send_streams())
     }
 
+    /// When the last byte came from the peer.
+    pub fn heard(&self) -> Instant {
+        self.shared.vitals().heard()
+    }
+
+    /// Pings the peer and waits until anything comes from it: the answer, or other bytes.
+    pub async fn heard_again(&self) {
+        self.shared.vitals().heard_again(|| self.shared.probe()).await;
+    }
+
+    /// Since when next to nothing of the connection's window is left, if it is so now: whatever the peer's readers do
+    /// not take holds up all tunnels of this connection.
+    pub fn blocked_since(&self) -> Option<Instant> {
+        self.shared.vitals().blocked_since()
+    }
+
     /// Ends the connection and all its tunnels now; their other sides see a reset.
     pub fn close(&self, reason: impl Into<Cow<'static, str>>) {
         self.shared.close(reason.into());
@@ -188,7 +206,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Driver<IO> {
         } else if let Poll::Ready(Err(error)) = this.turn.poll_flush(cx) {
             ConnectionEnd::Io(Arc::new(error))
         } else if let Some(keepalive) = &mut this.keepalive
-            && let Poll::Ready(end) = keepalive.poll(cx, || this.turn.take_arrived())
+            && let Poll::Ready(end) =
+                keepalive.poll(cx, this.shared.take_probe(), || this.turn.take_arrived())
         {
             end
         } else {

@@ -1,22 +1,62 @@
 //! What the handles of one connection and whoever drives it share.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::SetOnce;
 
 use crate::ConnectionEnd;
+use crate::vitals::Vitals;
 
-#[derive(Default)]
 pub(crate) struct Shared {
+    vitals: Arc<Vitals>,
     ended: SetOnce<ConnectionEnd>,
     close: OnceLock<Cow<'static, str>>,
+    probe: AtomicBool,
+    abandoned: AtomicUsize,
     driver: AtomicWaker,
 }
 
 impl Shared {
+    pub(crate) fn new(vitals: Arc<Vitals>) -> Self {
+        Self {
+            vitals,
+            ended: SetOnce::new(),
+            close: OnceLock::new(),
+            probe: AtomicBool::new(false),
+            abandoned: AtomicUsize::new(0),
+            driver: AtomicWaker::new(),
+        }
+    }
+
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
+    /// The peer has given up a request before its answer.
+    pub(crate) fn count_abandoned(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many requests the peer has given up before their answer.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Asks the driver to ping the peer now.
+    pub(crate) fn probe(&self) {
+        self.probe.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+
+    /// For the driver: whether somebody has asked for a ping since the last call.
+    pub(crate) fn take_probe(&self) -> bool {
+        self.probe.swap(false, Ordering::AcqRel)
+    }
+
     /// Asks the driver to end the connection now. The first reason wins.
     pub(crate) fn close(&self, reason: Cow<'static, str>) {
         if self.close.set(reason).is_ok() {

@@ -69,6 +69,10 @@ pub enum ConnectError {
     /// The connection ended before an answer came; whether the peer acted on the request is unknown.
     #[error("the tunnel connection ended before the answer: {0}")]
     Lost(Cow<'static, str>),
+    /// Nothing came from the peer while the request waited, not even the answer to a ping within this time. Whether
+    /// the peer acted on the request is unknown, but no byte of the application was sent.
+    #[error("the peer is silent: no answer to a ping within {0:?}")]
+    Silent(Duration),
     /// The authority or a header cannot be sent.
     #[error("the request cannot be sent: {0}")]
     Invalid(Cow<'static, str>),
@@ -80,6 +84,12 @@ impl ConnectError {
         matches!(self, Self::NotSent(_))
     }
 
+    /// Whether another connection may well do better, and the request may be sent there: it surely did not reach the
+    /// application, or the peer is silent and the application has at most seen a connection without a byte.
+    pub fn may_be_sent_again(&self) -> bool {
+        matches!(self, Self::NotSent(_) | Self::Silent(_))
+    }
+
     /// A stable word for metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -87,6 +97,7 @@ impl ConnectError {
             Self::NotSent(_) => "not_sent",
             Self::Reset(_) => "stream_reset",
             Self::Lost(_) => "connection_lost",
+            Self::Silent(_) => "peer_silent",
             Self::Invalid(_) => "invalid_request",
         }
     }

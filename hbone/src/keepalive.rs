@@ -31,8 +31,17 @@ impl Keepalive {
         }
     }
 
-    /// Completes when the peer is gone. `arrived` tells whether bytes have arrived since it was asked last.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, arrived: impl Fn() -> bool) -> Poll<ConnectionEnd> {
+    /// Completes when the peer is gone. `now`: do not wait for the interval with the next ping. `arrived` tells whether
+    /// bytes have arrived since it was asked last.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: bool,
+        arrived: impl Fn() -> bool,
+    ) -> Poll<ConnectionEnd> {
+        if now && !self.waiting {
+            self.rest(Duration::ZERO);
+        }
         loop {
             // An error here means that the connection has ended, which the driver sees by itself.
             if self.waiting && self.pings.poll_pong(cx).is_ready() {

@@ -18,10 +18,12 @@ pub mod server;
 
 mod connection;
 mod error;
+mod frames;
 mod headers;
 mod keepalive;
 mod settings;
 mod tunnel;
+mod vitals;
 mod wire;
 
 #[cfg(test)]
@@ -29,5 +31,5 @@ mod tests;
 
 pub use error::{ConnectError, ConnectionEnd};
 pub use headers::{Header, ResponseHeaders};
-pub use settings::Settings;
+pub use settings::{ABANDONED_WINDOW, Settings};
 pub use tunnel::Tunnel;

@@ -19,9 +19,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::Client;
 pub use lease::Lease;
-use lease::Release;
+use lease::{Probing, Release};
 pub(crate) use lease::Ticket;
-use state::{Checkout, ConnectionId, DialId, Limits, Refusal, State};
+use state::{Checkout, Condition, ConnectionId, DialId, Limits, Refusal, State};
 
 /// Client connections by key `K`, each with what its dialler knows about it, `T`. `E` is the dialler's error.
 ///
@@ -64,7 +64,12 @@ where
     /// Outside a tokio runtime.
     pub fn new(limits: Limits) -> Self {
         let sweep = (limits.idle_after / 4).clamp(Duration::from_millis(10), Duration::from_secs(15));
+        let probing = Probing {
+            after: limits.probe_after,
+            timeout: limits.probe_timeout,
+        };
         let inner = Arc::new(Inner {
+            probing,
             book: Mutex::new(Book {
                 state: State::new(limits),
                 flights: HashMap::new(),
@@ -184,6 +189,7 @@ impl<E> Clone for GetError<E> {
 }
 
 struct Inner<K, T, E> {
+    probing: Probing,
     book: Mutex<Book<K, T, E>>,
     /// A tunnel has ended while the pool drains.
     returned: Notify,
@@ -204,9 +210,13 @@ struct Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// Tunnels it may carry, or `None` if it takes no new ones.
-    fn room(&self) -> Option<usize> {
-        self.client.is_usable().then(|| self.client.max_streams())
+    /// How it is, or `None` if it takes no new tunnels.
+    fn look(&self) -> Option<Condition> {
+        self.client.is_usable().then(|| Condition {
+            room: self.client.max_streams(),
+            heard: self.client.heard().into_std(),
+            blocked_since: self.client.blocked_since().map(Instant::into_std),
+        })
     }
 }
 
@@ -224,7 +234,7 @@ where
 {
     fn checkout(self: &Arc<Self>, key: &K) -> Result<Step<T, E>, Refusal> {
         let mut book = self.lock();
-        let checkout = book.state.checkout(key, now(), Kept::room);
+        let checkout = book.state.checkout(key, now(), Kept::look);
         let discarded = book.state.take_discarded();
         let step = match checkout {
             Checkout::Use(id, kept) => Step::Leased(self.lease(id, kept)),
@@ -239,7 +249,7 @@ where
 
     fn lease(self: &Arc<Self>, id: ConnectionId, kept: Kept<T>) -> Lease<T> {
         let release: Arc<dyn Release> = self.clone();
-        Lease::new(kept.client, kept.info, Ticket::new(release, id))
+        Lease::new(kept.client, kept.info, Ticket::new(release, id), self.probing)
     }
 }
 
@@ -266,6 +276,10 @@ where
         if drained {
             self.returned.notify_waiters();
         }
+    }
+
+    fn doubt(&self, id: ConnectionId) {
+        self.lock().state.doubt(id, now());
     }
 }
 

@@ -12,11 +12,16 @@ use tokio::time::timeout;
 
 use crate::connection::Shared;
 use crate::keepalive::Keepalive;
+use crate::vitals::Vitals;
 use crate::wire::{Turn, Wire, wire};
 use crate::{ConnectionEnd, Settings};
 pub use incoming::{AnswerError, Incoming};
+use limits::{Abandoned, Idle};
 
 mod incoming;
+mod limits;
+
+const ABANDONS_TOO_MUCH: &str = "the peer gave up too many requests before their answer";
 
 /// Longest `:authority` accepted, bytes: a host name of 253 bytes, a colon and a port fit twice.
 pub const MAX_AUTHORITY: usize = 520;
@@ -26,7 +31,8 @@ pub async fn handshake<IO>(io: IO, settings: Settings) -> Result<Server<IO>, Con
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (io, turn) = wire(io);
+    let vitals = Arc::new(Vitals::of_server());
+    let (io, turn) = wire(io, Arc::clone(&vitals));
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(settings.stream_window)
@@ -51,7 +57,9 @@ where
         connection: Some(connection),
         turn,
         keepalive,
-        shared: Arc::default(),
+        idle: Idle::new(settings.idle_timeout),
+        abandoned: Abandoned::new(settings.max_abandoned),
+        shared: Arc::new(Shared::new(vitals)),
     })
 }
 
@@ -80,6 +88,8 @@ pub struct Server<IO: AsyncRead + AsyncWrite + Unpin> {
     connection: Option<h2::server::Connection<Wire<IO>, Bytes>>,
     turn: Turn<IO>,
     keepalive: Option<Keepalive>,
+    idle: Idle,
+    abandoned: Abandoned,
     shared: Arc<Shared>,
 }
 
@@ -111,7 +121,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
             };
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    if let Some(incoming) = incoming::admit(request, respond, &self.shared) {
+                    self.idle.used();
+                    let incoming = incoming::admit(request, respond, &self.shared);
+                    if self.abandoned.too_many(self.shared.abandoned()) {
+                        // RFC 9113 §10.5: such a peer makes work and wants nothing of it.
+                        self.shared.close(ABANDONS_TOO_MUCH.into());
+                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    } else if let Some(incoming) = incoming {
                         return Poll::Ready(Some(Ok(incoming)));
                     }
                 }
@@ -120,10 +136,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                     return self.end(self.asked_to_close().unwrap_or(ConnectionEnd::Finished));
                 }
                 Poll::Pending => {
+                    if self.idle.poll(cx, || connection.has_streams()).is_ready() {
+                        // The peer may be about to use it: it is told, and what it has sent by then is served.
+                        connection.graceful_shutdown();
+                        continue;
+                    }
                     let Some(keepalive) = &mut self.keepalive else {
                         return Poll::Pending;
                     };
-                    let end = ready!(keepalive.poll(cx, || self.turn.take_arrived()));
+                    let end = ready!(keepalive.poll(cx, false, || self.turn.take_arrived()));
                     return self.end(self.asked_to_close().unwrap_or(end));
                 }
             }

@@ -23,6 +23,11 @@ pub struct Settings {
     pub max_local_error_reset_streams: usize,
     /// Streams reset by this side that are remembered, so that frames still under way are ignored.
     pub max_concurrent_reset_streams: usize,
+    /// Requests that a peer may give up before their answer within [`ABANDONED_WINDOW`], before a server closes the
+    /// connection with ENHANCE_YOUR_CALM: the rapid reset attack against a server that accepts quickly.
+    pub max_abandoned: usize,
+    /// A server takes leave (GOAWAY) of a peer that has had no tunnel open for about this long.
+    pub idle_timeout: Duration,
     /// A ping is sent this long after the last one was answered.
     pub ping_interval: Duration,
     /// The connection is given up when neither the answer nor any other byte has arrived for this long after a ping.
@@ -30,6 +35,9 @@ pub struct Settings {
     /// Longest wait for the peer's HTTP/2 preface.
     pub handshake_timeout: Duration,
 }
+
+/// See [`Settings::max_abandoned`].
+pub const ABANDONED_WINDOW: Duration = Duration::from_secs(10);
 
 impl Settings {
     /// What a client uses unless told otherwise.
@@ -63,6 +71,9 @@ impl Settings {
             max_pending_accept_reset_streams: 100,
             max_local_error_reset_streams: 1024,
             max_concurrent_reset_streams: 200,
+            max_abandoned: 1000,
+            // Twice what a client of ours, or of Istio's, keeps an unused tunnel for.
+            idle_timeout: Duration::from_secs(600),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::vitals::Vitals;
+
 /// Frames wait here until this many bytes are gathered.
 const GATHERED: usize = 256 * 1024;
 /// A write this large is not copied but goes out at once, with what was gathered before it.
@@ -30,14 +32,16 @@ struct State<IO> {
     /// Somebody drives the connection and flushes at the end of each turn; during the handshake nobody does.
     driven: bool,
     arrived: bool,
+    vitals: Arc<Vitals>,
 }
 
-pub(crate) fn wire<IO>(io: IO) -> (Wire<IO>, Turn<IO>) {
+pub(crate) fn wire<IO>(io: IO, vitals: Arc<Vitals>) -> (Wire<IO>, Turn<IO>) {
     let state = State {
         io,
         gathered: BytesMut::new(),
         driven: false,
         arrived: false,
+        vitals,
     };
     let state = Arc::new(Mutex::new(state));
     (Wire(Arc::clone(&state)), Turn(state))
@@ -65,7 +69,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         let before = buf.filled().len();
         let mut state = lock(&self.0);
         let outcome = Pin::new(&mut state.io).poll_read(cx, buf);
-        state.arrived |= buf.filled().len() > before;
+        let came = buf.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            state.arrived = true;
+            state.vitals.came(came);
+        }
         outcome
     }
 }
@@ -84,7 +92,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         // The library does not flush the preface, so during the handshake nothing may be kept back.
         if length >= DIRECT || !state.driven {
-            return state.poll_write_direct(cx, bufs);
+            let written = ready!(state.poll_write_direct(cx, bufs))?;
+            state.vitals.went(bufs, written);
+            return Poll::Ready(Ok(written));
         }
         if state.gathered.len() + length > GATHERED {
             ready!(state.poll_drain(cx))?;
@@ -92,6 +102,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         for buf in bufs {
             state.gathered.extend_from_slice(buf);
         }
+        state.vitals.went(bufs, length);
         Poll::Ready(Ok(length))
     }
 

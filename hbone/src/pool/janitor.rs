@@ -31,7 +31,7 @@ where
         return false;
     };
     let mut book = inner.lock();
-    book.state.expire(now(), Kept::room);
+    book.state.expire(now(), Kept::look);
     let discarded = book.state.take_discarded();
     // Dropping the last handle closes a connection; that needs no lock of ours.
     drop(book);

@@ -1,4 +1,8 @@
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::state::ConnectionId;
 use crate::client::{Client, ConnectRequest};
@@ -10,11 +14,24 @@ pub struct Lease<T> {
     client: Client,
     info: T,
     ticket: Ticket,
+    probing: Probing,
+}
+
+/// When a peer is asked whether it is there; see [`super::state::Limits`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Probing {
+    pub(super) after: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl<T> Lease<T> {
-    pub(super) fn new(client: Client, info: T, ticket: Ticket) -> Self {
-        Self { client, info, ticket }
+    pub(super) fn new(client: Client, info: T, ticket: Ticket, probing: Probing) -> Self {
+        Self {
+            client,
+            info,
+            ticket,
+            probing,
+        }
     }
 
     /// What the dialler said about this connection.
@@ -27,12 +44,45 @@ impl<T> Lease<T> {
         &self.client
     }
 
-    /// Opens the tunnel. If the error [is retryable](ConnectError::is_retryable), get another lease: a connection
-    /// that is going away is not handed out again.
+    /// Opens the tunnel. If the error [may be sent again](ConnectError::may_be_sent_again), get another lease: a
+    /// connection that is going away, or whose peer is silent, is not handed out again.
+    ///
+    /// A peer that was not heard of for a while, or is silent while the request waits, is pinged: so a connection
+    /// that is dead costs a moment ([`super::state::Limits::probe_timeout`]) and not the request.
     pub async fn connect(self, request: ConnectRequest) -> Result<(Tunnel, ResponseHeaders), ConnectError> {
-        let Self { client, ticket, .. } = self;
-        let (tunnel, headers) = client.connect(request).await?;
+        let Self {
+            client,
+            ticket,
+            probing,
+            ..
+        } = self;
+        let answered = tokio::select! {
+            biased;
+            answered = client.connect(request) => answered,
+            () = silence(&client, probing) => {
+                ticket.release.doubt(ticket.id);
+                Err(ConnectError::Silent(probing.timeout))
+            }
+        };
+        let (tunnel, headers) = answered?;
         Ok((tunnel.with_ticket(ticket), headers))
+    }
+}
+
+/// Completes when the peer is silent and has let a ping go unanswered.
+async fn silence(client: &Client, probing: Probing) {
+    loop {
+        let quiet = client.heard().elapsed();
+        if quiet < probing.after {
+            sleep(probing.after - quiet).await;
+            continue;
+        }
+        let mut heard = pin!(client.heard_again());
+        tokio::select! {
+            biased;
+            () = &mut heard => {}
+            () = sleep(probing.timeout) => return,
+        }
     }
 }
 
@@ -55,5 +105,8 @@ impl Drop for Ticket {
 }
 
 pub(super) trait Release: Send + Sync {
+    /// A tunnel of this connection has ended.
     fn release(&self, id: ConnectionId);
+    /// The peer of this connection is silent.
+    fn doubt(&self, id: ConnectionId);
 }

@@ -10,6 +10,10 @@
 //! ```
 //! A connection that is no longer usable (closed, GOAWAY) leaves from any state at the next look at it; the tunnels
 //! still on it go on and are counted until they end.
+//!
+//! Two kinds of connection are passed over without leaving: a doubted one, on which a request found the peer silent,
+//! until the peer is heard again; and a blocked one, whose window is used up by a slow reader, as long as a further
+//! connection is allowed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,6 +31,24 @@ pub struct Limits {
     pub keys: usize,
     /// A connection without a tunnel is let go after this time.
     pub idle_after: Duration,
+    /// A peer from which nothing has come for this long is pinged along with a request.
+    pub probe_after: Duration,
+    /// A peer that lets a ping go unanswered for this long, and sends nothing else either, is passed over: the request
+    /// goes to another connection.
+    pub probe_timeout: Duration,
+    /// A connection whose window has been used up for this long gets no further tunnels while there are others.
+    pub blocked_after: Duration,
+}
+
+/// What a look at a connection shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Tunnels that it may carry.
+    pub room: usize,
+    /// When the last byte came from the peer.
+    pub heard: Instant,
+    /// Since when its window has been used up, if it is now.
+    pub blocked_since: Option<Instant>,
 }
 
 impl Default for Limits {
@@ -36,6 +58,9 @@ impl Default for Limits {
             connections_per_key: 256,
             keys: 16_384,
             idle_after: Duration::from_secs(300),
+            probe_after: Duration::from_secs(1),
+            probe_timeout: Duration::from_secs(1),
+            blocked_after: Duration::from_millis(100),
         }
     }
 }
@@ -108,12 +133,25 @@ struct Entry {
     dial: Option<DialId>,
 }
 
+/// Whether a connection takes the next tunnel.
+enum Suitability {
+    Good,
+    /// Only if nothing else can be had.
+    Blocked,
+    /// Not now: no room, or nothing is heard of the peer.
+    Full,
+    /// Never again.
+    Gone,
+}
+
 struct Kept<K, C> {
     key: K,
     connection: C,
     in_use: usize,
     /// When the last tunnel ended; meaningful while `in_use` is 0.
     idle_since: Instant,
+    /// When a request found the peer silent. Over as soon as the peer is heard.
+    doubted: Option<Instant>,
 }
 
 impl<K: Hash + Eq + Clone, C: Clone> State<K, C> {
@@ -131,49 +169,55 @@ impl<K: Hash + Eq + Clone, C: Clone> State<K, C> {
         }
     }
 
-    /// Somebody wants a tunnel to `key`. `room` tells how many tunnels a connection may carry, or `None` if it takes
-    /// no new ones; such a connection is discarded.
-    pub fn checkout(&mut self, key: &K, now: Instant, room: impl Fn(&C) -> Option<usize>) -> Checkout<C> {
+    /// Somebody wants a tunnel to `key`. `look` tells how a connection is, or `None` if it takes no new tunnels; such
+    /// a connection is discarded.
+    pub fn checkout(
+        &mut self,
+        key: &K,
+        now: Instant,
+        look: impl Fn(&C) -> Option<Condition>,
+    ) -> Checkout<C> {
         if self.draining {
             return Checkout::Refused(Refusal::Draining);
         }
-        let mut full = 0;
-        let mut gone = Vec::new();
-        let mut found = None;
-        for id in self.keys.get(key).map_or(&[][..], |entry| &entry.connections) {
-            let Some(kept) = self.connections.get_mut(id) else {
-                continue;
-            };
-            match room(&kept.connection) {
-                None => gone.push(*id),
-                Some(room) if kept.in_use < room.min(self.limits.streams_per_connection) => {
-                    kept.in_use += 1;
-                    self.leased += 1;
-                    found = Some((*id, kept.connection.clone()));
-                    break;
+        let mut kept = 0;
+        let mut blocked = None;
+        // What is discarded leaves the list, so the next one is always behind those that are kept.
+        while let Some(id) = self.keys.get(key).and_then(|entry| entry.connections.get(kept)).copied() {
+            match self.suitability(id, now, &look) {
+                Suitability::Gone => self.discard(id),
+                Suitability::Good => return self.lease(id),
+                Suitability::Blocked => {
+                    kept += 1;
+                    blocked.get_or_insert(id);
                 }
-                Some(_) => full += 1,
+                Suitability::Full => kept += 1,
             }
-        }
-        for id in gone {
-            self.discard(id);
-        }
-        if let Some((id, connection)) = found {
-            return Checkout::Use(id, connection);
         }
         if let Some(dial) = self.keys.get(key).and_then(|entry| entry.dial) {
             return Checkout::Wait(dial);
         }
-        if full >= self.limits.connections_per_key {
-            return Checkout::Refused(Refusal::ConnectionsPerKey(full));
+        if kept >= self.limits.connections_per_key {
+            // Better late than never.
+            return match blocked {
+                Some(id) => self.lease(id),
+                None => Checkout::Refused(Refusal::ConnectionsPerKey(kept)),
+            };
         }
-        if full == 0 && self.keys.len() >= self.limits.keys && !self.make_way(now) {
+        if kept == 0 && self.keys.len() >= self.limits.keys && !self.make_way(now) {
             return Checkout::Refused(Refusal::Keys(self.limits.keys));
         }
         let dial = DialId(self.next_id());
         self.dials.insert(dial, key.clone());
         self.keys.entry(key.clone()).or_default().dial = Some(dial);
         Checkout::Dial(dial)
+    }
+
+    /// A request on this connection found the peer silent: no further one is sent there before the peer is heard.
+    pub fn doubt(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(kept) = self.connections.get_mut(&id) {
+            kept.doubted = Some(now);
+        }
     }
 
     /// A dial has succeeded. The connection is listed and already leased once, for who has dialled. `None`: the key
@@ -191,6 +235,7 @@ impl<K: Hash + Eq + Clone, C: Clone> State<K, C> {
                 connection,
                 in_use: 1,
                 idle_since: now,
+                doubted: None,
             },
         );
         self.leased += 1;
@@ -221,14 +266,14 @@ impl<K: Hash + Eq + Clone, C: Clone> State<K, C> {
     }
 
     /// Lets go of connections that are idle for long enough or no longer usable.
-    pub fn expire(&mut self, now: Instant, room: impl Fn(&C) -> Option<usize>) {
+    pub fn expire(&mut self, now: Instant, look: impl Fn(&C) -> Option<Condition>) {
         let idle_after = self.limits.idle_after;
         let over: Vec<_> = self
             .connections
             .iter()
             .filter(|(_, kept)| {
                 let idle = kept.in_use == 0 && now.saturating_duration_since(kept.idle_since) >= idle_after;
-                idle || room(&kept.connection).is_none()
+                idle || look(&kept.connection).is_none()
             })
             .map(|(id, _)| *id)
             .collect();
@@ -294,6 +339,44 @@ impl<K: Hash + Eq + Clone, C: Clone> State<K, C> {
             connections: self.connections.len(),
             dials: self.dials.len(),
             leased: self.leased,
+        }
+    }
+
+    fn suitability(
+        &mut self,
+        id: ConnectionId,
+        now: Instant,
+        look: impl Fn(&C) -> Option<Condition>,
+    ) -> Suitability {
+        // Whatever is listed is known; were it not, it must not stay listed.
+        let Some(kept) = self.connections.get_mut(&id) else {
+            return Suitability::Full;
+        };
+        let Some(condition) = look(&kept.connection) else {
+            return Suitability::Gone;
+        };
+        kept.doubted = kept.doubted.filter(|doubted| condition.heard <= *doubted);
+        let blocked_for = condition
+            .blocked_since
+            .map(|since| now.saturating_duration_since(since));
+        if kept.doubted.is_some() || kept.in_use >= condition.room.min(self.limits.streams_per_connection) {
+            Suitability::Full
+        } else if blocked_for.is_some_and(|time| time >= self.limits.blocked_after) {
+            Suitability::Blocked
+        } else {
+            Suitability::Good
+        }
+    }
+
+    fn lease(&mut self, id: ConnectionId) -> Checkout<C> {
+        match self.connections.get_mut(&id) {
+            Some(kept) => {
+                kept.in_use += 1;
+                self.leased += 1;
+                Checkout::Use(id, kept.connection.clone())
+            }
+            // Only called for what is listed.
+            None => Checkout::Refused(Refusal::ConnectionsPerKey(0)),
         }
     }
 

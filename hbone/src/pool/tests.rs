@@ -298,3 +298,185 @@ async fn a_pool_that_is_gone_leaves_nothing_running() {
         .expect("the connection closes")
         .unwrap();
 }
+
+/// A connection whose wire can be cut: what is written while it is cut arrives when it is whole again.
+async fn over_wire(cut: Arc<tokio::sync::watch::Sender<bool>>) -> Result<(Client, usize), &'static str> {
+    let (near, left) = duplex(64 * 1024);
+    let (right, far) = duplex(64 * 1024);
+    let (left_read, left_write) = tokio::io::split(left);
+    let (right_read, right_write) = tokio::io::split(right);
+    for (mut from, mut to) in [
+        (
+            Box::pin(left_read) as std::pin::Pin<Box<dyn tokio::io::AsyncRead + Send>>,
+            Box::pin(right_write) as std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+        ),
+        (Box::pin(right_read), Box::pin(left_write)),
+    ] {
+        let mut whole = cut.subscribe();
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(count) = from.read(&mut buffer).await {
+                if count == 0 || whole.wait_for(|cut| !cut).await.is_err() {
+                    return;
+                }
+                if to.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    tokio::spawn(async move {
+        let server = server::handshake(far, Settings::server()).await.unwrap();
+        crate::tests::serve(server, echo).await
+    });
+    let (client, driver) = client::handshake(near, Settings::client())
+        .await
+        .map_err(|_| "handshake")?;
+    tokio::spawn(driver);
+    Ok((client, 0))
+}
+
+async fn ask(pool: &TestPool, wire: &Arc<tokio::sync::watch::Sender<bool>>) -> Result<(), crate::ConnectError> {
+    let lease = pool
+        .get(&"a", DEADLINE, || over_wire(Arc::clone(wire)))
+        .await
+        .unwrap();
+    let (mut tunnel, _) = lease.connect(request("x:1")).await?;
+    tunnel.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    tunnel.read_exact(&mut back).await.unwrap();
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_costs_a_moment_and_serves_again_once_its_peer_is_heard() {
+    let (pool, _) = pool(Limits::default());
+    let first = Arc::new(tokio::sync::watch::Sender::new(false));
+    ask(&pool, &first).await.unwrap();
+    let _ = first.send_replace(true);
+    // However short the silence was before the request: half a second, or an hour.
+    for quiet in [500, 5_000] {
+        sleep(Duration::from_millis(quiet)).await;
+        let second = Arc::new(tokio::sync::watch::Sender::new(false));
+        let start = Instant::now();
+        let error = ask(&pool, &first).await.unwrap_err();
+        assert!(matches!(error, crate::ConnectError::Silent(_)), "{error}");
+        assert!(error.may_be_sent_again() && !error.is_retryable());
+        ask(&pool, &second).await.unwrap();
+        let took = start.elapsed();
+        assert!(took <= Duration::from_millis(2_100), "took {took:?}");
+        assert_eq!(pool.counts().connections, 2, "the old one is not given up yet");
+        // And whoever comes next does not even notice.
+        let start = Instant::now();
+        ask(&pool, &second).await.unwrap();
+        assert!(start.elapsed() < Duration::from_millis(100));
+        // Its wire is whole again, so it serves again, though the other is gone.
+        sleep(Duration::from_millis(10)).await;
+        let _ = first.send_replace(false);
+        sleep(Duration::from_millis(10)).await;
+        let _ = second.send_replace(true);
+        ask(&pool, &first).await.unwrap();
+        let _ = first.send_replace(true);
+        pool.close_matching(|_| true, "next round");
+        let _ = first.send_replace(false);
+        ask(&pool, &first).await.unwrap();
+        let _ = first.send_replace(true);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_application_is_not_a_silent_peer() {
+    let (pool, _) = pool(Limits::default());
+    let dial = || async {
+        let (near, far) = duplex(64 * 1024);
+        tokio::spawn(async move {
+            let server = server::handshake(far, Settings::server()).await.unwrap();
+            crate::tests::serve(server, |incoming| async move {
+                sleep(Duration::from_secs(10)).await;
+                incoming.refuse(503, []).unwrap();
+            })
+            .await
+        });
+        let (client, driver) = client::handshake(near, Settings::client())
+            .await
+            .map_err(|_| "handshake")?;
+        tokio::spawn(driver);
+        Ok((client, 0))
+    };
+    let lease = pool.get(&"a", DEADLINE, dial).await.unwrap();
+    let error = lease.connect(request("x:1")).await.err().unwrap();
+    assert!(matches!(error, crate::ConnectError::Status(503)), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_the_whole_connection_does_not_stall_new_tunnels() {
+    let pool: TestPool = Pool::new(Limits::default());
+    let dials = Arc::new(AtomicUsize::new(0));
+    let read_on = Arc::new(Notify::new());
+    let dial = || {
+        let number = dials.fetch_add(1, Ordering::SeqCst) + 1;
+        let read_on = Arc::clone(&read_on);
+        async move {
+            let (near, far) = duplex(1024 * 1024);
+            tokio::spawn(async move {
+                // One stream that is not read uses up the whole connection.
+                let mut settings = Settings::server();
+                settings.connection_window = 1024 * 1024;
+                settings.stream_window = 1024 * 1024;
+                let server = server::handshake(far, settings).await.unwrap();
+                crate::tests::serve(server, move |incoming| {
+                    let read_on = Arc::clone(&read_on);
+                    async move {
+                        if incoming.authority() == "slow:1" {
+                            let mut tunnel = incoming.accept([]).unwrap();
+                            read_on.notified().await;
+                            let _ = tokio::io::copy(&mut tunnel, &mut tokio::io::sink()).await;
+                        } else {
+                            echo(incoming).await
+                        }
+                    }
+                })
+                .await
+            });
+            let (client, driver) = client::handshake(near, Settings::client())
+                .await
+                .map_err(|_| "handshake")?;
+            tokio::spawn(driver);
+            Ok((client, number))
+        }
+    };
+    let lease = pool.get(&"a", DEADLINE, &dial).await.unwrap();
+    let first = lease.client().clone();
+    let (mut slow, _) = lease.connect(request("slow:1")).await.unwrap();
+    let writing = tokio::spawn(async move { slow.write_all(&vec![0; 8 * 1024 * 1024]).await });
+    timeout(PATIENCE, async {
+        while first
+            .blocked_since()
+            .is_none_or(|since| since.elapsed() < Limits::default().blocked_after)
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the window is used up");
+    let lease = pool.get(&"a", DEADLINE, &dial).await.unwrap();
+    assert_eq!(*lease.info(), 2, "another connection");
+    let (mut tunnel, _) = lease.connect(request("quick:1")).await.unwrap();
+    tunnel.write_all(b"hello").await.unwrap();
+    let mut back = [0; 5];
+    timeout(PATIENCE, tunnel.read_exact(&mut back))
+        .await
+        .expect("not stalled")
+        .unwrap();
+    // Once the slow one reads, the connection moves again, and is the first choice again.
+    read_on.notify_one();
+    timeout(PATIENCE, writing).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, async {
+        while first.blocked_since().is_some() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("moves again");
+    assert_eq!(*pool.get(&"a", DEADLINE, &dial).await.unwrap().info(), 1);
+}

@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
@@ -79,6 +80,10 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if self.recv.is_some() {
+            let mut context = Context::from_waker(Waker::noop());
+            if self.respond.poll_reset(&mut context).is_ready() {
+                self.shared.count_abandoned();
+            }
             self.respond.send_reset(Reason::CONNECT_ERROR);
         }
     }

@@ -6,6 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::*;
 use crate::tests::{PATIENCE, echo, serve};
 
+mod hostile;
+mod leaving;
+
 async fn against_library() -> (h2::client::SendRequest<Bytes>, Server<DuplexStream>) {
     let (near, far) = duplex(64 * 1024);
     let client = tokio::spawn(async move {

@@ -46,6 +46,10 @@ impl AsyncWrite for Notes {
     }
 }
 
+fn wire_of<IO>(io: IO) -> (Wire<IO>, Turn<IO>) {
+    wire(io, Arc::new(Vitals::of_client()))
+}
+
 fn context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
@@ -62,7 +66,7 @@ fn written(turn: &Turn<Notes>) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_frames_of_a_turn_go_out_in_one_write() {
-    let (mut wire, turn) = wire(Notes {
+    let (mut wire, turn) = wire_of(Notes {
         allowed: usize::MAX,
         ..Notes::default()
     });
@@ -88,7 +92,7 @@ fn the_frames_of_a_turn_go_out_in_one_write() {
 
 #[test]
 fn a_large_frame_takes_what_was_gathered_with_it() {
-    let (mut wire, turn) = wire(Notes {
+    let (mut wire, turn) = wire_of(Notes {
         allowed: 5 + DIRECT,
         ..Notes::default()
     });
@@ -102,7 +106,7 @@ fn a_large_frame_takes_what_was_gathered_with_it() {
 
 #[test]
 fn what_waits_is_bounded_and_in_order() {
-    let (mut wire, turn) = wire(Notes::default());
+    let (mut wire, turn) = wire_of(Notes::default());
     turn.begin();
     let frame: Vec<u8> = (0..=255).cycle().take(10_000).collect();
     let mut taken = Vec::new();
@@ -126,7 +130,7 @@ fn what_waits_is_bounded_and_in_order() {
 #[tokio::test]
 async fn arrivals_are_noticed_once() {
     let (near, mut far) = duplex(64);
-    let (mut wire, turn) = wire(near);
+    let (mut wire, turn) = wire_of(near);
     assert!(!turn.take_arrived());
     tokio::io::AsyncWriteExt::write_all(&mut far, b"x").await.unwrap();
     wire.read_u8().await.unwrap();

@@ -13,11 +13,20 @@ fn limits() -> Limits {
         connections_per_key: 2,
         keys: 3,
         idle_after: Duration::from_secs(300),
+        ..Limits::default()
     }
 }
 
-fn usable(_: &u32) -> Option<usize> {
-    Some(100)
+fn usable(_: &u32) -> Option<Condition> {
+    with_room(100)
+}
+
+fn with_room(room: usize) -> Option<Condition> {
+    Some(Condition {
+        room,
+        heard: Instant::now(),
+        blocked_since: None,
+    })
 }
 
 /// Makes a connection of this key and returns it, leased once.
@@ -79,7 +88,7 @@ fn the_peers_limit_counts_when_it_is_lower() {
     let mut state = State::new(limits());
     make(&mut state, "a", 1, now);
     assert!(matches!(
-        state.checkout(&"a", now, |_| Some(1)),
+        state.checkout(&"a", now, |_| with_room(1)),
         Checkout::Dial(_)
     ));
 }
@@ -94,6 +103,79 @@ fn what_is_no_longer_usable_leaves_and_its_tunnels_still_count() {
     assert_eq!(state.counts().leased, 1);
     state.release(id, now);
     assert_eq!(state.counts().leased, 0);
+}
+
+#[test]
+fn a_doubted_connection_is_passed_over_until_its_peer_is_heard() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut state = State::new(limits());
+    let heard_at = |heard| {
+        move |_: &u32| {
+            Some(Condition {
+                room: 100,
+                heard,
+                blocked_since: None,
+            })
+        }
+    };
+    let old = make(&mut state, "a", 1, start);
+    state.doubt(old, at(5));
+    let Checkout::Dial(dial) = state.checkout(&"a", at(5), heard_at(at(3))) else {
+        panic!("not passed over")
+    };
+    assert_eq!(
+        state.checkout(&"a", at(6), heard_at(at(3))),
+        Checkout::Wait(dial),
+        "one dial for all who find it silent"
+    );
+    assert_eq!(
+        state.checkout(&"a", at(7), heard_at(at(7))),
+        Checkout::Use(old, 1),
+        "heard again, so who waits for the dial no longer has to"
+    );
+    assert_eq!(
+        state.checkout(&"a", at(8), heard_at(at(3))),
+        Checkout::Use(old, 1),
+        "the doubt is over for good"
+    );
+}
+
+#[test]
+fn a_blocked_connection_gets_siblings_and_serves_again_when_it_moves() {
+    let start = Instant::now();
+    let soon = start + limits().blocked_after / 2;
+    let later = start + limits().blocked_after;
+    let mut state = State::new(limits());
+    let blocked = |name: &u32| {
+        Some(Condition {
+            room: 100,
+            heard: start,
+            blocked_since: (*name == 1).then_some(start),
+        })
+    };
+    let first = make(&mut state, "a", 1, start);
+    assert_eq!(state.checkout(&"a", soon, blocked), Checkout::Use(first, 1), "for a moment only");
+    let Checkout::Dial(dial) = state.checkout(&"a", later, blocked) else {
+        panic!("no sibling")
+    };
+    let second = state.dialled(dial, 2, later).unwrap();
+    assert_eq!(state.checkout(&"a", later, blocked), Checkout::Use(second, 2));
+    assert_eq!(state.checkout(&"a", later, usable), Checkout::Use(first, 1), "moves again");
+
+    state.release(first, later);
+    let both = |_: &u32| {
+        Some(Condition {
+            room: 100,
+            heard: start,
+            blocked_since: Some(start),
+        })
+    };
+    assert_eq!(
+        state.checkout(&"a", later, both),
+        Checkout::Use(first, 1),
+        "no more siblings are allowed, and late is better than never"
+    );
 }
 
 #[test]
@@ -179,6 +261,10 @@ enum Step {
     Failed(usize),
     Release(usize),
     Break(usize),
+    Doubt(usize),
+    Hear(usize),
+    Block(usize),
+    Unblock(usize),
     Pass(u16),
     Expire,
     Close(u8),
@@ -191,6 +277,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<usize>().prop_map(Step::Failed),
         4 => any::<usize>().prop_map(Step::Release),
         1 => any::<usize>().prop_map(Step::Break),
+        2 => any::<usize>().prop_map(Step::Doubt),
+        2 => any::<usize>().prop_map(Step::Hear),
+        2 => any::<usize>().prop_map(Step::Block),
+        1 => any::<usize>().prop_map(Step::Unblock),
         1 => (0u16..400).prop_map(Step::Pass),
         1 => Just(Step::Expire),
         1 => (0u8..5).prop_map(Step::Close),
@@ -209,6 +299,9 @@ struct Model {
     keys: HashMap<u32, u8>,
     left: HashSet<u32>,
     broken: RefCell<HashSet<u32>>,
+    heard: HashMap<u32, Instant>,
+    doubted: HashMap<u32, Instant>,
+    blocked: HashMap<u32, Instant>,
     next: u32,
 }
 
@@ -220,15 +313,28 @@ proptest! {
         let mut model = Model::default();
         for step in steps {
             let broken = model.broken.borrow().clone();
-            let room = |name: &u32| (!broken.contains(name)).then_some(100);
+            let (heard, blocked) = (model.heard.clone(), model.blocked.clone());
+            let look = |name: &u32| {
+                (!broken.contains(name)).then(|| Condition {
+                    room: 100,
+                    heard: heard[name],
+                    blocked_since: blocked.get(name).copied(),
+                })
+            };
+            let pick = |pick: usize| (pick % model.next.max(1) as usize) as u32 + 1;
             match step {
-                Step::Checkout(key) => match state.checkout(&key, now, room) {
+                Step::Checkout(key) => match state.checkout(&key, now, look) {
                     Checkout::Use(id, name) => {
                         prop_assert_eq!(model.keys[&name], key, "never shared between keys");
                         prop_assert!(!broken.contains(&name) && !model.left.contains(&name));
                         model.leases.push((id, name));
                         let on_it = model.leases.iter().filter(|(lease, _)| *lease == id).count();
                         prop_assert!(on_it <= ROOM);
+                        let doubted = model.doubted.get(&name);
+                        prop_assert!(doubted.is_none_or(|doubted| heard[&name] > *doubted), "silent");
+                        let jammed = blocked.get(&name).is_some_and(|since| now - *since >= limits().blocked_after);
+                        let listed = model.keys.iter().filter(|(name, k)| **k == key && !model.left.contains(name));
+                        prop_assert!(!jammed || listed.count() == 2, "blocked, and another was allowed");
                     }
                     Checkout::Wait(dial) => prop_assert!(model.dials.contains(&(dial, key))),
                     Checkout::Dial(dial) => {
@@ -249,6 +355,7 @@ proptest! {
                     if let Some(id) = id {
                         model.keys.insert(name, key);
                         model.leases.push((id, name));
+                        model.heard.insert(name, now);
                     }
                 }
                 Step::Failed(pick) if !model.dials.is_empty() => {
@@ -259,11 +366,30 @@ proptest! {
                     let (id, _) = model.leases.swap_remove(pick % model.leases.len());
                     state.release(id, now);
                 }
-                Step::Break(pick) if model.next > 0 => {
-                    model.broken.borrow_mut().insert((pick % model.next as usize) as u32 + 1);
+                Step::Break(which) if model.next > 0 => {
+                    model.broken.borrow_mut().insert(pick(which));
+                }
+                Step::Doubt(which) if !model.leases.is_empty() => {
+                    let (id, name) = model.leases[which % model.leases.len()];
+                    state.doubt(id, now);
+                    model.doubted.insert(name, now);
+                }
+                Step::Hear(which) => {
+                    // Later than any doubt at this moment.
+                    now += Duration::from_millis(1);
+                    let name = pick(which);
+                    model.heard.entry(name).and_modify(|heard| *heard = now);
+                }
+                Step::Block(which) => {
+                    let name = pick(which);
+                    model.blocked.entry(name).or_insert(now);
+                }
+                Step::Unblock(which) => {
+                    let name = pick(which);
+                    model.blocked.remove(&name);
                 }
                 Step::Pass(seconds) => now += Duration::from_secs(seconds.into()),
-                Step::Expire => state.expire(now, room),
+                Step::Expire => state.expire(now, look),
                 Step::Close(key) => {
                     for name in state.close_matching(|other| *other == key) {
                         prop_assert_eq!(model.keys[&name], key);
@@ -291,7 +417,7 @@ proptest! {
         for (id, _) in model.leases.drain(..) {
             state.release(id, now);
         }
-        state.expire(now + Duration::from_secs(300), |_| Some(100));
+        state.expire(now + Duration::from_secs(300), |_| with_room(100));
         prop_assert_eq!(state.counts(), Counts::default());
     }
 }
