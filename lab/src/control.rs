@@ -20,9 +20,21 @@ pub(crate) const LINE_MAX: u64 = 16 * 1024 * 1024;
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub(crate) enum Request {
     Status,
-    Restart { target: String, kill: bool },
+    Restart { target: String, how: RestartHow },
     Fault(FaultRequest),
     Down,
+}
+
+/// How a process of the mesh is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartHow {
+    /// SIGTERM; the next is started when it has ended.
+    Stop,
+    /// SIGKILL.
+    Kill,
+    /// The next is started first, and SIGTERM sent when it is ready, as in an upgrade. For node proxies only.
+    Surge,
 }
 
 /// A fault on the wire of a node, or of the control plane.
@@ -88,13 +100,13 @@ pub async fn status(layout: &Layout) -> Result<LabStatus, LabError> {
 }
 
 /// Ends a process of the mesh and returns when it is back and ready. `target`: `ztunnel/NODE`, `node-agent/NODE` or
-/// `control-plane`. `kill`: with SIGKILL.
-pub async fn restart(layout: &Layout, target: &str, kill: bool) -> Result<(), LabError> {
+/// `control-plane`.
+pub async fn restart(layout: &Layout, target: &str, how: RestartHow) -> Result<(), LabError> {
     ask(
         layout,
         &Request::Restart {
             target: target.to_owned(),
-            kill,
+            how,
         },
     )
     .await

@@ -31,7 +31,7 @@ mod up;
 mod zone;
 
 pub use change::{Change, apply, delete, find, label};
-pub use control::{FaultRequest, fault, restart, status};
+pub use control::{FaultRequest, RestartHow, fault, restart, status};
 pub use down::{Ended, down};
 pub use error::LabError;
 pub use exec::exec;

@@ -132,6 +132,7 @@ impl Firewall {
 
     /// Puts the rules in, or sets right what differs. Says whether anything had to be changed.
     pub async fn install(&self, pod: &Namespace) -> Result<bool, FirewallError> {
+        hand_queues_over(pod);
         let mut changed = false;
         for family in families(pod)? {
             changed |= self.install_routing(pod, family).await?;
@@ -287,6 +288,14 @@ impl Programs {
             restore: find_program(&format!("{name}-restore"))?,
             save: find_program(&format!("{name}-save"))?,
         })
+    }
+}
+
+/// Lets the kernel move what waits for a listener that closes to another one on the same port: an upgrade of the node
+/// proxy then resets nothing (Linux 5.14, `net.ipv4.tcp_migrate_req`).
+fn hand_queues_over(pod: &Namespace) {
+    if let Err(error) = link::sysctl(pod, "ipv4.tcp_migrate_req", "1") {
+        tracing::debug!(%error, "connections that wait while the node proxy is replaced may be reset");
     }
 }
 

@@ -138,6 +138,9 @@ pub(crate) enum LabCommand {
         /// With SIGKILL in place of SIGTERM
         #[arg(long)]
         kill: bool,
+        /// For a node proxy: start the new one first, and stop the old one when it is ready, as in an upgrade
+        #[arg(long, conflicts_with = "kill")]
+        surge: bool,
     },
     /// Break the wire of a node or of the control plane
     Fault(Fault),

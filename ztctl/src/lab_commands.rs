@@ -112,8 +112,18 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
                 Output::Json | Output::Yaml => print::pretty_json(&status),
             }
         }
-        LabCommand::Restart { name, target, kill } => {
-            lab::restart(&Layout::new(&name.name)?, &target, kill).await?;
+        LabCommand::Restart {
+            name,
+            target,
+            kill,
+            surge,
+        } => {
+            let how = match (kill, surge) {
+                (true, _) => lab::RestartHow::Kill,
+                (false, true) => lab::RestartHow::Surge,
+                (false, false) => lab::RestartHow::Stop,
+            };
+            lab::restart(&Layout::new(&name.name)?, &target, how).await?;
             eprintln!("{target} is back");
         }
         LabCommand::Fault(fault) => break_link(fault).await?,

@@ -182,12 +182,6 @@ impl Connections {
         told
     }
 
-    /// Waits until `pod` has no open connection.
-    pub(crate) async fn idle(&self, pod: &Arc<Pod>) {
-        self.until(|open| !open.values().any(|connection| Arc::ptr_eq(&connection.pod, pod)))
-            .await;
-    }
-
     async fn ended(&self, ids: Vec<u64>) {
         self.until(|open| !ids.iter().any(|id| open.contains_key(id)))
             .await;

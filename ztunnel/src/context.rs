@@ -1,5 +1,6 @@
 //! What every part of the proxy shares.
 
+use crate::acceptor::Reserve;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::enforcement::Enforcement;
@@ -33,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) pods: Pods,
     /// Judging what is open.
     pub(crate) enforcement: Enforcement,
+    /// For when there are no descriptors left.
+    pub(crate) reserve: Reserve,
     /// Counters.
     pub(crate) metrics: Metrics,
     /// Changes what is logged.

@@ -43,7 +43,12 @@ pub(crate) fn bind(context: &Context, pod: &Pod) -> io::Result<Sockets> {
     for ip in addresses {
         let address = SocketAddr::new(ip, wanted.port);
         let options = settings.listen(false, context.config.port_reuse, BACKLOG);
-        let bound = socket::udp(&pod.network, address, settings.mark)
+        let datagrams = if options.reuse_port {
+            socket::shared_udp(&pod.network, address, settings.mark)
+        } else {
+            socket::udp(&pod.network, address, settings.mark)
+        };
+        let bound = datagrams
             .and_then(|datagrams| Ok((datagrams, socket::listen(&pod.network, address, &options)?)));
         match bound {
             Ok((datagrams, streams)) => {

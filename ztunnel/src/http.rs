@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
@@ -41,21 +41,37 @@ pub(crate) enum Pages {
     Admin(Arc<Context>),
 }
 
-/// Binds `port` on every address, or on loopback only.
-pub(crate) async fn bind(port: u16, ipv6: bool, loopback: bool) -> io::Result<TcpListener> {
+/// Connections waiting to be accepted.
+const BACKLOG: u32 = 128;
+
+/// Binds `port` on every address, or on loopback only. Another process of this proxy may have it too: during an
+/// upgrade without network namespaces of their own, both answer.
+pub(crate) fn bind(port: u16, ipv6: bool, loopback: bool) -> io::Result<TcpListener> {
+    let any = Ipv4Addr::UNSPECIFIED.into();
     let ip: IpAddr = match (loopback, ipv6) {
         (true, _) => Ipv4Addr::LOCALHOST.into(),
         (false, true) => Ipv6Addr::UNSPECIFIED.into(),
-        (false, false) => Ipv4Addr::UNSPECIFIED.into(),
+        (false, false) => any,
     };
-    match TcpListener::bind(SocketAddr::new(ip, port)).await {
+    match listen(SocketAddr::new(ip, port)) {
         // A kernel without IPv6.
-        Err(error) if ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && error.kind() != io::ErrorKind::AddrInUse => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        Err(error) if ip.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse => {
+            listen(SocketAddr::new(any, port))
         }
         bound => bound,
     }
     .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on port {port}: {error}")))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `pages` on `listener` for ever.
@@ -97,7 +113,11 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     match (pages, request.method(), path) {
         (Pages::Readiness(readiness), &Method::GET, "/healthz/ready") => match readiness.open() {
-            open if open.is_empty() => text(StatusCode::OK, "ready\n".into()),
+            // The process, since another one may answer on the same port during an upgrade.
+            open if open.is_empty() => text(
+                StatusCode::OK,
+                format!("ready\nprocess {}\n", std::process::id()),
+            ),
             open => text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!("not ready, waiting for: {}\n", open.join(", ")),

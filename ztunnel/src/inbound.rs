@@ -20,6 +20,7 @@ use sys::socket;
 use telemetry::Reporter;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 /// Serves tunnels to one pod.
@@ -34,6 +35,8 @@ pub(crate) struct Inbound {
     pub(crate) draining: CancellationToken,
     /// Set when tunnels have to end now.
     pub(crate) ended: CancellationToken,
+    /// Everything accepted and not yet served to its end.
+    pub(crate) open: TaskTracker,
 }
 
 /// Who is at the other end of one tunnel.
@@ -119,7 +122,7 @@ impl Inbound {
                 incoming = server.accept() => match incoming {
                     Some(Ok(incoming)) => {
                         let (inbound, peer) = (self.clone(), peer.clone());
-                        tokio::spawn(async move { inbound.serve_stream(incoming, peer).await });
+                        self.open.spawn(async move { inbound.serve_stream(incoming, peer).await });
                     }
                     Some(Err(error)) => {
                         debug!(pod = self.pod.full_name(), source = %peer.source, %error, "a tunnel ended");

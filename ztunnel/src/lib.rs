@@ -8,6 +8,7 @@
 //! facts for the question, does what the answer says, and reports it. It holds no `unsafe` and no TLS or HTTP/2 of
 //! its own either.
 
+mod acceptor;
 mod application;
 mod authority;
 pub mod config;

@@ -268,7 +268,7 @@ impl Outbound {
                     return Ok(tunnel);
                 }
                 Ok(Err(ConnectError::Status(status))) => return Err(Failure::PeerStatus { peer, status }),
-                Ok(Err(ConnectError::NotSent(_))) if fresh_attempts < MAX_ATTEMPTS => {
+                Ok(Err(error)) if error.may_be_sent_again() && fresh_attempts < MAX_ATTEMPTS => {
                     if let Some(refused) = self.refused_by_peer(&client, peer).await {
                         return Err(refused);
                     }

@@ -1,5 +1,6 @@
 //! What serves one pod: listeners in its network namespace, and the tasks behind them.
 
+use crate::acceptor::{Acceptor, BACKLOG};
 use crate::connections::CloseReason;
 use crate::context::Context;
 use crate::handshakes::Handshakes;
@@ -13,10 +14,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use sys::socket;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use telemetry::Reporter;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
 
 /// Port of captured outbound connections.
 pub(crate) const OUTBOUND_PORT: u16 = 15001;
@@ -24,12 +26,6 @@ pub(crate) const OUTBOUND_PORT: u16 = 15001;
 pub(crate) const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 /// Port of tunnels.
 pub(crate) const INBOUND_PORT: u16 = 15008;
-
-/// Connections in one direction that a pod may have open at once; further ones wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 16_384;
-
-/// Connections waiting to be accepted.
-const BACKLOG: i32 = 1024;
 
 /// Serves one pod until it leaves.
 pub(crate) struct PodProxy {
@@ -40,6 +36,8 @@ pub(crate) struct PodProxy {
     draining: CancellationToken,
     /// Ends tunnels.
     ended: CancellationToken,
+    /// Everything accepted and not yet served to its end.
+    open: TaskTracker,
     _identity: Held,
 }
 
@@ -60,6 +58,12 @@ impl PodProxy {
         };
         let identity = context.identities.hold(&pod.identity);
         let (draining, ended) = (CancellationToken::new(), CancellationToken::new());
+        let acceptor = Acceptor {
+            stop: draining.clone(),
+            open: TaskTracker::new(),
+            reserve: context.reserve.clone(),
+            metrics: context.metrics.clone(),
+        };
         let outbound = Arc::new(Outbound::new(context.clone(), pod.clone()));
         let inbound = Arc::new(Inbound {
             context: context.clone(),
@@ -67,19 +71,20 @@ impl PodProxy {
             handshakes: Handshakes::default(),
             draining: draining.clone(),
             ended: ended.clone(),
+            open: acceptor.open.clone(),
         });
 
         let server = outbound.clone();
-        accept(listeners.outbound, draining.clone(), move |stream| {
+        acceptor.serve(listeners.outbound, Reporter::Source, move |stream| {
             let server = server.clone();
             async move { server.serve(stream).await }
         });
         let (shared, own) = (context.clone(), pod.clone());
-        accept(listeners.plaintext, draining.clone(), move |stream| {
+        acceptor.serve(listeners.plaintext, Reporter::Destination, move |stream| {
             let (context, pod) = (shared.clone(), own.clone());
             async move { inbound_plaintext::serve(&context, &pod, stream).await }
         });
-        accept(listeners.inbound, draining.clone(), move |stream| {
+        acceptor.serve(listeners.inbound, Reporter::Destination, move |stream| {
             let inbound = inbound.clone();
             async move { inbound.serve(stream).await }
         });
@@ -95,6 +100,7 @@ impl PodProxy {
             outbound,
             draining,
             ended,
+            open: acceptor.open,
             _identity: identity,
         })
     }
@@ -104,14 +110,16 @@ impl PodProxy {
         &self.pod
     }
 
-    /// Takes no more connections, gives open ones the drain deadline, then closes them with `reason`.
+    /// Takes no more connections, serves what has come, within the drain deadline, then closes the rest with `reason`.
+    ///
+    /// Tunnels of others are told to open no more streams; those already under way are served, and a tunnel ends
+    /// with its last stream. Our own tunnels are needed until the last captured connection has been served.
     pub(crate) async fn leave(self, reason: CloseReason) {
         self.draining.cancel();
-        self.outbound.drain();
+        self.open.close();
         let deadline = self.context.config.drain_deadline;
-        let in_time = tokio::time::timeout(deadline, self.context.connections.idle(&self.pod))
-            .await
-            .is_ok();
+        let in_time = tokio::time::timeout(deadline, self.open.wait()).await.is_ok();
+        self.outbound.drain();
         if !in_time {
             let closed = self
                 .context
@@ -120,12 +128,15 @@ impl PodProxy {
                     Arc::ptr_eq(&open.pod, &self.pod).then(|| reason.clone())
                 });
             let closed = closed.await;
-            info!(
-                pod = self.pod.full_name(),
-                connections = closed,
-                reason = reason.code(),
-                "closed what was still open after the grace period"
-            );
+            // Without any, it was peers that did not let go of a tunnel in which nothing was open.
+            if closed > 0 {
+                info!(
+                    pod = self.pod.full_name(),
+                    connections = closed,
+                    reason = reason.code(),
+                    "closed what was still open after the grace period"
+                );
+            }
         }
         self.ended.cancel();
         self.context.pods.remove_exactly(&self.pod);
@@ -134,6 +145,12 @@ impl PodProxy {
 }
 
 fn bind(context: &Context, pod: &Pod) -> io::Result<Listeners> {
+    if context.config.port_reuse
+        && let Err(error) = hand_queues_over(pod)
+    {
+        // Read-only in an unprivileged container: the node agent, if it is ours, has set it.
+        debug!(pod = pod.full_name(), %error, "connections that wait when this proxy stops may be reset");
+    }
     let any: IpAddr = if context.config.ipv6 {
         Ipv6Addr::UNSPECIFIED.into()
     } else {
@@ -156,49 +173,14 @@ fn bind(context: &Context, pod: &Pod) -> io::Result<Listeners> {
     })
 }
 
-/// Accepts until `stop` and serves each connection in a task of its own.
-fn accept<F, S>(listener: TcpListener, stop: CancellationToken, serve: F)
-where
-    F: Fn(TcpStream) -> S + Send + 'static,
-    S: Future<Output = ()> + Send + 'static,
-{
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                accepted = accept_one(&listener, &slots) => match accepted {
-                    Some((stream, slot)) => {
-                        let served = serve(stream);
-                        tokio::spawn(async move {
-                            served.await;
-                            drop(slot);
-                        });
-                    }
-                    None => return,
-                },
-            }
-        }
-    });
-}
-
-async fn accept_one(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let slot = slots.clone().acquire_owned().await.ok()?;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, slot)),
-            Err(error) => {
-                // Out of descriptors, or a connection that is gone already: not worth a hot loop.
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+/// Lets the kernel move what waits for a listener that closes to another one on the same port, as during an upgrade
+/// (Linux 5.14, `net.ipv4.tcp_migrate_req`).
+fn hand_queues_over(pod: &Pod) -> Result<(), sys::link::LinkError> {
+    const SETTING: &str = "ipv4.tcp_migrate_req";
+    if sys::link::read_sysctl(&pod.network, SETTING)? == "0" {
+        sys::link::sysctl(&pod.network, SETTING, "1")?;
     }
+    Ok(())
 }
 
 /// Loopback addresses on which a pod's DNS is captured.

@@ -1,5 +1,6 @@
 //! Putting the parts together, and ending in good order.
 
+use crate::acceptor::Reserve;
 use crate::config::{Config, Endpoint};
 use crate::connections::Connections;
 use crate::context::Context;
@@ -19,6 +20,7 @@ use telemetry::{DroppedLines, FilterHandle, Metrics, MetricsSettings};
 use tls::server_auth::RootSource;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -56,7 +58,7 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
     let config = &context.config;
     crate::trust::load_revocation_lists(&context);
     tokio::spawn(crate::trust::keep(context.clone()));
-    serve_pages(&context, readiness.clone()).await?;
+    let readiness_page = serve_pages(&context, readiness.clone())?;
 
     if let Some(endpoint) = &config.discovery {
         let discovery = xds_client::ClientConfig {
@@ -88,6 +90,8 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
         open = context.connections.list().len(),
         seconds, "told to stop; open connections have the drain deadline"
     );
+    // No longer ready; during an upgrade the port is the successor's from now on.
+    readiness_page.abort();
     stop.cancel();
     if let Err(error) = serving.await {
         warn!(%error, "the drain failed");
@@ -125,6 +129,7 @@ fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context,
         connections,
         pods,
         enforcement,
+        reserve: Reserve::new()?,
         metrics,
         log,
     })
@@ -151,15 +156,18 @@ fn root_source(setting: &str) -> RootSource {
     }
 }
 
-async fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<()> {
+/// Serves the pages for people and probes, and gives the task that answers whether this process is ready.
+fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<JoinHandle<()>> {
     let ipv6 = context.config.ipv6;
-    let readiness_listener = http::bind(READINESS_PORT, ipv6, false).await?;
-    let metrics_listener = http::bind(context.config.metrics_port, ipv6, false).await?;
-    let admin_listener = http::bind(context.config.admin_port, ipv6, true).await?;
-    tokio::spawn(http::serve(readiness_listener, Pages::Readiness(readiness)));
+    let readiness_listener = http::bind(READINESS_PORT, ipv6, false)?;
+    let metrics_listener = http::bind(context.config.metrics_port, ipv6, false)?;
+    let admin_listener = http::bind(context.config.admin_port, ipv6, true)?;
     tokio::spawn(http::serve(metrics_listener, Pages::Metrics(context.clone())));
     tokio::spawn(http::serve(admin_listener, Pages::Admin(context.clone())));
-    Ok(())
+    Ok(tokio::spawn(http::serve(
+        readiness_listener,
+        Pages::Readiness(readiness),
+    )))
 }
 
 /// Completes `task` when the first workloads and policies have come.

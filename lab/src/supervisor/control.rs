@@ -14,11 +14,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use super::mesh;
-use super::runner::{RunState, Runner};
-use super::{Lab, ready};
-use crate::control::{Answer, Request, read_line, write_line};
+use super::runner::{ReadyCheck, RunState, Runner};
+use super::{Lab, ready, spare_process};
+use crate::control::{Answer, Request, RestartHow, read_line, write_line};
 use crate::error::{LabError, other};
 use crate::layout::Layout;
+use crate::network::NodeNetwork;
 use crate::status::{LabStatus, NodeView, ProcessView};
 
 /// Questions answered at once.
@@ -64,7 +65,7 @@ async fn answer(connection: UnixStream, lab: &Lab, stop: &CancellationToken) {
         Request::Status => Ok(Answer::Status {
             status: Box::new(status(lab).await),
         }),
-        Request::Restart { target, kill } => restart(lab, &target, kill).await.map(|()| Answer::Done),
+        Request::Restart { target, how } => restart(lab, &target, how).await.map(|()| Answer::Done),
         Request::Fault(request) => lab
             .faults
             .lock()
@@ -169,7 +170,7 @@ fn view(runner: Option<&Runner>, network_namespace: std::path::PathBuf, ready: b
     }
 }
 
-async fn restart(lab: &Lab, target: &str, kill: bool) -> Result<(), LabError> {
+async fn restart(lab: &Lab, target: &str, how: RestartHow) -> Result<(), LabError> {
     let (kind, node) = target.split_once('/').unwrap_or((target, ""));
     let unknown = || {
         let nodes: Vec<&str> = lab.nodes.keys().map(String::as_str).collect();
@@ -187,7 +188,15 @@ async fn restart(lab: &Lab, target: &str, kill: bool) -> Result<(), LabError> {
         _ => None,
     };
     let runner = runner.ok_or_else(unknown)?;
-    runner.restart(kill, grace).await;
+    if how == RestartHow::Surge {
+        let (true, Some(network)) = (kind == "ztunnel", lab.network.node(node)) else {
+            return Err(LabError::Usage(format!(
+                "`{target}` cannot run twice at a time: --surge is for ztunnel/NODE"
+            )));
+        };
+        return surge(lab, target, runner, network, grace).await;
+    }
+    runner.restart(how == RestartHow::Kill, grace).await;
     let layout: Arc<Layout> = Arc::new(lab.layout.clone());
     let ready = async {
         loop {
@@ -212,5 +221,31 @@ async fn restart(lab: &Lab, target: &str, kill: bool) -> Result<(), LabError> {
             "it was not ready within {BACK_WITHIN:?}{}",
             crate::logs::tail(&log)
         ))
+    })
+}
+
+/// Replaces a node proxy without a gap.
+async fn surge(
+    lab: &Lab,
+    target: &str,
+    runner: &Runner,
+    node: &NodeNetwork,
+    grace: Duration,
+) -> Result<(), LabError> {
+    let (pods, node) = (lab.pods.clone(), node.namespace.clone());
+    let ready: ReadyCheck = Box::new(move |pid| {
+        Box::pin(async move {
+            spare_process(&pods, pid);
+            let ready = async {
+                while !mesh::is_ready_as(&node, pid).await {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                }
+            };
+            tokio::time::timeout(BACK_WITHIN, ready).await.is_ok()
+        })
+    });
+    runner.replace(ready, grace).await.map_err(|failure| {
+        let log = lab.layout.log(&target.replace('/', "-"));
+        other(format!("replacing {target}"))(format!("{failure}{}", crate::logs::tail(&log)))
     })
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sys::Namespace;
+
 use crate::error::LabError;
 use crate::layout::Layout;
 use crate::network::{Network, NodeNetwork};
@@ -165,16 +167,30 @@ pub(crate) fn ztunnel(layout: &Layout, options: &LabOptions, node: &NodeNetwork,
 
 /// Whether the node's proxy says that it is ready: 200 on its readiness port.
 pub(crate) async fn proxy_is_ready(node: &NodeNetwork) -> bool {
+    readiness(&node.namespace).await.is_some()
+}
+
+/// Whether this very process says that it is ready. While there are two, either may answer, and ours says which.
+pub(crate) async fn is_ready_as(node: &Namespace, pid: u32) -> bool {
+    let line = format!("process {pid}");
+    readiness(node)
+        .await
+        .is_some_and(|page| page.lines().any(|found| found == line))
+}
+
+/// What the node's proxy answers on its readiness port, if it is ready.
+async fn readiness(node: &Namespace) -> Option<String> {
     let address = (std::net::Ipv4Addr::LOCALHOST, READINESS_PORT).into();
     let options = sys::socket::ConnectOptions {
         timeout: Some(Duration::from_secs(1)),
         ..Default::default()
     };
-    let Ok(connection) = sys::socket::connect(&node.namespace, &options, address).await else {
-        return false;
-    };
+    let connection = sys::socket::connect(node, &options, address).await.ok()?;
     let asked = crate::http::get_on(connection, "localhost", "/healthz/ready", Duration::from_secs(2)).await;
-    matches!(asked, Ok((200, _)))
+    match asked {
+        Ok((200, page)) => Some(String::from_utf8_lossy(&page).into_owned()),
+        _ => None,
+    }
 }
 
 fn binds(layout: &Layout) -> Vec<(PathBuf, PathBuf)> {

@@ -246,16 +246,20 @@ fn spare(pods: &Arc<PodHost>, runner: &Runner) {
     tokio::spawn(async move {
         loop {
             if let Some(pid) = watch.borrow_and_update().pid() {
-                pods.spared
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .insert(pid);
+                spare_process(&pods, pid);
             }
             if watch.changed().await.is_err() {
                 return;
             }
         }
     });
+}
+
+fn spare_process(pods: &PodHost, pid: u32) {
+    pods.spared
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .insert(pid);
 }
 
 fn record_self(layout: &Layout) -> Result<(), LabError> {

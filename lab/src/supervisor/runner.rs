@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use sys::Namespace;
 use sys::process::{Child, Command, Signal, kill_group};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -86,7 +87,16 @@ enum Order {
         grace: Duration,
         done: oneshot::Sender<Option<u32>>,
     },
+    /// Start another beside it, and end this one once the other is ready.
+    Replace {
+        ready: ReadyCheck,
+        grace: Duration,
+        done: oneshot::Sender<Result<(), String>>,
+    },
 }
+
+/// Given a process id, completes when that process is ready; `false` if it has not become so in time.
+pub(crate) type ReadyCheck = Box<dyn FnOnce(u32) -> BoxFuture<'static, bool> + Send>;
 
 /// The handle of a process that is kept running. Dropped without [`Runner::stop`], the process is ended at once.
 pub(crate) struct Runner {
@@ -131,6 +141,16 @@ impl Runner {
             .ok()?;
         answer.await.ok().flatten()
     }
+
+    /// Starts another process beside the running one, waits until `ready`, and then ends the old one with SIGTERM and
+    /// `grace`: an upgrade without a gap. On failure the old one stays.
+    pub(crate) async fn replace(&self, ready: ReadyCheck, grace: Duration) -> Result<(), String> {
+        let (done, answer) = oneshot::channel();
+        let order = Order::Replace { ready, grace, done };
+        let gone = || "its keeper has ended".to_owned();
+        self.orders.send(order).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
 }
 
 /// The life of one process after the other.
@@ -145,24 +165,34 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
                 Ended { code: 127, text }
             }
             Ok(mut child) => {
-                let record = Record::new(&recipe, &child);
-                let running = RunState::Running {
-                    pid: child.pid,
-                    start_time: child.start_time,
-                };
-                report.send_replace(Run {
-                    state: running,
-                    restarts,
-                });
-                let (ended, order) = tokio::select! {
-                    ended = end_of(&mut child) => (ended, None),
-                    order = orders.recv() => {
-                        let order = order.unwrap_or(Order::Stop(Duration::ZERO));
-                        let (kill, grace) = match &order {
-                            Order::Stop(grace) => (false, *grace),
-                            Order::Restart { kill, grace, .. } => (*kill, *grace),
-                        };
-                        (end(&mut child, kill, grace).await, Some(order))
+                let mut record = Record::new(&recipe, &child);
+                report.send_replace(running(&child, restarts));
+                let (ended, order) = loop {
+                    let order = tokio::select! {
+                        ended = end_of(&mut child) => break (ended, None),
+                        order = orders.recv() => order.unwrap_or(Order::Stop(Duration::ZERO)),
+                    };
+                    match order {
+                        Order::Stop(grace) => break (end(&mut child, false, grace).await, Some(order)),
+                        Order::Restart { kill, grace, .. } => {
+                            break (end(&mut child, kill, grace).await, Some(order));
+                        }
+                        Order::Replace { ready, grace, done } => {
+                            let outcome = match successor(&recipe, ready).await {
+                                Ok((next, next_record)) => {
+                                    restarts = restarts.saturating_add(1);
+                                    report.send_replace(running(&next, restarts));
+                                    let mut old = std::mem::replace(&mut child, next);
+                                    let old_record = std::mem::replace(&mut record, next_record);
+                                    end(&mut old, false, grace).await;
+                                    let _ = kill_group(old.pid, old.start_time, Signal::SIGKILL);
+                                    drop(old_record);
+                                    Ok(())
+                                }
+                                Err(error) => Err(error),
+                            };
+                            let _ = done.send(outcome);
+                        }
                     }
                 };
                 // Children that it left behind.
@@ -186,7 +216,8 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
                         let _ = done.send(Some(child.pid));
                         continue;
                     }
-                    None => ended,
+                    // A replacement is done before this point.
+                    Some(Order::Replace { .. }) | None => ended,
                 }
             }
         };
@@ -206,6 +237,10 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
                     let _ = done.send(None);
                     continue;
                 }
+                Some(Order::Replace { done, .. }) => {
+                    let _ = done.send(Ok(()));
+                    continue;
+                }
                 Some(Order::Stop(_)) | None => return,
             }
         }
@@ -221,11 +256,41 @@ async fn keep(recipe: Recipe, mut orders: mpsc::Receiver<Order>, report: watch::
                     backoff.forgive();
                     let _ = done.send(None);
                 }
+                Some(Order::Replace { done, .. }) => {
+                    backoff.forgive();
+                    let _ = done.send(Ok(()));
+                }
                 Some(Order::Stop(_)) | None => return,
             },
         }
         restarts = restarts.saturating_add(1);
     }
+}
+
+fn running(child: &Child, restarts: u32) -> Run {
+    Run {
+        state: RunState::Running {
+            pid: child.pid,
+            start_time: child.start_time,
+        },
+        restarts,
+    }
+}
+
+/// Starts a process beside the one that runs, and waits until it is ready.
+async fn successor(recipe: &Recipe, ready: ReadyCheck) -> Result<(Child, Record), String> {
+    let mut next = spawn(recipe)?;
+    let record = Record::beside(recipe, &next);
+    let failure = tokio::select! {
+        is_ready = ready(next.pid) => if is_ready {
+            return Ok((next, record));
+        } else {
+            "it was not ready in time".to_owned()
+        },
+        ended = end_of(&mut next) => format!("it ended before it was ready: {}", ended.text),
+    };
+    end(&mut next, true, Duration::ZERO).await;
+    Err(failure)
 }
 
 fn spawn(recipe: &Recipe) -> Result<Child, String> {
@@ -298,7 +363,16 @@ struct Record(PathBuf);
 
 impl Record {
     fn new(recipe: &Recipe, child: &Child) -> Record {
-        let path = recipe.pids.join(&recipe.label);
+        Self::at(recipe.pids.join(&recipe.label), recipe, child)
+    }
+
+    /// For a process beside the one that has the label's own record.
+    fn beside(recipe: &Recipe, child: &Child) -> Record {
+        let name = format!("{}.{}", recipe.label, child.pid);
+        Self::at(recipe.pids.join(name), recipe, child)
+    }
+
+    fn at(path: PathBuf, recipe: &Recipe, child: &Child) -> Record {
         if let Err(error) = write_record(&path, child.pid, child.start_time) {
             tracing::warn!(%error, label = recipe.label, "cannot record a process; a killed lab would leave it behind");
         }

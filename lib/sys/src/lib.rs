@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod conntrack;
+pub mod descriptors;
 pub mod diag;
 pub mod link;
 mod namespace;

@@ -121,6 +121,20 @@ pub async fn connect(
 
 /// Binds a UDP socket in the namespace. Needs a tokio runtime.
 pub fn udp(namespace: &Namespace, address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
+    bind_udp(namespace, address, mark, false)
+}
+
+/// As [`udp`], on a port that several processes may have (SO_REUSEPORT), as during an upgrade.
+pub fn shared_udp(namespace: &Namespace, address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
+    bind_udp(namespace, address, mark, true)
+}
+
+fn bind_udp(
+    namespace: &Namespace,
+    address: SocketAddr,
+    mark: Option<u32>,
+    reuse_port: bool,
+) -> io::Result<UdpSocket> {
     let socket = make(
         namespace,
         Domain::for_address(address),
@@ -130,6 +144,7 @@ pub fn udp(namespace: &Namespace, address: SocketAddr, mark: Option<u32>) -> io:
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    socket.set_reuse_port(reuse_port)?;
     if let Some(mark) = mark {
         socket.set_mark(mark)?;
     }
