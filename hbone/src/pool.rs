@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::client::Client;
 pub use lease::Lease;
-use lease::{Probing, Release};
 pub(crate) use lease::Ticket;
+use lease::{Probing, Release};
 use state::{Checkout, Condition, ConnectionId, DialId, Limits, Refusal, State};
 
 /// Client connections by key `K`, each with what its dialler knows about it, `T`. `E` is the dialler's error.

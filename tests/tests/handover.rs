@@ -43,7 +43,12 @@ fn call_until(over: &AtomicBool, client: &Pod, to: SocketAddr) -> Calls {
     while !over.load(Ordering::SeqCst) {
         match echo_once(client, to, b"hello") {
             Ok(()) => calls.served += 1,
-            Err(error) => *calls.failed.entry(format!("{:?}: {error}", error.kind())).or_default() += 1,
+            Err(error) => {
+                *calls
+                    .failed
+                    .entry(format!("{:?}: {error}", error.kind()))
+                    .or_default() += 1
+            }
         }
     }
     calls
@@ -69,7 +74,10 @@ fn a_flood_of_connections_sees_none_refused_or_reset_over_twenty_hand_overs() {
     echo_once(&client, to, b"up").unwrap();
     for pod in [&client, &server] {
         let setting = sys::link::read_sysctl(&pod.network, "ipv4.tcp_migrate_req").unwrap();
-        assert_eq!(setting, "1", "what waits for the old proxy is given to the new one");
+        assert_eq!(
+            setting, "1",
+            "what waits for the old proxy is given to the new one"
+        );
     }
     let over = AtomicBool::new(false);
     let calls: Vec<Calls> = thread::scope(|scope| {
@@ -110,14 +118,10 @@ fn a_connection_of_the_old_proxy_goes_on_beside_those_of_the_new_one() {
                 lab.ztctl(&["restart", &format!("ztunnel/{name}"), "--surge"])
                     .expect_code(0)
             });
-            tests::eventually(
-                "the old proxy drains",
-                std::time::Duration::from_secs(60),
-                || {
-                    lab.logs(&format!("ztunnel/{name}"))
-                        .contains("open connections have the drain deadline")
-                },
-            );
+            tests::eventually("the old proxy drains", std::time::Duration::from_secs(60), || {
+                lab.logs(&format!("ztunnel/{name}"))
+                    .contains("open connections have the drain deadline")
+            });
             echo(&mut held, b"on the old one").unwrap();
             echo_once(&client, to, b"on the new one").unwrap();
             // With its last connection the old proxy ends.

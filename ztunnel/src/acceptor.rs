@@ -154,7 +154,8 @@ impl Reserve {
     }
 
     fn enough(&self) {
-        if self.inner.exhausted.load(Ordering::Relaxed) && self.inner.exhausted.swap(false, Ordering::Relaxed) {
+        if self.inner.exhausted.load(Ordering::Relaxed) && self.inner.exhausted.swap(false, Ordering::Relaxed)
+        {
             let mut kept = self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.is_none() {
                 *kept = File::open(ANY_FILE).ok();

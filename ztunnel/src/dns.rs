@@ -48,8 +48,8 @@ pub(crate) fn bind(context: &Context, pod: &Pod) -> io::Result<Sockets> {
         } else {
             socket::udp(&pod.network, address, settings.mark)
         };
-        let bound = datagrams
-            .and_then(|datagrams| Ok((datagrams, socket::listen(&pod.network, address, &options)?)));
+        let bound =
+            datagrams.and_then(|datagrams| Ok((datagrams, socket::listen(&pod.network, address, &options)?)));
         match bound {
             Ok((datagrams, streams)) => {
                 sockets.datagrams.push(datagrams);

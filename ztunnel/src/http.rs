@@ -114,10 +114,9 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
     match (pages, request.method(), path) {
         (Pages::Readiness(readiness), &Method::GET, "/healthz/ready") => match readiness.open() {
             // The process, since another one may answer on the same port during an upgrade.
-            open if open.is_empty() => text(
-                StatusCode::OK,
-                format!("ready\nprocess {}\n", std::process::id()),
-            ),
+            open if open.is_empty() => {
+                text(StatusCode::OK, format!("ready\nprocess {}\n", std::process::id()))
+            }
             open => text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!("not ready, waiting for: {}\n", open.join(", ")),

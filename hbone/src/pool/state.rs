@@ -171,19 +171,19 @@ impl<K: Hash + Eq + Clone, C: Clone> State<K, C> {
 
     /// Somebody wants a tunnel to `key`. `look` tells how a connection is, or `None` if it takes no new tunnels; such
     /// a connection is discarded.
-    pub fn checkout(
-        &mut self,
-        key: &K,
-        now: Instant,
-        look: impl Fn(&C) -> Option<Condition>,
-    ) -> Checkout<C> {
+    pub fn checkout(&mut self, key: &K, now: Instant, look: impl Fn(&C) -> Option<Condition>) -> Checkout<C> {
         if self.draining {
             return Checkout::Refused(Refusal::Draining);
         }
         let mut kept = 0;
         let mut blocked = None;
         // What is discarded leaves the list, so the next one is always behind those that are kept.
-        while let Some(id) = self.keys.get(key).and_then(|entry| entry.connections.get(kept)).copied() {
+        while let Some(id) = self
+            .keys
+            .get(key)
+            .and_then(|entry| entry.connections.get(kept))
+            .copied()
+        {
             match self.suitability(id, now, &look) {
                 Suitability::Gone => self.discard(id),
                 Suitability::Good => return self.lease(id),

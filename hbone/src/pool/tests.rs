@@ -336,7 +336,10 @@ async fn over_wire(cut: Arc<tokio::sync::watch::Sender<bool>>) -> Result<(Client
     Ok((client, 0))
 }
 
-async fn ask(pool: &TestPool, wire: &Arc<tokio::sync::watch::Sender<bool>>) -> Result<(), crate::ConnectError> {
+async fn ask(
+    pool: &TestPool,
+    wire: &Arc<tokio::sync::watch::Sender<bool>>,
+) -> Result<(), crate::ConnectError> {
     let lease = pool
         .get(&"a", DEADLINE, || over_wire(Arc::clone(wire)))
         .await

@@ -62,11 +62,20 @@ async fn what_waits_in_the_queue_is_served_before_the_listener_closes() {
 fn without_descriptors_callers_are_refused_at_once_and_served_again_later() {
     let test = std::env::current_exe().unwrap();
     let output = Command::new(test)
-        .args(["--exact", "--ignored", "--nocapture", "acceptor::tests::in_a_process_with_few_descriptors"])
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "acceptor::tests::in_a_process_with_few_descriptors",
+        ])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(text.contains("1 passed"), "{text}");
 }
 
@@ -82,7 +91,9 @@ fn in_a_process_with_few_descriptors() {
         let acceptor = acceptor();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let sockets: Vec<_> = (0..40).map(|_| tokio::net::TcpSocket::new_v4().unwrap()).collect();
+        let sockets: Vec<_> = (0..40)
+            .map(|_| tokio::net::TcpSocket::new_v4().unwrap())
+            .collect();
         let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         // Room for ten of the forty. What reads the directory has one itself.
         sys::descriptors::set_limit(used + 9).unwrap();
@@ -128,6 +139,9 @@ fn in_a_process_with_few_descriptors() {
             assert!(start.elapsed() < PATIENCE, "never served again");
         }
         assert_eq!(sys::descriptors::limit().unwrap(), before);
-        assert!(acceptor.reserve.inner.kept.lock().unwrap().is_some(), "the reserve is back");
+        assert!(
+            acceptor.reserve.inner.kept.lock().unwrap().is_some(),
+            "the reserve is back"
+        );
     });
 }

@@ -155,13 +155,21 @@ fn a_blocked_connection_gets_siblings_and_serves_again_when_it_moves() {
         })
     };
     let first = make(&mut state, "a", 1, start);
-    assert_eq!(state.checkout(&"a", soon, blocked), Checkout::Use(first, 1), "for a moment only");
+    assert_eq!(
+        state.checkout(&"a", soon, blocked),
+        Checkout::Use(first, 1),
+        "for a moment only"
+    );
     let Checkout::Dial(dial) = state.checkout(&"a", later, blocked) else {
         panic!("no sibling")
     };
     let second = state.dialled(dial, 2, later).unwrap();
     assert_eq!(state.checkout(&"a", later, blocked), Checkout::Use(second, 2));
-    assert_eq!(state.checkout(&"a", later, usable), Checkout::Use(first, 1), "moves again");
+    assert_eq!(
+        state.checkout(&"a", later, usable),
+        Checkout::Use(first, 1),
+        "moves again"
+    );
 
     state.release(first, later);
     let both = |_: &u32| {

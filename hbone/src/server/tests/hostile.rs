@@ -7,7 +7,11 @@ use super::*;
 /// A frame of any kind.
 fn raw(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
-    [&[length[1], length[2], length[3], kind, flags, 0, 0, 0, stream], payload].concat()
+    [
+        &[length[1], length[2], length[3], kind, flags, 0, 0, 0, stream],
+        payload,
+    ]
+    .concat()
 }
 
 /// A served connection and the attacker's end of it.
@@ -98,7 +102,10 @@ async fn requests_given_up_as_fast_as_they_are_accepted_end_the_connection() {
         }
     }
     let end = timeout(PATIENCE, serving).await.unwrap().unwrap();
-    assert!(end.to_string().contains("gave up too many requests"), "{end} after {written}");
+    assert!(
+        end.to_string().contains("gave up too many requests"),
+        "{end} after {written}"
+    );
     let (_, goaway) = timeout(PATIENCE, frame(&mut near, 7)).await.unwrap();
     assert_eq!(goaway[4..8], [0, 0, 0, 11], "ENHANCE_YOUR_CALM");
     another_is_served().await;
@@ -138,7 +145,10 @@ async fn a_request_with_too_many_headers_is_refused_and_the_next_is_served() {
             if head[3] == 1 && head[8] == 3 {
                 return payload;
             }
-            assert!(head[3] != 1 || payload.first() != Some(&0x88), "the large one was accepted");
+            assert!(
+                head[3] != 1 || payload.first() != Some(&0x88),
+                "the large one was accepted"
+            );
         }
     });
     assert_eq!(answer.await.unwrap().first(), Some(&0x88), "200");
@@ -168,7 +178,10 @@ async fn a_peer_that_opens_no_window_holds_back_the_sender_and_not_memory() {
     // One byte is allowed, and one byte is sent.
     near.write_all(&raw(8, 0, 1, &[0, 0, 0, 1])).await.unwrap();
     assert_eq!(
-        timeout(PATIENCE, tunnel.write(&[1; 1024])).await.unwrap().unwrap(),
+        timeout(PATIENCE, tunnel.write(&[1; 1024]))
+            .await
+            .unwrap()
+            .unwrap(),
         1
     );
 }

@@ -47,7 +47,11 @@ async fn requests_that_cross_the_first_goaway_are_served_and_later_ones_are_not_
     // It was on its way when GOAWAY was: the peer answers the ping that came along only after it.
     let (_, ping) = timeout(PATIENCE, frame(&mut near, 6)).await.unwrap();
     near.write_all(&headers(1)).await.unwrap();
-    assert_eq!(timeout(PATIENCE, frame(&mut near, 1)).await.unwrap().0, 1, "answered");
+    assert_eq!(
+        timeout(PATIENCE, frame(&mut near, 1)).await.unwrap().0,
+        1,
+        "answered"
+    );
     near.write_all(&pong(&ping)).await.unwrap();
     let (_, goaway) = timeout(PATIENCE, frame(&mut near, 7)).await.unwrap();
     assert_eq!(last_stream(&goaway), 1, "and no further");
