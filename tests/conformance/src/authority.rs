@@ -155,13 +155,17 @@ impl Authority {
         })
     }
 
-    /// Signs the key and names of a request, for this long from now. PEM in, PEM out.
-    pub fn sign_request(&self, request: &str, life: Duration) -> Outcome<String> {
+    /// Signs the key of a request, for this long from now, with its own names or with another in their place. PEM in, PEM
+    /// out.
+    pub fn sign_request(&self, request: &str, life: Duration, other_name: Option<&str>) -> Outcome<String> {
         let mut request =
             CertificateSigningRequestParams::from_pem(request).doing("reading a signing request")?;
         let now = SystemTime::now();
         request.params.not_before = now.into();
         request.params.not_after = (now + life).into();
+        if let Some(name) = other_name {
+            request.params.subject_alt_names = vec![SanType::URI(name.try_into()?)];
+        }
         request.params.is_ca = IsCa::NoCa;
         request.params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         request.params.extended_key_usages = vec![

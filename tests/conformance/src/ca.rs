@@ -29,6 +29,8 @@ struct Shared {
 struct State {
     life: Duration,
     refuses: Option<String>,
+    names: Option<String>,
+    more_roots: String,
     seen: Vec<SigningRequest>,
 }
 
@@ -66,6 +68,8 @@ impl Signing {
         let state = State {
             life: Duration::from_secs(3600),
             refuses: None,
+            names: None,
+            more_roots: String::new(),
             seen: Vec::new(),
         };
         Signing {
@@ -84,6 +88,16 @@ impl Signing {
     /// From now on refuses to sign for this identity.
     pub fn refuse(&self, identity: Option<&str>) {
         self.lock().refuses = identity.map(str::to_owned);
+    }
+
+    /// From now on signs certificates for this identity, whatever is asked for.
+    pub fn sign_as(&self, identity: Option<&str>) {
+        self.lock().names = identity.map(str::to_owned);
+    }
+
+    /// From now on names this root (PEM) besides its own.
+    pub fn also_trust(&self, root: &str) {
+        self.lock().more_roots = root.to_owned();
     }
 
     /// All requests so far, in order.
@@ -164,7 +178,7 @@ impl IstioCertificateService for Signing {
                 _ => None,
             }
         });
-        let life = {
+        let (life, names, more_roots) = {
             let mut state = self.lock();
             state.seen.push(SigningRequest {
                 at: Instant::now(),
@@ -176,16 +190,17 @@ impl IstioCertificateService for Signing {
             if impersonated.is_some() && state.refuses == impersonated {
                 return Err(Status::unauthenticated("request authenticate failure"));
             }
-            state.life
+            (state.life, state.names.clone(), state.more_roots.clone())
         };
         let signed = self
             .shared
             .authority
-            .sign_request(&request.csr, life)
+            .sign_request(&request.csr, life, names.as_deref())
             .doing("signing")
             .map_err(|failure| Status::invalid_argument(failure.to_string()))?;
         // The last element holds the roots, however many there are.
-        let cert_chain = vec![signed, format!("{}\n", self.shared.authority.root)];
+        let roots = format!("{}\n{more_roots}", self.shared.authority.root);
+        let cert_chain = vec![signed, roots];
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
 }

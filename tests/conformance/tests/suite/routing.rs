@@ -89,6 +89,18 @@ pub(crate) async fn run(report: &mut Report) -> Outcome {
     report
         .clause("application-tunnel-without-header", plain_tunnel(scene))
         .await;
+    report
+        .clause(
+            "a-waypoint-is-asked-for-the-address-of-its-service",
+            asked_as_waypoint(scene),
+        )
+        .await;
+    report
+        .extension(
+            "calls-another-endpoint-when-one-answers-503",
+            another_endpoint(scene),
+        )
+        .await;
     Ok(())
 }
 
@@ -409,4 +421,42 @@ async fn plain_tunnel(scene: &mut Scene) -> Outcome {
     let (_, heard) = through_application_tunnel(scene, "plainly-sandwiched", Protocol::None).await?;
     ensure_eq!(heard, b"payload", "what the application heard");
     Ok(())
+}
+
+async fn asked_as_waypoint(scene: &mut Scene) -> Outcome {
+    let waypoint = scene.world.pod("apps", "own-waypoint").await?;
+    let vip = scene
+        .service("served-by-own-waypoint", |service| {
+            service.waypoint = Some(gateway(waypoint.at(HBONE_PORT)));
+        })
+        .await?;
+    // An address goes to the same port of the waypoint, unmapped.
+    let _app = App::echo(&waypoint.network, any(vip.port()))?;
+    let caller = scene.world.bare_pod("callers", "asks-waypoint", "asks")?;
+    let client = scene.world.tunnel(&caller, &waypoint).await?;
+    let mut answer = client.connect(&vip.to_string()).await?.expect(200)?;
+    echoes(&mut answer.tunnel, "hello").await?;
+    let other = client.connect("10.96.78.78:80").await?.status;
+    ensure_eq!(other, 400, "the address of a service that has no waypoint here");
+    Ok(())
+}
+
+async fn another_endpoint(scene: &mut Scene) -> Outcome {
+    let vip = scene.service("half", |_| {}).await?;
+    let service = mesh::service("apps", "half", vip.ip(), 80, APP);
+    let (broken, at_broken) = scene.world.peer("apps", "broken", |_| Reply::Status(503)).await?;
+    scene
+        .world
+        .announce(joins(broken.workload("node-elsewhere"), &service))
+        .await?;
+    // Until it was tried at least once; each call succeeds all the same.
+    for _ in 0..200 {
+        scene.call(vip).await?;
+        if !at_broken.requests().is_empty() {
+            return Ok(());
+        }
+    }
+    Err(conformance::Failure::new(
+        "one of two endpoints was never chosen in 200 calls",
+    ))
 }

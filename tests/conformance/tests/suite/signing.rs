@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use conformance::{
-    App, HBONE_PORT, HboneClient, Outcome, Report, TOKEN, TlsSettings, World, echoes, ensure, ensure_eq,
-    eventually, eventually_ok, mesh,
+    App, Authority, Claims, HBONE_PORT, HboneClient, Outcome, Report, TOKEN, TlsSettings, World, echoes,
+    ensure, ensure_eq, eventually, eventually_ok, mesh,
 };
 
 use crate::inbound::any;
@@ -74,6 +74,15 @@ pub(crate) async fn run(report: &mut Report) -> Outcome {
         .await;
     report
         .clause("keeps-a-good-certificate-when-renewal-fails", kept(&mut world))
+        .await;
+    report
+        .clause("takes-every-root-that-is-named", two_roots(&mut world))
+        .await;
+    report
+        .clause(
+            "shows-no-certificate-of-another-identity",
+            other_identity(&mut world),
+        )
         .await;
     Ok(())
 }
@@ -161,4 +170,51 @@ async fn kept(world: &mut World) -> Outcome {
         reachable(world, &caller, &pod).await
     })
     .await
+}
+
+async fn two_roots(world: &mut World) -> Outcome {
+    let next = Authority::new("the next root")?;
+    world.control_plane.signing.also_trust(&next.root);
+    let pod = world.pod("apps", "rotating").await?;
+    let caller = world.bare_pod("callers", "third", "third")?;
+    let claims = Claims::workload("callers", "third");
+    for root in [&*world.authority, &next] {
+        let tls = TlsSettings::tunnel(Some(root.sign(&claims)?));
+        HboneClient::open(&caller.network, pod.at(HBONE_PORT), &tls).await?;
+    }
+    world.control_plane.signing.also_trust("");
+    Ok(())
+}
+
+async fn other_identity(world: &mut World) -> Outcome {
+    let stolen = conformance::spiffe("elsewhere", "stolen");
+    let signing = world.control_plane.signing.clone();
+    signing.sign_as(Some(&stolen));
+    let pod = world.bare_pod("apps", "confused", "confused")?;
+    conformance::redirect(&pod.network)?;
+    world.announce(pod.workload(mesh::NODE)).await?;
+    let (agent, own) = (world.agent.clone(), pod.clone());
+    let uid = pod.uid();
+    let adding = tokio::spawn(async move {
+        let answer = agent.add(&uid, &own.name, &own.namespace, &own.account, &own.network);
+        answer.await
+    });
+    let outcome = async {
+        eventually("a certificate is asked for", Duration::from_secs(10), || {
+            !signing.seen_for(&pod.identity()).is_empty()
+        })
+        .await?;
+        let caller = world.bare_pod("callers", "fourth", "fourth")?;
+        let tls = TlsSettings::tunnel(Some(world.credentials(&caller)?));
+        if let Ok(client) = HboneClient::open(&caller.network, pod.at(HBONE_PORT), &tls).await {
+            let shown = client.facts.peer_uris()?;
+            ensure!(!shown.contains(&stolen), "the pod is shown as {shown:?}");
+        }
+        Ok(())
+    }
+    .await;
+    signing.sign_as(None);
+    outcome?;
+    ensure_eq!(adding.await??, "", "the answer to the node agent");
+    Ok(())
 }

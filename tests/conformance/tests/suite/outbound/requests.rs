@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use conformance::{
-    App, Asked, Claims, Outcome, Report, ServerSettings, TlsSettings, echoes, ensure, ensure_eq,
+    App, Asked, Claims, Outcome, Reply, Report, ServerSettings, TlsSettings, echoes, ensure, ensure_eq,
     eventually_some, gets_nothing, mesh,
 };
-use proto::workload::TunnelProtocol;
+use proto::workload::{Locality, TunnelProtocol, WorkloadType};
 
 const AES_128_GCM_SHA256: u16 = 0x1301;
 const AES_256_GCM_SHA384: u16 = 0x1302;
@@ -26,6 +26,9 @@ pub(crate) async fn run(report: &mut Report, scene: &mut Scene) {
         .clause("sends-neither-scheme-nor-path", neither(scene))
         .await;
     report.clause("sends-baggage-of-the-source", baggage(scene)).await;
+    report
+        .clause("sends-kind-and-place-of-the-source", located(scene))
+        .await;
     report.clause("sends-forwarded", forwarded(scene)).await;
     report.clause("sends-traceparent", traceparent(scene)).await;
     report
@@ -112,6 +115,34 @@ async fn baggage(scene: &Scene) -> Outcome {
     let expected = "k8s.cluster.name=Kubernetes,k8s.namespace.name=callers,k8s.deployment.name=client,\
                     service.name=client,service.version=v1";
     ensure_eq!(baggage, expected, "baggage");
+    Ok(())
+}
+
+async fn located(scene: &mut Scene) -> Outcome {
+    let pod = scene.world.bare_pod("callers", "located", "located")?;
+    conformance::redirect(&pod.network)?;
+    let mut workload = pod.workload(mesh::NODE);
+    workload.workload_type = WorkloadType::Cronjob.into();
+    workload.workload_name = "nightly".to_owned();
+    workload.canonical_revision = String::new();
+    workload.locality = Some(Locality {
+        region: "north".to_owned(),
+        zone: "north-1".to_owned(),
+        subzone: "rack".to_owned(),
+    });
+    scene.world.announce(workload).await?;
+    scene.world.add(&pod).await?;
+    let (far, server) = scene
+        .world
+        .peer("apps", "hears-of-places", |_| Reply::Echo)
+        .await?;
+    let mut call = pod.network.connect(far.at(APP)).await?;
+    echoes(&mut call, "hello").await?;
+    let last = server.requests().pop();
+    let baggage = last.as_ref().map(|asked| header(asked, "baggage")).transpose()?;
+    let expected = "k8s.cluster.name=Kubernetes,k8s.namespace.name=callers,k8s.cronjob.name=nightly,\
+                    service.name=located,cloud.region=north,cloud.availability_zone=north-1";
+    ensure_eq!(baggage.as_deref(), Some(expected), "baggage");
     Ok(())
 }
 
@@ -244,7 +275,7 @@ async fn refused(scene: &Scene, status: u16) -> Outcome {
 async fn refuses_server(scene: &mut Scene, name: &str, credentials: conformance::Credentials) -> Outcome {
     let pod = scene.world.bare_pod("apps", name, name)?;
     let settings = ServerSettings::new(TlsSettings::tunnel(Some(credentials)));
-    let server = scene.world.serve(&pod, settings, |_| conformance::Reply::Echo)?;
+    let server = scene.world.serve(&pod, settings, |_| Reply::Echo)?;
     scene.world.announce(pod.workload("node-elsewhere")).await?;
     gets_nothing(&scene.client.network, pod.at(APP)).await?;
     ensure!(server.requests().is_empty(), "a request was sent to an impostor");
