@@ -31,21 +31,13 @@ const AT_ONCE: usize = 3;
 /// What our own proxy does not do yet. A foreign one is not excused.
 const PENDING: &[&str] = &[
     "lifecycle/two-subjects-share-the-ports-of-a-pod",
-    "routing/service-waypoint-is-asked-for-the-service-address",
-    "routing/waypoint-may-be-named-by-its-service",
-    "routing/weighted-waypoints-replace-the-one",
-    "routing/workload-waypoint-is-asked-for-the-pod-address",
-    "routing/a-waypoint-reaches-its-workload-directly",
     "routing/a-gateway-gets-a-tunnel-in-the-tunnel",
     "routing/application-tunnel-with-proxy-header",
     "routing/application-tunnel-without-header",
     "routing/a-waypoint-is-asked-for-the-address-of-its-service",
-    "routing/calls-another-endpoint-when-one-answers-503",
     "on_demand/begins-with-nothing",
     "on_demand/asks-for-an-address-and-takes-the-alias-for-the-answer",
     "on_demand/calls-in-plain-what-is-not-there",
-    "envoy/as-waypoint-64-mib-both-ways",
-    "envoy/as-waypoint-100-calls-at-once",
 ];
 
 struct Area {
