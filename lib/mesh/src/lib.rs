@@ -1,5 +1,5 @@
-//! The pure model of the mesh and its two decisions: where an outbound connection goes ([`route::route`]), and
-//! whether an inbound one may pass ([`authorize::authorize`]).
+//! The pure model of the mesh and its decisions: where an outbound connection goes ([`route::route`]), what an inbound
+//! one leads to ([`inbound::target`]), and whether it may pass ([`authorize::authorize`]).
 //!
 //! State arrives as [`Change`]s and is kept in a [`Snapshot`] of persistent maps: an update costs what changed,
 //! and whoever holds a clone keeps the state of its revision. A decision is a value that says what it rests on.
@@ -16,12 +16,14 @@ mod gateway;
 mod health;
 mod identity;
 mod names;
+pub mod inbound;
 pub mod policy;
 mod port;
 mod rejected;
 pub mod route;
 mod service;
 mod snapshot;
+pub mod standing;
 #[cfg(test)]
 mod testing;
 mod workload;
