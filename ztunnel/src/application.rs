@@ -5,11 +5,14 @@ use crate::context::{CONNECT_DEADLINE, Context};
 use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::pods::Pod;
+use crate::proxy_header;
 use mesh::authorize::Verdict;
-use mesh::{Snapshot, Workload};
-use std::net::SocketAddr;
+use mesh::inbound::Target;
+use mesh::{ApplicationTunnelProtocol, Snapshot, Workload};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use sys::socket;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// Ports of the proxy in a pod's namespace; nothing is ever forwarded to them.
@@ -43,6 +46,44 @@ pub(crate) async fn reach(
     flow: &Flow,
     subject: &InboundSubject,
 ) -> Result<TcpStream, Failure> {
+    decide(context, pod, flow, subject)?;
+    connect(context, pod, subject.source_ip, subject.destination).await
+}
+
+/// The same for a connection that came through a tunnel: where a proxy inside the pod takes such connections, it is
+/// dialled on loopback (it need not be reachable from elsewhere) and told who calls. `source` is the caller's address.
+pub(crate) async fn reach_in_tunnel(
+    context: &Context,
+    pod: &Pod,
+    flow: &Flow,
+    subject: &InboundSubject,
+    target: &Target,
+    source: SocketAddr,
+) -> Result<TcpStream, Failure> {
+    let (Some(ApplicationTunnelProtocol::Proxy), Some(named)) = (target.tunnel, target.named) else {
+        return reach(context, pod, flow, subject).await;
+    };
+    decide(context, pod, flow, subject)?;
+    let mut to = target.address;
+    let mut from = subject.source_ip;
+    if context.config.localhost_app_tunnel {
+        to.set_ip(loopback_like(to.ip()));
+        from = to.ip();
+    }
+    let mut stream = connect(context, pod, from, to).await?;
+    let header = proxy_header::header(source, named, subject.peer.as_ref());
+    // A socket that has just connected takes a header at once; one that does not is no better than a refusal.
+    match tokio::time::timeout(CONNECT_DEADLINE, stream.write_all(&header)).await {
+        Ok(Ok(())) => Ok(stream),
+        Ok(Err(error)) => Err(Failure::Connect { to, error }),
+        Err(_) => Err(Failure::Connect {
+            to,
+            error: std::io::ErrorKind::TimedOut.into(),
+        }),
+    }
+}
+
+fn decide(context: &Context, pod: &Pod, flow: &Flow, subject: &InboundSubject) -> Result<(), Failure> {
     let decision = context
         .enforcement
         .decide_now(pod, subject)
@@ -51,12 +92,21 @@ pub(crate) async fn reach(
     if decision.verdict == Verdict::Deny {
         return Err(Failure::Denied(Box::new(decision)));
     }
-    let to = subject.destination;
-    let spoofed = SocketAddr::new(subject.source_ip, 0);
+    Ok(())
+}
+
+async fn connect(context: &Context, pod: &Pod, from: IpAddr, to: SocketAddr) -> Result<TcpStream, Failure> {
     // A pod that calls its own service is its own client; there is nothing to pretend.
-    let source = (subject.source_ip != to.ip()).then_some(spoofed);
+    let source = (from != to.ip()).then_some(SocketAddr::new(from, 0));
     let options = context.config.sockets.connect(source, CONNECT_DEADLINE);
     socket::connect(&pod.network, &options, to)
         .await
         .map_err(|error| Failure::Connect { to, error })
+}
+
+fn loopback_like(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
 }

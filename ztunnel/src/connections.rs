@@ -7,6 +7,7 @@
 use crate::pods::Pod;
 use crate::tunnels::TunnelId;
 use mesh::Identity;
+use mesh::standing::{Opened, Stale};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,8 @@ pub(crate) enum CloseReason {
     Policy(String),
     /// The peer's certificate is no longer trusted, or was revoked.
     PeerUntrusted(tls::HandshakeError),
+    /// What an outbound connection rests on has changed.
+    Stale(Stale),
     /// Its pod left the mesh and the grace period is over.
     PodLeft,
     /// This proxy is stopping and the drain deadline is over.
@@ -35,6 +38,7 @@ impl CloseReason {
         match self {
             Self::Policy(_) => "policy_changed",
             Self::PeerUntrusted(reason) => crate::trust::code(reason),
+            Self::Stale(stale) => stale.code(),
             Self::PodLeft => "pod_left",
             Self::Stopping => "proxy_stopping",
         }
@@ -46,6 +50,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::Policy(decision) => write!(formatter, "closed, because policy changed: {decision}"),
             Self::PeerUntrusted(reason) => write!(formatter, "closed, because trust changed: {reason}"),
+            Self::Stale(stale) => write!(formatter, "closed, because {stale}"),
             Self::PodLeft => {
                 formatter.write_str("closed, because the pod left the mesh and the grace period is over")
             }
@@ -59,10 +64,32 @@ impl fmt::Display for CloseReason {
 /// Which way a connection goes, and for an inbound one what its permission rests on.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
-    /// From a captured pod.
-    Outbound,
+    /// From a captured pod; asked again whenever workloads change.
+    Outbound(OutboundSubject),
     /// Towards a captured pod; asked again whenever policy or workloads change.
     Inbound(InboundSubject),
+}
+
+/// Where an outbound connection goes, once that is known. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OutboundSubject {
+    goes: Arc<Mutex<Option<Arc<Opened>>>>,
+}
+
+impl OutboundSubject {
+    /// Where it goes now.
+    pub(crate) fn set(&self, opened: Opened) {
+        *self.lock() = Some(Arc::new(opened));
+    }
+
+    /// Where it goes.
+    pub(crate) fn get(&self) -> Option<Arc<Opened>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Opened>>> {
+        self.goes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What an inbound connection's permission rests on.

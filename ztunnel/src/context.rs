@@ -3,11 +3,14 @@
 use crate::acceptor::Reserve;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::endpoint_load::EndpointLoad;
 use crate::enforcement::Enforcement;
+use crate::host_names::HostNames;
 use crate::identities::Identities;
 use crate::pods::Pods;
 use crate::state::MeshState;
 use crate::tunnels::Tunnels;
+use mesh::route::Rules;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use telemetry::{CertificateState, FilterHandle, Metrics};
@@ -40,6 +43,12 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// Changes what is logged.
     pub(crate) log: FilterHandle,
+    /// What is seen of endpoints.
+    pub(crate) load: EndpointLoad,
+    /// Addresses of workloads that have host names.
+    pub(crate) host_names: HostNames,
+    /// Settings that decide where connections go.
+    pub(crate) rules: Rules,
     /// Where DNS queries that are not of the mesh go.
     pub(crate) name_servers: Vec<std::net::SocketAddr>,
 }

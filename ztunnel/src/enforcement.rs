@@ -8,6 +8,8 @@ use crate::pods::{Pod, Pods};
 use crate::state::MeshState;
 use crate::unproxied;
 use mesh::authorize::{self, Decision, Verdict};
+use mesh::route::Rules;
+use mesh::standing;
 use mesh::{Snapshot, Workload};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub(crate) struct Enforcement {
     pub(crate) connections: Connections,
     /// Who is served.
     pub(crate) pods: Pods,
+    /// Settings that decide where connections go.
+    pub(crate) rules: Rules,
     /// Where it is counted.
     pub(crate) metrics: Metrics,
 }
@@ -67,6 +71,29 @@ impl Enforcement {
             .map(|pod| self.sweep(pod, snapshot.clone()))
             .collect();
         futures_util::future::join_all(sweeps).await;
+    }
+
+    /// Judges what this node's pods have opened: its destination may be somebody else's now.
+    pub(crate) async fn enforce_outbound(&self) {
+        if !self.state.progress().borrow().is_synced() {
+            return;
+        }
+        let snapshot = self.state.snapshot();
+        let closed = self.connections.close_where(PATIENCE, |open| {
+            let Subject::Outbound(subject) = &open.subject else {
+                return None;
+            };
+            let opened = subject.get()?;
+            standing::stale(&opened, &snapshot, &self.rules).map(CloseReason::Stale)
+        });
+        let closed = closed.await;
+        if closed > 0 {
+            info!(
+                connections = closed,
+                revision = snapshot.revision(),
+                "closed outbound connections whose destination has changed"
+            );
+        }
     }
 
     /// Judges the older connections of a pod that has just joined, as soon as the control plane has told of it.

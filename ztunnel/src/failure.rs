@@ -22,6 +22,28 @@ pub(crate) enum Failure {
     /// Application: it addressed one of this proxy's own ports.
     #[error("{0} is a port of the proxy itself, not of an application")]
     ProxyPort(SocketAddr),
+    /// Peer: it asks for what this pod does not serve.
+    #[error("{0}")]
+    Target(mesh::inbound::Refusal),
+    /// Network or configuration: what the connection waits for was not found out.
+    #[error("{0}")]
+    LookUp(String),
+    /// Network: no endpoint was reached in the time that one connection has.
+    #[error("{destination} was not reached within {seconds} s")]
+    TooLate {
+        /// What the client wants to reach.
+        destination: SocketAddr,
+        /// The time it had.
+        seconds: u64,
+    },
+    /// A failure on the far side of the gateway of another network.
+    #[error("behind gateway {gateway}: {failure}")]
+    Behind {
+        /// The gateway.
+        gateway: SocketAddr,
+        /// What went wrong there.
+        failure: Box<Failure>,
+    },
     /// System: no certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -92,6 +114,10 @@ impl Failure {
             Self::OwnWorkloadUnknown(_) => "own_workload_unknown",
             Self::Route(refusal) => refusal.code(),
             Self::ProxyPort(_) => "proxy_port",
+            Self::Target(refusal) => refusal.code(),
+            Self::LookUp(_) => "look_up_failed",
+            Self::TooLate { .. } => "reach_deadline",
+            Self::Behind { failure, .. } => failure.code(),
             Self::Certificate(CertificateError::Expired { .. }) => "own_certificate_expired",
             Self::Certificate(_) => "no_own_certificate",
             Self::Tls { error, .. } => error.code(),
@@ -129,6 +155,7 @@ impl Failure {
             Self::Tls { .. } | Self::Closed(CloseReason::PeerUntrusted(_)) => ResponseFlags::TlsFailure,
             Self::Tunnel { .. } => ResponseFlags::H2HandshakeFailure,
             Self::Shared(failure) => failure.flags(),
+            Self::Behind { failure, .. } => failure.flags(),
             Self::Certificate(_) => ResponseFlags::IdentityError,
             _ => ResponseFlags::Connect,
         }
@@ -139,6 +166,7 @@ impl Failure {
         match self {
             Self::Denied(_) => 401,
             Self::BadRequest(_) => 400,
+            Self::Target(refusal) => refusal.status(),
             _ => 503,
         }
     }
@@ -150,6 +178,16 @@ impl Failure {
             Self::Connect { .. } | Self::Tls { .. } | Self::Tunnel { .. } => true,
             Self::PeerStatus { status, .. } => *status == 503,
             Self::Shared(failure) => failure.may_try_elsewhere(),
+            Self::Behind { failure, .. } => failure.may_try_elsewhere(),
+            _ => false,
+        }
+    }
+
+    /// Whether a gateway was reached and what is behind it was not, and may be tried again by another way.
+    pub(crate) fn is_behind_gateway(&self) -> bool {
+        match self {
+            Self::Behind { failure, .. } => failure.may_try_elsewhere(),
+            Self::Shared(failure) => failure.is_behind_gateway(),
             _ => false,
         }
     }

@@ -2,13 +2,14 @@
 //!
 //! Register, metrics and access log hang on this place for every direction.
 
-use crate::connections::{InboundSubject, Registered, Subject};
+use crate::connections::{InboundSubject, OutboundSubject, Registered, Subject};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::headers::PeerDescription;
 use crate::pods::Pod;
 use crate::tunnels::TunnelId;
 use mesh::authorize::Decision;
+use mesh::standing::Opened;
 use mesh::{Identity, NetworkAddress, Service, Snapshot, Workload};
 use relay::{Counters, End, Ended, Reason, Side};
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ pub(crate) enum Direction {
 pub(crate) struct Flow {
     context: Arc<Context>,
     registered: Registered,
+    outbound: OutboundSubject,
     reporter: Reporter,
     source: SocketAddr,
     destination: SocketAddr,
@@ -136,8 +138,9 @@ impl Flow {
         source: SocketAddr,
         destination: SocketAddr,
     ) -> Self {
+        let outbound = OutboundSubject::default();
         let (reporter, subject) = match direction {
-            Direction::Outbound => (Reporter::Source, Subject::Outbound),
+            Direction::Outbound => (Reporter::Source, Subject::Outbound(outbound.clone())),
             Direction::Inbound(subject) => (Reporter::Destination, Subject::Inbound(subject)),
         };
         Self {
@@ -145,6 +148,7 @@ impl Flow {
             registered: context
                 .connections
                 .enter(pod.clone(), subject, source, destination),
+            outbound,
             reporter,
             source,
             destination,
@@ -163,6 +167,11 @@ impl Flow {
     /// Says who talks to whom, as soon as that is known. Said again when another endpoint is tried.
     pub(crate) fn opened(&self, parties: Parties) {
         self.described().parties = Some(parties);
+    }
+
+    /// Where an outbound connection goes, so that a change of what that rests on can close it.
+    pub(crate) fn goes(&self, opened: Opened) {
+        self.outbound.set(opened);
     }
 
     /// What policy decided. A refusal is logged when the connection closes, with everything else about it.

@@ -2,6 +2,7 @@
 //!
 //! What a peer writes here is believed for metrics and logs only, never for a decision.
 
+use mesh::inbound::Authority;
 use mesh::{Workload, WorkloadType};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,9 @@ pub(crate) const BAGGAGE: &str = "baggage";
 pub(crate) const FORWARDED: &str = "forwarded";
 /// Name of the W3C trace context header.
 pub(crate) const TRACEPARENT: &str = "traceparent";
+
+/// Name of the header that says, inside a tunnel through a gateway, which network the connection comes from.
+pub(crate) const FORWARDED_NETWORK: &str = "x-forwarded-network";
 
 /// Longest `baggage` that is read; more is ignored as a whole.
 const MAX_BAGGAGE: usize = 8 * 1024;
@@ -116,15 +120,6 @@ pub(crate) fn traceparent(entropy: [u64; 3]) -> String {
     )
 }
 
-/// What the authority of a CONNECT names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Authority {
-    /// `ip:port`, IPv6 in brackets.
-    Address(SocketAddr),
-    /// `host:port`.
-    Hostname(String, u16),
-}
-
 /// Reads `host:port`; both are required (RFC 9113 §8.5).
 pub(crate) fn parse_authority(text: &str) -> Option<Authority> {
     const MAX_AUTHORITY: usize = 300;
@@ -149,7 +144,7 @@ pub(crate) fn parse_authority(text: &str) -> Option<Authority> {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
-    valid.then(|| Authority::Hostname(name.to_ascii_lowercase(), port))
+    valid.then(|| Authority::Hostname(name.to_ascii_lowercase().into(), port))
 }
 
 #[cfg(test)]

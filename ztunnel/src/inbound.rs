@@ -6,15 +6,15 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::flow::{Direction, Flow, Parties};
 use crate::handshakes::Handshakes;
-use crate::headers::{self, Authority};
+use crate::headers;
 use crate::pods::Pod;
 use crate::trust;
 use crate::tunnels::{OpenTunnel, TunnelId};
 use hbone::server::{Incoming, Server};
-use mesh::{Identity, Snapshot, Workload};
+use mesh::Identity;
+use mesh::inbound::{self, Asked};
 use relay::TcpEnd;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use sys::socket;
 use telemetry::Reporter;
@@ -156,8 +156,14 @@ impl Inbound {
                 return refuse(incoming, failure.status());
             }
         };
-        let target = self.application_address(&authority, &peer, &workload, &snapshot);
-        let named = target.as_ref().copied().unwrap_or(peer.local);
+        let asked = Asked {
+            authority: &authority,
+            local: peer.local.ip(),
+            workload: &workload,
+            preferred_namespace: self.context.rules.preferred_service_namespace.as_deref(),
+        };
+        let target = inbound::target(&asked, &snapshot).map_err(Failure::Target);
+        let named = target.as_ref().map_or(peer.local, |target| target.address);
         let subject = InboundSubject {
             peer: Some(peer.identity.clone()),
             source_ip: peer.source.ip(),
@@ -176,8 +182,15 @@ impl Inbound {
             flow.described_by_peer(headers::parse_baggage(baggage));
         }
         let reached = match target {
-            Ok(_) => {
-                let reach = application::reach(&self.context, &self.pod, &flow, &subject);
+            Ok(target) => {
+                let reach = application::reach_in_tunnel(
+                    &self.context,
+                    &self.pod,
+                    &flow,
+                    &subject,
+                    &target,
+                    peer.source,
+                );
                 tokio::select! {
                     biased;
                     () = incoming.abandoned() => Err(Failure::Lost("the caller gave up before the application was reached".into())),
@@ -210,36 +223,6 @@ impl Inbound {
         };
         flow.close(outcome);
     }
-
-    /// The application address that a CONNECT names: an address must be the one that the tunnel was opened to, a
-    /// host name must be a service that this pod serves.
-    fn application_address(
-        &self,
-        authority: &Authority,
-        peer: &Peer,
-        workload: &Workload,
-        snapshot: &Snapshot,
-    ) -> Result<SocketAddr, Failure> {
-        let address = match authority {
-            Authority::Address(address) if address.ip() == peer.local.ip() => *address,
-            Authority::Address(address) => {
-                return Err(Failure::BadRequest(format!(
-                    "a connection to {address} was asked for in a tunnel to {}; a pod serves its own address only",
-                    peer.local.ip()
-                )));
-            }
-            Authority::Hostname(host, port) => service_port(workload, snapshot, host, *port)
-                .map(|port| SocketAddr::new(peer.local.ip(), port))
-                .ok_or_else(|| {
-                    Failure::Lost(format!(
-                        "pod {} does not serve {host}:{port}",
-                        self.pod.full_name()
-                    ))
-                })?,
-        };
-        application::refuse_proxy_port(address)?;
-        Ok(address)
-    }
 }
 
 /// Answers with an error status. A peer that has gone meanwhile needs no answer.
@@ -249,18 +232,5 @@ fn refuse(incoming: Incoming, status: u16) {
     }
 }
 
-/// The port on `workload` that stands for `port` of the service `host`.
-fn service_port(workload: &Workload, snapshot: &Snapshot, host: &str, port: u16) -> Option<u16> {
-    snapshot.services_by_hostname(host).find_map(|service| {
-        let own = workload.services.get(service.key())?;
-        let target = |ports: &[mesh::Port]| {
-            ports
-                .iter()
-                .find(|candidate| candidate.service_port == port)
-                .and_then(|found| found.target_port)
-        };
-        target(own)
-            .or_else(|| target(&service.ports))
-            .map(NonZeroU16::get)
-    })
-}
+#[cfg(test)]
+mod tests;

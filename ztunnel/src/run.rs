@@ -4,7 +4,9 @@ use crate::acceptor::Reserve;
 use crate::config::{Config, Endpoint};
 use crate::connections::Connections;
 use crate::context::Context;
+use crate::endpoint_load::EndpointLoad;
 use crate::enforcement::Enforcement;
+use crate::host_names::HostNames;
 use crate::http::{self, Pages, READINESS_PORT};
 use crate::identities::Identities;
 use crate::manager::Manager;
@@ -12,9 +14,11 @@ use crate::pods::Pods;
 use crate::readiness::{Readiness, Task};
 use crate::state::{MeshState, StateHandler};
 use grpc_channel::{ChannelConfig, Token};
+use mesh::route::Rules;
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use telemetry::{DroppedLines, FilterHandle, Metrics, MetricsSettings};
 use tls::server_auth::RootSource;
@@ -103,7 +107,24 @@ fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context,
     let authority = config.authority.as_ref();
     let authority = authority.map(|endpoint| channel(&config, endpoint));
     let issuer = crate::authority::issuer(authority, &config.mode)?;
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|error| {
+        warn!(%error, "cannot read /etc/resolv.conf: names outside the mesh cannot be looked up for captured pods");
+        String::new()
+    });
+    let name_servers = ::dns::name_servers(&resolv_conf);
+    Ok(assemble(config, issuer, name_servers, log, metrics)?)
+}
+
+/// Everything shared, in its first state.
+pub(crate) fn assemble(
+    config: Config,
+    issuer: Arc<dyn tls::Issuer>,
+    name_servers: Vec<SocketAddr>,
+    log: FilterHandle,
+    metrics: Metrics,
+) -> io::Result<Context> {
     let state = MeshState::default();
+    let rules = rules(&config);
     let (connections, pods) = (Connections::default(), Pods::default());
     let enforcement = Enforcement {
         node: config.node_name.as_str().into(),
@@ -111,19 +132,19 @@ fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context,
         state: state.clone(),
         connections: connections.clone(),
         pods: pods.clone(),
+        rules: rules.clone(),
         metrics: metrics.clone(),
     };
-    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|error| {
-        warn!(%error, "cannot read /etc/resolv.conf: names outside the mesh cannot be looked up for captured pods");
-        String::new()
-    });
     let trust = tls::Trust::new(config.trust.aliases.iter().cloned());
     let configs = Arc::new(tls::ConfigCache::with(trust, config.trust.compliance));
     Ok(Context {
         identities: Identities::new(issuer, config.certificate_life, configs.clone()),
         tls: configs,
         tunnels: Default::default(),
-        name_servers: ::dns::name_servers(&resolv_conf),
+        load: EndpointLoad::default(),
+        host_names: HostNames::new(&name_servers),
+        rules,
+        name_servers,
         config,
         state,
         connections,
@@ -133,6 +154,15 @@ fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context,
         metrics,
         log,
     })
+}
+
+/// What of the settings decides where connections go.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        outbound_policy: config.outbound_policy,
+        preferred_service_namespace: config.preferred_service_namespace.as_deref().map(Into::into),
+        on_demand: false,
+    }
 }
 
 fn channel(config: &Config, endpoint: &Endpoint) -> ChannelConfig {

@@ -174,6 +174,9 @@ impl Handler for StateHandler {
         if concerned {
             self.enforcement.enforce().await;
         }
+        if is_address {
+            self.enforcement.enforce_outbound().await;
+        }
         rejections
     }
 }

@@ -55,7 +55,7 @@ async fn patience_ends() {
     let connections = Connections::default();
     let entry = connections.enter(
         pod("p"),
-        Subject::Outbound,
+        Subject::Outbound(OutboundSubject::default()),
         address("10.0.0.1:1"),
         address("10.0.0.2:80"),
     );
@@ -72,13 +72,13 @@ async fn only_the_judged_are_closed_and_the_first_reason_stays() {
     let (a, b) = (pod("a"), pod("b"));
     let kept = connections.enter(
         a.clone(),
-        Subject::Outbound,
+        Subject::Outbound(OutboundSubject::default()),
         address("10.0.0.1:1"),
         address("10.0.0.2:80"),
     );
     let closed = connections.enter(
         b.clone(),
-        Subject::Outbound,
+        Subject::Outbound(OutboundSubject::default()),
         address("10.0.0.1:2"),
         address("10.0.0.2:80"),
     );

@@ -64,6 +64,7 @@ async fn a_decision_is_by_the_pod_as_the_newest_snapshot_has_it() {
         state: state.clone(),
         connections: Connections::default(),
         pods: Pods::default(),
+        rules: Rules::default(),
         metrics: Metrics::new(MetricsSettings::default()),
     };
     let pod = Pod {

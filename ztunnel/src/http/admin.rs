@@ -92,7 +92,7 @@ pub(super) fn connections(context: &Context) -> Value {
         .into_iter()
         .map(|open| {
             let (direction, peer) = match &open.subject {
-                Subject::Outbound => ("outbound", None),
+                Subject::Outbound(_) => ("outbound", None),
                 Subject::Inbound(subject) => ("inbound", subject.peer.as_ref().map(ToString::to_string)),
             };
             json!({

@@ -17,6 +17,7 @@ fn handler() -> (StateHandler, MeshState) {
         state: state.clone(),
         connections: Connections::default(),
         pods: Pods::default(),
+        rules: mesh::route::Rules::default(),
         metrics: Metrics::new(MetricsSettings::default()),
     };
     (StateHandler::new(state.clone(), enforcement), state)
