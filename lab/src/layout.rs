@@ -114,6 +114,11 @@ impl Layout {
         self.tokens().join(format!("ztunnel-{node}"))
     }
 
+    /// Where a node's proxy keeps what it was last told of the mesh.
+    pub fn proxy_state(&self, node: &str) -> PathBuf {
+        self.root.join("proxy-state").join(node)
+    }
+
     /// The public key file that the control plane checks tokens with.
     pub fn token_keys(&self) -> PathBuf {
         self.tokens().join("keys.pem")

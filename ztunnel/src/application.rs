@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::pods::Pod;
 use crate::proxy_header;
-use mesh::authorize::Verdict;
+use mesh::authorize::{Decision, Verdict};
 use mesh::inbound::Target;
 use mesh::{ApplicationTunnelProtocol, Snapshot, Workload};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use sys::socket;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tracing::{debug, info};
 
 /// Ports of the proxy in a pod's namespace; nothing is ever forwarded to them.
 const PROXY_PORTS: [u16; 4] = [15001, 15006, 15008, 15053];
@@ -89,6 +90,7 @@ fn decide(context: &Context, pod: &Pod, flow: &Flow, subject: &InboundSubject) -
         .decide_now(pod, subject)
         .ok_or_else(|| Failure::OwnWorkloadUnknown(pod.full_name()))?;
     flow.decided(&decision);
+    tell(context, pod, subject, &decision);
     if decision.verdict == Verdict::Deny {
         return Err(Failure::Denied(Box::new(decision)));
     }
@@ -108,5 +110,21 @@ fn loopback_like(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+/// Logs a decision of policy: at the level debug, or info where the settings ask for it.
+fn tell(context: &Context, pod: &Pod, subject: &InboundSubject, decision: &Decision) {
+    let loud = context.config.log_policy_decisions;
+    if !loud && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let (pod, source, destination) = (pod.full_name(), subject.source_ip, subject.destination);
+    let peer = subject.peer.as_ref().map(ToString::to_string);
+    let (verdict, reason) = (decision.verdict, &decision.reason);
+    if loud {
+        info!(pod, peer, %source, %destination, ?verdict, %reason, "policy decided");
+    } else {
+        debug!(pod, peer, %source, %destination, ?verdict, %reason, "policy decided");
     }
 }

@@ -115,13 +115,27 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
         (Pages::Readiness(readiness), &Method::GET, "/healthz/ready") => match readiness.open() {
             // The process, since another one may answer on the same port during an upgrade.
             open if open.is_empty() => {
-                text(StatusCode::OK, format!("ready\nprocess {}\n", std::process::id()))
+                let mut lines = vec!["ready".to_owned(), format!("process {}", std::process::id())];
+                lines.extend(readiness.notes());
+                text(
+                    StatusCode::OK,
+                    lines.into_iter().map(|line| line + "\n").collect(),
+                )
             }
             open => text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!("not ready, waiting for: {}\n", open.join(", ")),
             ),
         },
+        (Pages::Readiness(readiness), &Method::GET, "/healthz/live") => {
+            match readiness.stalled(std::time::Instant::now()) {
+                stalled if stalled.is_empty() => text(StatusCode::OK, "alive\n".into()),
+                stalled => text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("no progress with: {}\n", stalled.join(", ")),
+                ),
+            }
+        }
         (Pages::Metrics(context), &Method::GET, "/metrics" | "/stats/prometheus") => page(
             StatusCode::OK,
             telemetry::OPENMETRICS_CONTENT_TYPE,

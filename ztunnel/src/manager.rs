@@ -106,6 +106,7 @@ impl Manager {
     }
 
     async fn handle(&mut self, event: Event, descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let _busy = self.snapshot_taken.busy("a request of the node agent");
         match event {
             Event::Add { uid, info } => {
                 let descriptor = descriptors

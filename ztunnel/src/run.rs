@@ -1,7 +1,7 @@
 //! Putting the parts together, and ending in good order.
 
 use crate::acceptor::Reserve;
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, ProxyMode};
 use crate::connections::Connections;
 use crate::context::Context;
 use crate::endpoint_load::EndpointLoad;
@@ -9,21 +9,20 @@ use crate::enforcement::Enforcement;
 use crate::host_names::HostNames;
 use crate::http::{self, Pages, READINESS_PORT};
 use crate::identities::Identities;
+use crate::local_file::LocalError;
 use crate::manager::Manager;
 use crate::pods::Pods;
 use crate::readiness::{Readiness, Task};
-use crate::state::{MeshState, StateHandler};
+use crate::state::MeshState;
+use crate::{dedicated, sources};
 use grpc_channel::{ChannelConfig, Token};
 use mesh::route::Rules;
-use proto::security::AUTHORIZATION_TYPE_URL;
-use proto::workload::ADDRESS_TYPE_URL;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use telemetry::{DroppedLines, FilterHandle, Metrics, MetricsSettings};
 use tls::server_auth::RootSource;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -34,21 +33,26 @@ pub enum RunError {
     /// System: a listener or a signal handler.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// Configuration: workloads, services and policies of a file or a setting.
+    #[error(transparent)]
+    Local(#[from] LocalError),
     /// Configuration: the control plane's address or headers.
     #[error("the control plane's address cannot be used: {0}")]
     ControlPlane(#[from] grpc_channel::ConfigError),
 }
 
 /// Runs the proxy until SIGTERM or SIGINT, then drains.
-pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines) -> Result<(), RunError> {
+pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLines) -> Result<(), RunError> {
     if !config.not_implemented.is_empty() {
         warn!(
             "these settings of Istio's node proxy are set and not implemented here: {}",
             config.not_implemented.join(", ")
         );
     }
+    if let ProxyMode::Dedicated(_) = &config.mode {
+        dedicated::settle_original_source(&mut config);
+    }
     let readiness = Readiness::default();
-    let state_known = readiness.task("state from the control plane");
     let snapshot_taken = readiness.task("pods from the node agent");
 
     let metrics = Metrics::new(MetricsSettings {
@@ -63,25 +67,14 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
     crate::trust::load_revocation_lists(&context);
     tokio::spawn(crate::trust::keep(context.clone()));
     let readiness_page = serve_pages(&context, readiness.clone())?;
+    tokio::spawn(readiness.clone().beat());
 
-    if let Some(endpoint) = &config.discovery {
-        let discovery = xds_client::ClientConfig {
-            types: vec![ADDRESS_TYPE_URL.into(), AUTHORIZATION_TYPE_URL.into()],
-            on_demand: None,
-            held: Vec::new(),
-            node: crate::node::describe(config),
-            channel: channel(config, endpoint),
-            observer: Some(Arc::new(crate::node::Observer(context.metrics.clone()))),
-        };
-        let handler = StateHandler::new(context.state.clone(), context.enforcement.clone());
-        let (status, _) = watch::channel(xds_client::Status::default());
-        tokio::spawn(async move { xds_client::run(discovery, handler, status).await });
-    }
-    tokio::spawn(watch_state(context.state.clone(), state_known));
+    let discovery = config.discovery.as_ref();
+    let discovery = discovery.map(|endpoint| channel(config, endpoint));
+    let disk = sources::start(&context, discovery, &readiness).await?;
 
     let stop = CancellationToken::new();
-    let manager = Manager::new(context.clone(), snapshot_taken);
-    let serving = tokio::spawn(manager.run(config.agent_socket.clone(), stop.clone()));
+    let serving = serve(&context, snapshot_taken, stop.clone()).await?;
     info!(
         node = config.node_name,
         version = env!("CARGO_PKG_VERSION"),
@@ -100,7 +93,38 @@ pub async fn run(config: Config, log: FilterHandle, dropped_lines: DroppedLines)
     if let Err(error) = serving.await {
         warn!(%error, "the drain failed");
     }
+    if let Some(Err(error)) = match &disk {
+        Some(disk) => Some(disk.write().await),
+        None => None,
+    } {
+        warn!(%error, "cannot keep the latest state on disk");
+    }
     Ok(())
+}
+
+/// Begins to serve whom the settings say.
+async fn serve(
+    context: &Arc<Context>,
+    snapshot_taken: Task,
+    stop: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    let config = &context.config;
+    Ok(match &config.mode {
+        _ if !config.enable_proxy => {
+            info!("ENABLE_PROXY is false: no connection is served");
+            snapshot_taken.complete();
+            tokio::spawn(async move { stop.cancelled().await })
+        }
+        ProxyMode::Shared => {
+            let manager = Manager::new(context.clone(), snapshot_taken);
+            tokio::spawn(manager.run(config.agent_socket.clone(), stop))
+        }
+        ProxyMode::Dedicated(workload) => {
+            let proxy = dedicated::start(context.clone(), workload).await?;
+            snapshot_taken.complete();
+            tokio::spawn(dedicated::serve(proxy, stop))
+        }
+    })
 }
 
 fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context, RunError> {
@@ -198,14 +222,6 @@ fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<JoinH
         readiness_listener,
         Pages::Readiness(readiness),
     )))
-}
-
-/// Completes `task` when the first workloads and policies have come.
-async fn watch_state(state: MeshState, task: Task) {
-    let mut progress = state.progress();
-    // The state lives as long as the process.
-    let _ = progress.wait_for(|progress| progress.is_synced()).await;
-    task.complete();
 }
 
 async fn wait_for_signal() -> io::Result<()> {

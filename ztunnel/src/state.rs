@@ -1,15 +1,18 @@
-//! What the control plane has told us: one immutable snapshot, swapped as a whole.
+//! What is known of the mesh: one immutable snapshot, swapped as a whole.
 //!
 //! A response becomes visible at once, then open connections are judged by it, and only then it is
 //! acknowledged: whoever waits for the acknowledgement may rely on the change being enforced.
 
+use crate::disk::Disk;
 use crate::enforcement::Enforcement;
+use crate::on_demand::OnDemand;
+use crate::readiness::Readiness;
 use arc_swap::ArcSwap;
 use mesh::{Change, Identity, Snapshot, Workload};
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tracing::warn;
 use xds_client::{Handler, Rejection, ResourceUpdate, Update};
@@ -27,6 +30,46 @@ pub(crate) struct MeshState {
 struct Inner {
     snapshot: ArcSwap<Snapshot>,
     progress: watch::Sender<Progress>,
+    /// Held by whoever makes the next snapshot out of the last one.
+    writing: Mutex<()>,
+    on_demand: OnceLock<OnDemand>,
+}
+
+/// Kinds of what there is to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kinds {
+    /// Workloads and services.
+    pub(crate) addresses: bool,
+    /// Policies.
+    pub(crate) policies: bool,
+}
+
+impl Kinds {
+    /// Neither.
+    pub(crate) const NONE: Self = Self {
+        addresses: false,
+        policies: false,
+    };
+    /// Workloads and services.
+    pub(crate) const ADDRESSES: Self = Self {
+        addresses: true,
+        policies: false,
+    };
+    /// Policies.
+    pub(crate) const POLICIES: Self = Self {
+        addresses: false,
+        policies: true,
+    };
+    /// Both.
+    pub(crate) const ALL: Self = Self {
+        addresses: true,
+        policies: true,
+    };
+
+    fn add(&mut self, other: Self) {
+        self.addresses |= other.addresses;
+        self.policies |= other.policies;
+    }
 }
 
 /// How far the state has come.
@@ -34,16 +77,18 @@ struct Inner {
 pub(crate) struct Progress {
     /// Revision of the snapshot.
     pub(crate) revision: u64,
-    /// Whether the first response with workloads and services was taken.
-    pub(crate) addresses: bool,
-    /// Whether the first response with policies was taken.
-    pub(crate) policies: bool,
+    /// Of what there is enough to decide by.
+    pub(crate) known: Kinds,
+    /// What the control plane has answered since the start.
+    pub(crate) confirmed: Kinds,
+    /// When what is in force was written to disk, where it comes from there.
+    pub(crate) from_disk: Option<SystemTime>,
 }
 
 impl Progress {
     /// Whether decisions can be taken.
     pub(crate) fn is_synced(&self) -> bool {
-        self.addresses && self.policies
+        self.known == Kinds::ALL
     }
 }
 
@@ -54,6 +99,8 @@ impl Default for MeshState {
             inner: Arc::new(Inner {
                 snapshot,
                 progress: watch::Sender::new(Progress::default()),
+                writing: Mutex::default(),
+                on_demand: OnceLock::new(),
             }),
         }
     }
@@ -68,6 +115,17 @@ impl MeshState {
     /// Follows the progress.
     pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.inner.progress.subscribe()
+    }
+
+    /// From here on the snapshot holds what is asked for through `on_demand`. Only the first call counts.
+    pub(crate) fn ask_through(&self, on_demand: OnDemand) {
+        // A second one would have another client behind it, which there is not.
+        let _ = self.inner.on_demand.set(on_demand);
+    }
+
+    /// How to ask for what the snapshot does not hold.
+    pub(crate) fn on_demand(&self) -> OnDemand {
+        self.inner.on_demand.get().cloned().unwrap_or_default()
     }
 
     /// Waits for a synced snapshot that knows the pod `namespace/name` with its account on `node`. None after
@@ -101,35 +159,99 @@ impl MeshState {
                 progress.changed().await.ok()?;
             }
         };
-        tokio::time::timeout(WAIT_FOR_WORKLOAD, wait).await.ok().flatten()
+        let on_demand = self.on_demand();
+        let ask = async {
+            // The answer shows in the snapshot; without one the wait ends at its deadline.
+            let _ = on_demand.pod(identity.namespace(), name).await;
+            std::future::pending().await
+        };
+        let found = async {
+            tokio::select! {
+                found = wait => found,
+                never = ask => never,
+            }
+        };
+        tokio::time::timeout(WAIT_FOR_WORKLOAD, found)
+            .await
+            .ok()
+            .flatten()
     }
 
-    fn store(&self, snapshot: Snapshot, addresses: bool, policies: bool) {
-        let revision = snapshot.revision();
-        self.inner.snapshot.store(Arc::new(snapshot));
+    /// When what is in force was written to disk, if it comes from there and the control plane has not answered.
+    #[cfg(test)]
+    pub(crate) fn from_disk(&self) -> Option<SystemTime> {
+        self.inner.progress.borrow().from_disk
+    }
+
+    /// Replaces the snapshot by one with `changes` and gives both. `complete` is known from here on.
+    fn update(&self, changes: Vec<Change>, complete: Kinds) -> (Arc<Snapshot>, Arc<Snapshot>) {
+        let _writing = self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot();
+        let mut next = (*before).clone();
+        next.apply(changes);
+        let next = Arc::new(next);
+        self.inner.snapshot.store(next.clone());
         self.inner.progress.send_modify(|progress| {
-            progress.revision = revision;
-            progress.addresses |= addresses;
-            progress.policies |= policies;
+            progress.revision = next.revision();
+            progress.known.add(complete);
         });
+        (before, next)
+    }
+
+    fn confirm(&self, kinds: Kinds) {
+        self.inner.progress.send_if_modified(|progress| {
+            let before = *progress;
+            progress.confirmed.add(kinds);
+            if progress.confirmed == Kinds::ALL {
+                progress.from_disk = None;
+            }
+            *progress != before
+        });
+    }
+
+    fn note_from_disk(&self, written: SystemTime) {
+        self.inner
+            .progress
+            .send_modify(|progress| progress.from_disk = Some(written));
     }
 }
 
-/// Takes discovery responses into the state and enforces them.
-#[derive(Debug)]
-pub(crate) struct StateHandler {
+/// Changes the state and enforces the change.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
     state: MeshState,
     enforcement: Enforcement,
 }
 
-impl StateHandler {
-    /// Feeds `state`; after each change `enforcement` judges what is open.
+impl Writer {
+    /// Writes `state`; after each change `enforcement` judges what is open.
     pub(crate) fn new(state: MeshState, enforcement: Enforcement) -> Self {
         Self { state, enforcement }
     }
-}
 
-impl StateHandler {
+    /// Makes the changes in one step; they are enforced when this returns. `complete` is what is known from here on,
+    /// if it was not before.
+    pub(crate) async fn write(&self, mut changes: Vec<Change>, complete: Kinds) {
+        if complete.policies {
+            changes.push(Change::PoliciesSynced);
+        }
+        let concerns_policy = changes.iter().any(is_of_policy);
+        let concerns_addresses = changes.iter().any(|change| !is_of_policy(change));
+        let (before, after) = self.state.update(changes, complete);
+        if concerns_policy || self.local_pods_changed(&before, &after) {
+            self.enforcement.enforce().await;
+        }
+        if concerns_addresses {
+            self.enforcement.enforce_outbound().await;
+        }
+    }
+
+    /// Decides by what was read from disk, which was written at `written`.
+    pub(crate) async fn fall_back_to_disk(&self, written: SystemTime) {
+        self.state.note_from_disk(written);
+        self.write(Vec::new(), Kinds::ALL).await;
+    }
+
     /// Whether anything changed that decisions about this node's pods rest on, besides policies.
     fn local_pods_changed(&self, before: &Snapshot, after: &Snapshot) -> bool {
         let node = &self.enforcement.node;
@@ -145,20 +267,44 @@ impl StateHandler {
     }
 }
 
+fn is_of_policy(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::Policy(_) | Change::RemovePolicy(_) | Change::RejectedPolicy(_) | Change::PoliciesSynced
+    )
+}
+
+/// Takes discovery responses into the state.
+pub(crate) struct StateHandler {
+    writer: Writer,
+    disk: Option<Disk>,
+    readiness: Readiness,
+}
+
+impl StateHandler {
+    /// Feeds `writer`, and `disk` where the state is kept.
+    pub(crate) fn new(writer: Writer, disk: Option<Disk>, readiness: Readiness) -> Self {
+        Self {
+            writer,
+            disk,
+            readiness,
+        }
+    }
+}
+
 impl Handler for StateHandler {
     async fn apply(&mut self, update: Update) -> Vec<Rejection> {
-        let is_address = update.type_url == ADDRESS_TYPE_URL;
-        let is_policy = update.type_url == AUTHORIZATION_TYPE_URL;
-        let (changes, rejections) = if is_address {
-            address_changes(update)
-        } else if is_policy {
-            policy_changes(update)
-        } else {
-            warn!(
-                type_url = update.type_url,
-                "the control plane sent a type that was not asked for; ignored"
-            );
-            return Vec::new();
+        let _busy = self.readiness.busy("a response of the control plane");
+        let (kinds, (changes, rejections)) = match update.type_url.as_str() {
+            ADDRESS_TYPE_URL => (Kinds::ADDRESSES, address_changes(&update)),
+            AUTHORIZATION_TYPE_URL => (Kinds::POLICIES, policy_changes(&update)),
+            type_url => {
+                warn!(
+                    type_url,
+                    "the control plane sent a type that was not asked for; ignored"
+                );
+                return Vec::new();
+            }
         };
         for Rejection { name, reason } in &rejections {
             warn!(
@@ -166,33 +312,76 @@ impl Handler for StateHandler {
                 reason, "resource refused; the last good version, if any, stays in force"
             );
         }
-        let before = self.state.snapshot();
-        let mut next = (*before).clone();
-        next.apply(changes);
-        let concerned = is_policy || self.local_pods_changed(&before, &next);
-        self.state.store(next, is_address, is_policy);
-        if concerned {
-            self.enforcement.enforce().await;
-        }
-        if is_address {
-            self.enforcement.enforce_outbound().await;
+        self.writer.write(changes, kinds).await;
+        self.writer.state.confirm(kinds);
+        if let Some(disk) = &self.disk {
+            disk.note(&update, &rejections);
         }
         rejections
     }
+
+    /// The pods of this node are, and what they are to be judged by.
+    fn in_use(&self, name: &str) -> bool {
+        let snapshot = self.writer.state.snapshot();
+        let node = &*self.writer.enforcement.node;
+        snapshot
+            .workload(name)
+            .is_some_and(|workload| &*workload.node == node)
+    }
 }
 
-fn address_changes(update: Update) -> (Vec<Change>, Vec<Rejection>) {
+/// What `addresses` and `policies`, as once received, come to; and the names and versions that are in force by it.
+pub(crate) fn restored(
+    addresses: Vec<ResourceUpdate>,
+    policies: Vec<ResourceUpdate>,
+) -> (Vec<Change>, Vec<(String, String, String)>) {
+    let mut held = Vec::new();
+    let mut all = Vec::new();
+    for (type_url, resources) in [(ADDRESS_TYPE_URL, addresses), (AUTHORIZATION_TYPE_URL, policies)] {
+        let versions = resources
+            .iter()
+            .map(|one| (one.name.clone(), one.version.clone()));
+        let mut versions: std::collections::BTreeMap<String, String> = versions.collect();
+        let update = Update {
+            type_url: type_url.to_owned(),
+            resources,
+            removed: Vec::new(),
+        };
+        let (changes, rejections) = if type_url == ADDRESS_TYPE_URL {
+            address_changes(&update)
+        } else {
+            policy_changes(&update)
+        };
+        for rejection in rejections {
+            warn!(
+                resource = rejection.name,
+                reason = rejection.reason,
+                "resource from disk refused; what it concerns is closed"
+            );
+            // Not in force in any version; the name is told all the same, so that its end is heard of.
+            versions.insert(rejection.name, String::new());
+        }
+        all.extend(changes);
+        held.extend(
+            versions
+                .into_iter()
+                .map(|(name, version)| (type_url.to_owned(), name, version)),
+        );
+    }
+    (all, held)
+}
+
+fn address_changes(update: &Update) -> (Vec<Change>, Vec<Rejection>) {
     let read = |resource: &ResourceUpdate| Change::decode_address(&resource.name, &resource.payload);
     let (mut changes, rejections) = read_all(&update.resources, read);
-    changes.extend(update.removed.into_iter().map(Change::RemoveAddress));
+    changes.extend(update.removed.iter().cloned().map(Change::RemoveAddress));
     (changes, rejections)
 }
 
-fn policy_changes(update: Update) -> (Vec<Change>, Vec<Rejection>) {
+fn policy_changes(update: &Update) -> (Vec<Change>, Vec<Rejection>) {
     let read = |resource: &ResourceUpdate| Change::decode_policy(&resource.name, &resource.payload);
     let (mut changes, rejections) = read_all(&update.resources, read);
-    changes.extend(update.removed.into_iter().map(Change::RemovePolicy));
-    changes.push(Change::PoliciesSynced);
+    changes.extend(update.removed.iter().cloned().map(Change::RemovePolicy));
     (changes, rejections)
 }
 

@@ -140,6 +140,7 @@ pub(crate) fn ztunnel(layout: &Layout, options: &LabOptions, node: &NodeNetwork,
         ("CA_ROOT_CA", text(root)),
         ("AUTH_TOKEN", text(layout.token(name))),
         ("INPOD_UDS", text(layout.zds_socket(name))),
+        ("ZTUNNEL_STATE_DIR", text(layout.proxy_state(name))),
     ] {
         env.push((key.to_owned(), value));
     }

@@ -1,8 +1,10 @@
 //! Names of the mesh, as one pod sees them.
 
 use crate::context::Context;
+use crate::on_demand::service_key;
 use crate::pods::Pod;
 use dns::Resolver;
+use futures_util::future::BoxFuture;
 use mesh::{Asker, addresses_of_name};
 use rand::seq::SliceRandom;
 use std::net::IpAddr;
@@ -33,6 +35,19 @@ impl Resolver for Names {
         // Many clients take the first.
         addresses.shuffle(&mut rand::rng());
         Some(addresses)
+    }
+
+    fn demand(&self, name: &str) -> Option<BoxFuture<'_, ()>> {
+        let on_demand = self.context.state.on_demand();
+        if !on_demand.is_on() {
+            return None;
+        }
+        let key = service_key(name, &self.context.config.cluster_domain)?;
+        Some(Box::pin(async move {
+            // Without an answer the name is looked up where the pod looks up others; its address then has to be known
+            // before anything is sent there.
+            let _ = on_demand.service(&key).await;
+        }))
     }
 
     fn zone<'n>(&'n self, name: &'n str) -> &'n str {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::pods::PodId;
-use crate::state::StateHandler;
+use crate::readiness::Readiness;
+use crate::state::{StateHandler, Writer};
 use bytes::Bytes;
 use mesh::Identity;
 use prost::Message;
@@ -85,7 +86,11 @@ async fn a_decision_is_by_the_pod_as_the_newest_snapshot_has_it() {
     };
     assert_eq!(verdict(), None, "not known yet");
 
-    let mut handler = StateHandler::new(state, enforcement.clone());
+    let mut handler = StateHandler::new(
+        Writer::new(state, enforcement.clone()),
+        None,
+        Readiness::default(),
+    );
     handler.apply(allow_nobody()).await;
     handler.apply(workload(&[])).await;
     assert_eq!(verdict(), Some(Verdict::Allow));

@@ -20,7 +20,8 @@ fn handler() -> (StateHandler, MeshState) {
         rules: mesh::route::Rules::default(),
         metrics: Metrics::new(MetricsSettings::default()),
     };
-    (StateHandler::new(state.clone(), enforcement), state)
+    let writer = Writer::new(state.clone(), enforcement);
+    (StateHandler::new(writer, None, Readiness::default()), state)
 }
 
 fn resource(name: &str, message: &impl Message) -> ResourceUpdate {
@@ -176,4 +177,56 @@ async fn the_own_workload_is_waited_for_but_not_for_ever() {
     assert_eq!(&*found.name, "a");
     let other = Identity::new("cluster.local", "shop", "other");
     assert!(state.own_workload("node-a", "a", &other).await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_restored_decides_only_after_the_fall_back_and_until_the_control_plane_has_confirmed() {
+    let (mut handler, state) = handler();
+    let writer = handler.writer.clone();
+    let garbage = ResourceUpdate {
+        payload: Bytes::from_static(b"\xff\xff"),
+        ..policy("bad")
+    };
+    let (changes, held) = restored(vec![workload("cart")], vec![policy("good"), garbage]);
+    let version = |name: &str| held.iter().find(|(_, held, _)| held == name).unwrap().2.clone();
+    assert_eq!(version("Kubernetes//Pod/shop/cart"), "1");
+    assert_eq!(
+        (version("shop/good"), version("shop/bad")),
+        ("1".into(), String::new())
+    );
+    writer.write(changes, Kinds::NONE).await;
+    assert!(!state.progress().borrow().is_synced() && state.from_disk().is_none());
+    assert!(!state.snapshot().policies_synced(), "nothing is let in yet");
+
+    writer.fall_back_to_disk(SystemTime::now()).await;
+    assert!(state.progress().borrow().is_synced() && state.from_disk().is_some());
+    let snapshot = state.snapshot();
+    assert!(snapshot.policies_synced() && snapshot.policies().count() == 1);
+    assert_eq!(
+        snapshot.rejected_policies().count(),
+        1,
+        "what cannot be read closes"
+    );
+
+    handler.apply(update(ADDRESS_TYPE_URL, vec![], &[])).await;
+    assert!(state.from_disk().is_some(), "policies are still those from disk");
+    handler
+        .apply(update(AUTHORIZATION_TYPE_URL, vec![], &["shop/bad"]))
+        .await;
+    assert!(state.from_disk().is_none());
+    let snapshot = state.snapshot();
+    assert_eq!(
+        (snapshot.workloads().count(), snapshot.rejected_policies().count()),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn pods_of_this_node_are_in_use_and_others_are_not() {
+    let (mut handler, _) = handler();
+    handler
+        .apply(update(ADDRESS_TYPE_URL, vec![workload("here")], &[]))
+        .await;
+    assert!(handler.in_use("Kubernetes//Pod/shop/here"));
+    assert!(!handler.in_use("/10.0.0.5") && !handler.in_use("shop/cart"));
 }
