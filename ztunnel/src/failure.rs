@@ -183,6 +183,15 @@ impl Failure {
         }
     }
 
+    /// Whether the proxy that was dialled is at fault, rather than what is behind it.
+    pub(crate) fn is_of_the_next_hop(&self) -> bool {
+        match self {
+            Self::PeerStatus { .. } | Self::Behind { .. } => false,
+            Self::Shared(failure) => failure.is_of_the_next_hop(),
+            _ => true,
+        }
+    }
+
     /// Whether a gateway was reached and what is behind it was not, and may be tried again by another way.
     pub(crate) fn is_behind_gateway(&self) -> bool {
         match self {

@@ -3,9 +3,11 @@
 //!
 //! Every test has a /24 of 127.0.0.0/8 of its own, so that each pod can have port 15008.
 
+mod dns;
 mod peer;
 mod resources;
 
+pub(crate) use dns::name_server;
 pub(crate) use peer::{Answer, Peer};
 pub(crate) use resources::{pod, service, serving};
 

@@ -1,8 +1,6 @@
 use super::*;
-use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::{RData, Record, RecordType};
+use crate::testing::name_server;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
 /// Answers once it is let, and counts how often it was asked.
@@ -137,40 +135,9 @@ async fn names_and_look_ups_are_bounded() {
     );
 }
 
-/// A name server for `db.example.` on loopback.
-async fn name_server() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1500];
-        loop {
-            let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
-            let mut message = Message::from_vec(&buffer[..length]).unwrap();
-            message.metadata.message_type = MessageType::Response;
-            let query = message.queries[0].clone();
-            match (
-                query.name().to_ascii().to_lowercase().as_str(),
-                query.query_type(),
-            ) {
-                ("db.example.", RecordType::A) => {
-                    let data = RData::A("192.0.2.7".parse().unwrap());
-                    message.add_answer(Record::from_rdata(query.name().clone(), 30, data));
-                }
-                ("db.example.", RecordType::AAAA) => {
-                    let data = RData::AAAA("2001:db8::7".parse().unwrap());
-                    message.add_answer(Record::from_rdata(query.name().clone(), 30, data));
-                }
-                _ => message.metadata.response_code = ResponseCode::NXDomain,
-            }
-            socket.send_to(&message.to_vec().unwrap(), from).await.unwrap();
-        }
-    });
-    address
-}
-
 #[tokio::test]
 async fn the_nodes_name_servers_are_asked_for_both_families() {
-    let names = HostNames::new(&[name_server().await]);
+    let names = HostNames::new(&[name_server(&[ip("192.0.2.7"), ip("2001:db8::7")]).await]);
     let name: Arc<str> = "db.example".into();
     names.ask(&name).await;
     let mut found = names.resolved(&name).unwrap().unwrap().to_vec();

@@ -42,7 +42,7 @@ pub(super) struct Reach<'a> {
 struct History {
     /// Uids of endpoints that failed.
     tried: Vec<Arc<str>>,
-    /// Addresses that failed of what has no uid or no other endpoint.
+    /// What was looked up.
     asked: Vec<Need>,
     /// The last failure: with every endpoint tried, it says more than that none is left.
     last: Option<Failure>,
@@ -270,7 +270,7 @@ impl Reach<'_> {
         let opened = self.tunnels.open(self.flow, own, self.source, request).await;
         // What a waypoint or gateway says of those behind it is not its own fault.
         let opened = opened.map_err(|failure| Failed {
-            blames_endpoint: hop == Hop::Endpoint || !matches!(failure, Failure::PeerStatus { .. }),
+            blames_endpoint: hop == Hop::Endpoint || failure.is_of_the_next_hop(),
             failure,
         })?;
         let way = Way::Tunnel {

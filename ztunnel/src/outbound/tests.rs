@@ -2,6 +2,7 @@
 
 mod changes;
 mod gateway;
+mod waypoints;
 
 use crate::testing::{
     Answer, Net, Node, PATIENCE, Peer, TestIssuer, echo_application, in_time, pod, require_root, service,
