@@ -5,6 +5,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request, Uri};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::failure::{Doing, Failure, Outcome};
 use crate::namespace::Namespace;
@@ -128,6 +129,26 @@ impl HboneClient {
             })
         };
         within("the answer to a request", DEADLINE, asking).await?
+    }
+
+    /// Sends CONNECT; when this returns the server has read it, whether or not it has answered.
+    pub async fn begin(&self, authority: &str) -> Outcome<JoinHandle<Outcome<Answer>>> {
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(authority.parse::<Uri>()?)
+            .body(())?;
+        let mut requests = self.requests.clone().ready().await?;
+        let (answer, send) = requests.send_request(request, false)?;
+        let answering = tokio::spawn(async move {
+            let (head, receive) = answer.await?.into_parts();
+            Ok(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                tunnel: Tunnel::new(send, receive),
+            })
+        });
+        self.ping().await?;
+        Ok(answering)
     }
 
     /// Sends a PING and waits for its answer.

@@ -17,6 +17,12 @@ pub(crate) async fn run(report: &mut Report) -> Outcome {
         .clause("drains-with-goaway-and-lets-open-streams-finish", drains())
         .await;
     report
+        .clause(
+            "answers-a-connect-that-came-before-it-was-told-to-end",
+            on_its_way(),
+        )
+        .await;
+    report
         .clause("ends-when-the-last-connection-has-ended", ends_early())
         .await;
     report
@@ -81,6 +87,56 @@ async fn drains() -> Outcome {
     let status = scene.world.subject.ended(Duration::from_secs(8)).await?;
     ensure!(status.success(), "the subject ended with {status}");
     Ok(())
+}
+
+/// An application that is too busy to be connected when the subject is told to end, and is not a moment later.
+async fn on_its_way() -> Outcome {
+    const BUSY: u16 = 8081;
+    let mut scene = scene("15s").await?;
+    let place = scene.server.network.clone();
+    let at = scene.server.at(BUSY);
+    let listener = place.inside(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&at.into())?;
+        socket.listen(0)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    })?;
+    // Fill its queue, until one more connection does not come to be.
+    let mut queue = Vec::new();
+    while let Ok(call) = tokio::time::timeout(Duration::from_millis(300), place.connect(at)).await {
+        queue.push(call?);
+        ensure!(queue.len() < 64, "the queue does not fill up");
+    }
+    let answer = scene.client.begin(&at.to_string()).await?;
+    scene.world.subject.terminate()?;
+    eventually_ok("the tunnel takes no more", Duration::from_secs(5), async || {
+        let refused =
+            tokio::time::timeout(Duration::from_millis(500), scene.client.connect("192.0.2.1:1")).await;
+        ensure!(matches!(refused, Ok(Err(_))), "it still takes streams");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        !answer.is_finished(),
+        "it was answered before the application was there"
+    );
+    let listener = tokio::net::TcpListener::from_std(listener.into())?;
+    let serving = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = socket.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    let answered = conformance::within("the answer", Duration::from_secs(12), answer).await;
+    let outcome = match answered {
+        Ok(answer) => echoes(&mut answer??.expect(200)?.tunnel, "in time").await,
+        Err(failure) => Err(failure),
+    };
+    serving.abort();
+    outcome
 }
 
 async fn ends_early() -> Outcome {
