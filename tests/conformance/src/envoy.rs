@@ -30,7 +30,12 @@ pub fn envoy_path() -> Option<PathBuf> {
     let targets = own.ancestors().filter(|directory| directory.is_dir());
     targets
         .flat_map(|directory| std::fs::read_dir(directory).into_iter().flatten().flatten())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("envoy-1."))
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            // One that is being installed has another ending.
+            name.starts_with("envoy-1.") && !name.ends_with(".new")
+        })
         .find_map(|entry| {
             let pythons = std::fs::read_dir(entry.path().join("lib")).ok()?;
             pythons
