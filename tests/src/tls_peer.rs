@@ -5,8 +5,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
@@ -108,6 +109,27 @@ impl Signer {
         Signer(Issuer::new(params, key))
     }
 
+    /// A revocation list, in PEM, that names these serial numbers (hexadecimal) and is current.
+    pub fn revocation_list(&self, serials: &[&str]) -> String {
+        let then = rcgen::date_time_ymd(2020, 1, 1);
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(bytes(serial)),
+            revocation_time: then,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: then,
+            next_update: rcgen::date_time_ymd(2099, 1, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.0).expect("a revocation list");
+        list.pem().expect("a text")
+    }
+
     /// Signs.
     pub fn sign(&self, claims: &Claims) -> Credentials {
         let key = KeyPair::generate().expect("a key");
@@ -127,6 +149,15 @@ impl Signer {
             key: key.serialize_der().into(),
         }
     }
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let digits = (0..hexadecimal.len())
+        .step_by(2)
+        .map(|at| &hexadecimal[at..at + 2]);
+    digits
+        .map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal digits"))
+        .collect()
 }
 
 /// TLS 1.3 over a socket. Whatever the other side shows is accepted: the test looks at it itself.

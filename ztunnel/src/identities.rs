@@ -6,11 +6,13 @@
 
 mod gate;
 mod hurry;
+mod store;
 
 use gate::{Gate, Permit, Priority};
 use hurry::Hurry;
 use mesh::Identity;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tls::renewal::{Action, Renewal};
@@ -19,6 +21,8 @@ use tls::{ConfigCache, Issuer, WorkloadCertificate};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
+
+pub(crate) use store::KeyStore;
 
 /// Requests to the authority that run at once.
 const MAX_CONCURRENT_REQUESTS: usize = 8;
@@ -87,6 +91,9 @@ struct Inner {
     slots: Mutex<HashMap<Identity, Slot>>,
     rotation: Mutex<RootRotation>,
     configs: Arc<ConfigCache>,
+    store: Option<KeyStore>,
+    /// This process is ending, not its pods: what is on disk stays for the next one.
+    stopping: AtomicBool,
 }
 
 struct Slot {
@@ -98,7 +105,19 @@ struct Slot {
 
 impl Identities {
     /// Asks `issuer` for certificates of `life`. The roots that come with them count in `configs`.
+    #[cfg(test)]
     pub(crate) fn new(issuer: Arc<dyn Issuer>, life: Duration, configs: Arc<ConfigCache>) -> Self {
+        Self::kept_in(None, issuer, life, configs)
+    }
+
+    /// Asks `issuer` for certificates of `life`, and keeps them in `store`, if there is one. The roots that come
+    /// with them count in `configs`.
+    pub(crate) fn kept_in(
+        store: Option<KeyStore>,
+        issuer: Arc<dyn Issuer>,
+        life: Duration,
+        configs: Arc<ConfigCache>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 issuer,
@@ -107,8 +126,15 @@ impl Identities {
                 slots: Mutex::default(),
                 rotation: Mutex::default(),
                 configs,
+                store,
+                stopping: AtomicBool::new(false),
             }),
         }
+    }
+
+    /// This process ends: what is on disk stays when pods are let go from now on.
+    pub(crate) fn stopping(&self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
     }
 
     /// Keeps a certificate for `identity` current until the guard is dropped.
@@ -254,6 +280,11 @@ impl Identities {
         }
         let outcome = self.rotation().forget(SystemTime::now(), identity);
         self.apply(outcome);
+        if let Some(store) = &self.inner.store
+            && !self.inner.stopping.load(Ordering::SeqCst)
+        {
+            store.remove(identity);
+        }
     }
 
     fn rotation(&self) -> MutexGuard<'_, RootRotation> {
@@ -288,6 +319,16 @@ struct Keeper {
 impl Keeper {
     async fn run(self) {
         let mut renewal = Renewal::new();
+        if let Some(certificate) = self.restored().await {
+            // The authority may know better by now, and is asked soon, but nobody has to wait for it.
+            let now = SystemTime::now();
+            renewal.on_success(now, &certificate, rand::random());
+            renewal.hasten(now + SPREAD.mul_f64(rand::random::<f64>()));
+            let outcome = self.identities.rotation().on_restored(now, &certificate);
+            self.identities.apply(outcome);
+            self.state
+                .send_modify(|state| state.certificate = Some(certificate));
+        }
         loop {
             if let Some(at) = self.hurry.take_early() {
                 renewal.hasten(at);
@@ -306,7 +347,8 @@ impl Keeper {
             match outcome {
                 Ok(certificate) => {
                     renewal.on_success(SystemTime::now(), &certificate, rand::random());
-                    self.replace(certificate);
+                    self.replace(certificate.clone());
+                    self.keep(certificate).await;
                 }
                 Err(reason) => {
                     let identity = &self.identity;
@@ -333,6 +375,14 @@ impl Keeper {
         }
     }
 
+    /// What an earlier process has kept.
+    async fn restored(&self) -> Option<WorkloadCertificate> {
+        let store = self.identities.inner.store.clone()?;
+        let identity = self.identity.clone();
+        let load = tokio::task::spawn_blocking(move || store.load(&identity));
+        load.await.ok().flatten()
+    }
+
     async fn ask(&self) -> Result<WorkloadCertificate, String> {
         let inner = &self.identities.inner;
         let request = inner.issuer.issue(&self.identity, inner.life);
@@ -342,6 +392,13 @@ impl Keeper {
                 "the authority did not answer within {} s",
                 REQUEST_DEADLINE.as_secs()
             )),
+        }
+    }
+
+    async fn keep(&self, certificate: WorkloadCertificate) {
+        if let Some(store) = self.identities.inner.store.clone() {
+            // Its failure is logged there; a certificate that is in memory only serves as well.
+            let _ = tokio::task::spawn_blocking(move || store.save(&certificate)).await;
         }
     }
 

@@ -8,7 +8,7 @@ use crate::endpoint_load::EndpointLoad;
 use crate::enforcement::Enforcement;
 use crate::host_names::HostNames;
 use crate::http::{self, Pages, READINESS_PORT};
-use crate::identities::Identities;
+use crate::identities::{Identities, KeyStore};
 use crate::local_file::LocalError;
 use crate::manager::Manager;
 use crate::pods::Pods;
@@ -89,6 +89,7 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
     );
     // No longer ready; during an upgrade the port is the successor's from now on.
     readiness_page.abort();
+    context.identities.stopping();
     stop.cancel();
     if let Err(error) = serving.await {
         warn!(%error, "the drain failed");
@@ -161,8 +162,13 @@ pub(crate) fn assemble(
     };
     let trust = tls::Trust::new(config.trust.aliases.iter().cloned());
     let configs = Arc::new(tls::ConfigCache::with(trust, config.trust.compliance));
+    let life = config.certificate_life;
+    let keys = config.trust.keys.as_deref();
+    let keys = keys
+        .map(|directory| KeyStore::open(directory, life))
+        .transpose()?;
     Ok(Context {
-        identities: Identities::new(issuer, config.certificate_life, configs.clone()),
+        identities: Identities::kept_in(keys, issuer, life, configs.clone()),
         tls: configs,
         tunnels: Default::default(),
         load: EndpointLoad::default(),

@@ -104,6 +104,20 @@ impl RootRotation {
         Outcome { trusted, renew }
     }
 
+    /// A certificate from an earlier life of this process. Its answer is older than any of this one's.
+    pub fn on_restored(&mut self, now: SystemTime, certificate: &WorkloadCertificate) -> Outcome {
+        let held = Held {
+            certificate: certificate.clone(),
+            renewed_early: None,
+        };
+        self.held.entry(certificate.identity().clone()).or_insert(held);
+        self.newest.get_or_insert_with(|| certificate.roots().clone());
+        Outcome {
+            trusted: self.settle(now),
+            renew: Vec::new(),
+        }
+    }
+
     /// Nobody holds `identity` any more.
     pub fn forget(&mut self, now: SystemTime, identity: &Identity) -> Outcome {
         self.held.remove(identity);

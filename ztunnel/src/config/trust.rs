@@ -16,6 +16,8 @@ pub struct TrustSettings {
     pub revocation_lists: Option<PathBuf>,
     /// Whether peers are refused that no current revocation list covers (`ZTUNNEL_CRL_REQUIRED`).
     pub revocation_required: bool,
+    /// Directory in which certificates are kept with their keys (`ZTUNNEL_PERSIST_KEYS`). None: in memory only.
+    pub keys: Option<PathBuf>,
 }
 
 impl TrustSettings {
@@ -27,6 +29,7 @@ impl TrustSettings {
                 .unwrap_or_default(),
             revocation_lists: variables.optional("CRL_PATH").map(PathBuf::from),
             revocation_required: variables.switch(REQUIRED, false)?,
+            keys: variables.optional("ZTUNNEL_PERSIST_KEYS").map(PathBuf::from),
         };
         if settings.revocation_required && settings.revocation_lists.is_none() {
             return Err(invalid(REQUIRED, "true", "`false`, or CRL_PATH naming the lists"));
@@ -76,12 +79,14 @@ mod tests {
             ("COMPLIANCE_POLICY", "fips"),
             ("CRL_PATH", "/etc/crl"),
             ("ZTUNNEL_CRL_REQUIRED", "true"),
+            ("ZTUNNEL_PERSIST_KEYS", "/var/lib/ztunnel"),
         ])
         .unwrap();
         assert_eq!(settings.aliases, ["old.domain", "older.domain"]);
         assert_eq!(settings.compliance, CompliancePolicy::Fips);
         assert_eq!(settings.revocation_lists, Some("/etc/crl".into()));
         assert!(settings.revocation_required);
+        assert_eq!(settings.keys, Some("/var/lib/ztunnel".into()));
         for set in [
             ("COMPLIANCE_POLICY", "fips140"),
             ("ZTUNNEL_CRL_REQUIRED", "true"),

@@ -169,3 +169,44 @@ async fn a_new_root_is_trusted_by_all_and_hurries_those_that_do_not_lead_to_it()
         "what was built for the old one is dropped"
     );
 }
+
+#[tokio::test]
+async fn a_certificate_on_disk_serves_while_the_authority_is_away_and_goes_with_its_last_pod() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    let life = Duration::from_secs(3600);
+    let issuer = local(&directory.path().join("ca"), false);
+    let started = || {
+        let store = KeyStore::open(&keys, life).unwrap();
+        Identities::kept_in(Some(store), issuer.clone(), life, configs())
+    };
+    let files = || std::fs::read_dir(&keys).unwrap().count();
+    let eventually = async |count: usize| {
+        let met = async {
+            while files() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), met).await.unwrap();
+    };
+
+    let first = started();
+    let held = first.hold(&identity());
+    let certificate = first.certificate(&identity()).await.unwrap();
+    eventually(1).await;
+    first.stopping();
+    drop(held);
+    assert_eq!(files(), 1, "the process ends, not the pod");
+
+    issuer.failing.store(true, Ordering::SeqCst);
+    let second = started();
+    let held = second.hold(&identity());
+    let restored = second.certificate(&identity()).await.unwrap();
+    assert_eq!(restored.serial(), certificate.serial());
+    assert_eq!(
+        second.inner.configs.trust().roots().as_ref(),
+        Some(certificate.roots())
+    );
+    drop(held);
+    assert_eq!(files(), 0, "the last pod has left");
+}

@@ -130,3 +130,22 @@ fn authorities_that_contradict_each_other_do_not_make_us_ask_without_end() {
     let most = 2 * (HOUR.as_secs() / EARLY_PAUSE.as_secs() + 1);
     assert!(asked <= most, "asked {asked} times in an hour");
 }
+
+#[test]
+fn what_was_kept_on_disk_counts_until_the_authority_answers_and_is_never_the_newest() {
+    let (old, new) = (authority(), authority());
+    let now = SystemTime::now();
+    let mut rotation = RootRotation::new();
+    let restored = answer("a", &old, &[&old]);
+    assert_eq!(rotation.on_restored(now, &restored).trusted, Some(roots(&[&old])));
+    let outcome = rotation.on_certificate(now, &answer("a", &new, &[&new]), || 0);
+    assert_eq!(outcome.trusted, Some(roots(&[&new])));
+    let late = rotation.on_restored(now, &answer("b", &old, &[&old]));
+    assert_eq!(
+        late.trusted,
+        Some(roots(&[&old, &new])),
+        "b's peers are believed for a while"
+    );
+    let end = rotation.next_tick(now).unwrap();
+    assert_eq!(rotation.tick(end).trusted, Some(roots(&[&new])));
+}

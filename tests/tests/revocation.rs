@@ -1,0 +1,112 @@
+//! Revoked certificates: whoever shows one loses its tunnels and gets no new one, at either end.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use tests::manifests::{join, namespace, sleeper};
+use tests::{Lab, Place, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo};
+
+/// A changed list is taken up after two to four seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_revoked_peer_loses_its_tunnels_at_either_end_and_gets_no_new_one() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::reserve();
+    // Empty files are no lists: node-a begins with a warning, node-b, where one is required, closed.
+    let (at_a, at_b) = (lab.file("crl-a.pem", ""), lab.file("crl-b.pem", ""));
+    let settings = [
+        format!("node-a=CRL_PATH={at_a}"),
+        format!("node-b=CRL_PATH={at_b}"),
+        "node-b=ZTUNNEL_CRL_REQUIRED=true".to_owned(),
+    ];
+    let args: Vec<&str> = settings
+        .iter()
+        .flat_map(|setting| ["--node-proxy-env", setting])
+        .collect();
+    let output = lab.try_up(
+        &args,
+        &join([
+            namespace("mesh", true),
+            sleeper("mesh", "server", "server", "node-b"),
+            sleeper("mesh", "client", "client", "node-a"),
+            sleeper("mesh", "bystander", "bystander", "node-a"),
+        ]),
+    );
+    assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
+    let signer = Signer::of_lab(&lab);
+    let [server, client, bystander] =
+        ["mesh/server", "mesh/client", "mesh/bystander"].map(|name| lab.pod(name));
+    let address = serve_echo(&server, 7001);
+    let reaches = |from| echo_once(from, address, b"are you there?").is_ok();
+    let rejections = |node: &str, reporter: &str| {
+        let labels = [("reporter", reporter)];
+        lab.metric(node, "istio_crl_policy_rejections_total", &labels)
+    };
+
+    assert!(
+        !reaches(&client),
+        "without the list that it requires, node-b accepts somebody"
+    );
+    lab.file("crl-b.pem", &signer.revocation_list(&[]));
+    eventually("with a list node-b accepts", SOON, || reaches(&client));
+
+    let mut open = client.connect(address).unwrap();
+    let mut other = bystander.connect(address).unwrap();
+    for stream in [&mut open, &mut other] {
+        echo(stream, b"before").unwrap();
+    }
+    let of_client = serial(&lab, "node-a", "client");
+    lab.file("crl-b.pem", &signer.revocation_list(&[&of_client]));
+    eventually("the open connection ends", SOON, || {
+        echo(&mut open, b"still?").is_err()
+    });
+    assert!(rejections("node-b", "destination") >= 1.0);
+    let before = rejections("node-b", "destination");
+    assert!(!reaches(&client), "a revoked client is let in again");
+    eventually("the refusal is counted", SOON, || {
+        rejections("node-b", "destination") > before
+    });
+    echo(&mut other, b"a bystander").expect("only the revoked one's connections end");
+    assert!(reaches(&bystander));
+    let log = lab.logs("ztunnel/node-b");
+    assert!(log.contains("peer_revoked"), "{log}");
+    assert!(log.contains("cert_revoked"), "{log}");
+
+    // Taken from the list, it is let in again; then the server is revoked, where the clients are.
+    lab.file("crl-b.pem", &signer.revocation_list(&[]));
+    eventually("it is let in again", SOON, || reaches(&client));
+    let mut open = client.connect(address).unwrap();
+    echo(&mut open, b"before").unwrap();
+    let of_server = serial(&lab, "node-b", "server");
+    lab.file("crl-a.pem", &signer.revocation_list(&[&of_server]));
+    eventually("the open connection ends", SOON, || {
+        echo(&mut open, b"still?").is_err()
+    });
+    assert!(rejections("node-a", "source") >= 1.0);
+    assert!(!reaches(&bystander), "a revoked server is reached");
+    eventually("the failure has its flag", SOON, || {
+        let labels = [("response_flags", "CERT_REVOKED"), ("reporter", "source")];
+        lab.metric("node-a", "istio_tcp_connections_failed_total", &labels) >= 1.0
+    });
+}
+
+/// The serial number of the newest certificate of this account, as its node's proxy logs it.
+fn serial(lab: &Lab, node: &str, account: &str) -> String {
+    let identity = format!("spiffe://cluster.local/ns/mesh/sa/{account}");
+    eventually_some("the certificate is logged", SOON, || {
+        let log = lab.logs(&format!("ztunnel/{node}"));
+        let line = log
+            .lines()
+            .rfind(|line| line.contains("certificate received") && line.contains(&identity))?;
+        let (_, rest) = line.split_once("serial")?;
+        let digits = rest.trim_start_matches(|found: char| !found.is_ascii_hexdigit());
+        let end = digits
+            .find(|found: char| !found.is_ascii_hexdigit())
+            .unwrap_or(digits.len());
+        Some(digits[..end].to_owned())
+    })
+}

@@ -1,0 +1,150 @@
+//! Certificates with their keys on disk, for a start while the authority is away. Only where a directory is named.
+//!
+//! One file an identity, readable by this process' user alone. A file proves nothing by itself: what is read is held
+//! to the identity that it is wanted for, as an authority's answer is. It goes with the identity's last pod.
+
+use mesh::Identity;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tls::{PrivateKey, WorkloadCertificate};
+use tracing::{info, warn};
+
+/// The largest file read, in bytes.
+const MAX_BYTES: u64 = 2 * 1024 * 1024;
+/// Stands between the chain and the roots.
+const ROOTS: &str = "# roots\n";
+/// The permissions that nobody but the owner may have.
+const OTHERS: u32 = 0o077;
+
+/// The directory.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyStore {
+    directory: PathBuf,
+}
+
+impl KeyStore {
+    /// Uses `directory`, which is made if it is not there. What is older than `life`, the longest that a certificate
+    /// lives, is deleted.
+    ///
+    /// # Errors
+    /// When others than its owner may enter it, or it cannot be made or read.
+    pub(crate) fn open(directory: &Path, life: Duration) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let mode = fs::metadata(directory)?.mode();
+        if mode & OTHERS != 0 {
+            let path = directory.display();
+            return Err(io::Error::other(format!(
+                "{path} may be entered by others (mode {:o}), and keys are kept in it: chmod 0700 {path}",
+                mode & 0o777
+            )));
+        }
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+            if age > life {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// The certificate kept for `identity`, if it is valid now.
+    pub(crate) fn load(&self, identity: &Identity) -> Option<WorkloadCertificate> {
+        let path = self.path(identity);
+        match read(&path, identity) {
+            Ok(certificate) if certificate.is_valid_at(SystemTime::now()) => {
+                info!(%identity, serial = %certificate.serial(), "a certificate kept on disk is used until the authority answers");
+                Some(certificate)
+            }
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warn!(%identity, path = %path.display(), %error, "a certificate kept on disk cannot be used");
+                None
+            }
+        }
+    }
+
+    /// Keeps `certificate` in place of the one before.
+    pub(crate) fn save(&self, certificate: &WorkloadCertificate) {
+        let identity = certificate.identity();
+        let path = self.path(identity);
+        if let Err(error) = write(&path, certificate) {
+            warn!(%identity, path = %path.display(), %error, "a certificate cannot be kept on disk");
+        }
+    }
+
+    /// Deletes what is kept for `identity`.
+    pub(crate) fn remove(&self, identity: &Identity) {
+        let path = self.path(identity);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(%identity, path = %path.display(), %error, "a key that is not needed any more cannot be deleted");
+            }
+            _ => {}
+        }
+    }
+
+    /// Names of identities hold no slash. Two that give one name would only overwrite each other's file.
+    fn path(&self, identity: &Identity) -> PathBuf {
+        self.directory.join(format!(
+            "{}_{}_{}.pem",
+            identity.trust_domain(),
+            identity.namespace(),
+            identity.service_account()
+        ))
+    }
+}
+
+fn read(path: &Path, identity: &Identity) -> io::Result<WorkloadCertificate> {
+    let file = fs::File::open(path)?;
+    if file.metadata()?.mode() & OTHERS != 0 {
+        return Err(io::Error::other("others may read it, so its key is not secret"));
+    }
+    let mut text = zeroize::Zeroizing::new(String::new());
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    let (chain, roots) = text
+        .split_once(ROOTS)
+        .ok_or_else(|| io::Error::other("it is not whole"))?;
+    let (key, chain) = chain
+        .split_once("-----BEGIN CERTIFICATE")
+        .map(|(key, rest)| (key, format!("-----BEGIN CERTIFICATE{rest}")))
+        .ok_or_else(|| io::Error::other("it is not whole"))?;
+    let key = PrivateKey::from_pem(key).map_err(io::Error::other)?;
+    WorkloadCertificate::from_pem(&[chain, roots.to_owned()], &key, identity).map_err(io::Error::other)
+}
+
+fn write(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let written = write_fresh(&fresh, certificate).and_then(|()| fs::rename(&fresh, path));
+    if written.is_err() {
+        // What is left of it is of no use; that it cannot be deleted says nothing more.
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+fn write_fresh(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(certificate.secret_key().secret_pem().as_bytes())?;
+    file.write_all(certificate.chain_pem().concat().as_bytes())?;
+    file.write_all(ROOTS.as_bytes())?;
+    file.write_all(certificate.roots_pem().concat().as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests;
