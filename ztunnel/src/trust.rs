@@ -18,8 +18,8 @@ use tracing::{info, warn};
 /// How often files are looked at, and time is told to what depends on it.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long connections inside a tunnel have to end before the tunnel does.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long connections inside a tunnel have to end, for the reason given, before the tunnel does.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Runs until the process ends.
 pub(crate) async fn keep(context: Arc<Context>) {

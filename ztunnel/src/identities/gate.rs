@@ -79,22 +79,15 @@ impl Gate {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        loop {
-            let mut state = self.gate.lock();
-            let Some((_, next)) = state.waiting.pop_first() else {
-                state.free += 1;
-                return;
-            };
-            drop(state);
-            let permit = Permit {
-                gate: self.gate.clone(),
-            };
-            match next.send(permit) {
-                Ok(()) => return,
-                // It has given up meanwhile. The permit is not dropped, or this would nest.
-                Err(permit) => std::mem::forget(permit),
-            }
-        }
+        let mut state = self.gate.lock();
+        let Some((_, next)) = state.waiting.pop_first() else {
+            state.free += 1;
+            return;
+        };
+        drop(state);
+        let gate = self.gate.clone();
+        // Who has given up meanwhile drops what it is sent, and so passes it on.
+        let _ = next.send(Permit { gate });
     }
 }
 
