@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tests::manifests::{join, namespace, sleeper};
-use tests::{Lab, Place, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo};
+use tests::{Lab, Place, Pod, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo};
 
 /// A changed list is taken up after two to four seconds.
 const SOON: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ fn a_revoked_peer_loses_its_tunnels_at_either_end_and_gets_no_new_one() {
     let [server, client, bystander] =
         ["mesh/server", "mesh/client", "mesh/bystander"].map(|name| lab.pod(name));
     let address = serve_echo(&server, 7001);
-    let reaches = |from| echo_once(from, address, b"are you there?").is_ok();
+    let reaches = |from: &Pod| echo_once(from, address, b"are you there?").is_ok();
     let rejections = |node: &str, reporter: &str| {
         let labels = [("reporter", reporter)];
         lab.metric(node, "istio_crl_policy_rejections_total", &labels)
