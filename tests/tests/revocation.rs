@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use tests::manifests::{join, namespace, sleeper};
-use tests::{Lab, Place, Pod, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo};
+use tests::{
+    Lab, Place, Pod, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo,
+};
 
 /// A changed list is taken up after two to four seconds.
 const SOON: Duration = Duration::from_secs(20);
