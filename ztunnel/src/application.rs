@@ -11,7 +11,9 @@ use mesh::inbound::Target;
 use mesh::{ApplicationTunnelProtocol, Snapshot, Workload};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 use sys::socket;
+use telemetry::Reporter;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::{debug, info};
@@ -101,9 +103,12 @@ async fn connect(context: &Context, pod: &Pod, from: IpAddr, to: SocketAddr) -> 
     // A pod that calls its own service is its own client; there is nothing to pretend.
     let source = (from != to.ip()).then_some(SocketAddr::new(from, 0));
     let options = context.config.sockets.connect(source, CONNECT_DEADLINE);
-    socket::connect(&pod.network, &options, to)
+    let began = Instant::now();
+    let connected = socket::connect(&pod.network, &options, to)
         .await
-        .map_err(|error| Failure::Connect { to, error })
+        .map_err(|error| Failure::Connect { to, error })?;
+    context.metrics.connected(Reporter::Destination, began.elapsed());
+    Ok(connected)
 }
 
 fn loopback_like(ip: IpAddr) -> IpAddr {

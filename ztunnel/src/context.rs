@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use telemetry::{CertificateState, FilterHandle, Metrics};
 use tls::ConfigCache;
+use tokio_util::sync::CancellationToken;
 
 /// Time to connect to an application or another proxy.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -51,11 +52,13 @@ pub(crate) struct Context {
     pub(crate) rules: Rules,
     /// Where DNS queries that are not of the mesh go.
     pub(crate) name_servers: Vec<std::net::SocketAddr>,
+    /// Cancelled when somebody asks this proxy to drain and stop, as SIGTERM does.
+    pub(crate) quit: CancellationToken,
 }
 
 impl Context {
-    /// Everything counted, as OpenMetrics text; what is a state rather than a count is taken now.
-    pub(crate) fn scrape(&self) -> String {
+    /// Puts what is a state rather than a count into the metrics, as it is now.
+    pub(crate) fn observe(&self) {
         let now = SystemTime::now();
         let states: Vec<CertificateState> = self
             .identities
@@ -73,6 +76,5 @@ impl Context {
                 .set_certificates(state, states.iter().filter(|found| **found == state).count());
         }
         self.metrics.set_proxies(self.pods.list().len(), 0);
-        self.metrics.encode()
     }
 }

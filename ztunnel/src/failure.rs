@@ -2,6 +2,7 @@
 
 use crate::connections::CloseReason;
 use crate::identities::CertificateError;
+use crate::pod_proxy::INBOUND_PORT;
 use mesh::authorize::Decision;
 use mesh::route::Refusal;
 use std::io;
@@ -67,7 +68,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Shared(Arc<Failure>),
     /// Application or network: nothing answers there.
-    #[error("cannot connect to {to}: {error}")]
+    #[error("cannot connect to {to}: {error}{}", hint(.to, .error))]
     Connect {
         /// Where.
         to: SocketAddr,
@@ -157,6 +158,7 @@ impl Failure {
             Self::Shared(failure) => failure.flags(),
             Self::Behind { failure, .. } => failure.flags(),
             Self::Certificate(_) => ResponseFlags::IdentityError,
+            Self::Connect { to, error } if looks_blocked(to, error) => ResponseFlags::NetworkPolicy,
             _ => ResponseFlags::Connect,
         }
     }
@@ -202,6 +204,19 @@ impl Failure {
     }
 }
 
+/// Whether it looks as if a firewall dropped what goes to the port for tunnels: a proxy that is not there refuses.
+fn looks_blocked(to: &SocketAddr, error: &io::Error) -> bool {
+    to.port() == INBOUND_PORT && error.kind() == io::ErrorKind::TimedOut
+}
+
+fn hint(to: &SocketAddr, error: &io::Error) -> &'static str {
+    if looks_blocked(to, error) {
+        "; see whether a NetworkPolicy or firewall blocks that port"
+    } else {
+        ""
+    }
+}
+
 fn status_sentence(peer: &SocketAddr, status: &u16) -> String {
     match status {
         401 => format!(
@@ -212,3 +227,6 @@ fn status_sentence(peer: &SocketAddr, status: &u16) -> String {
         other => format!("{peer} answered with status {other}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

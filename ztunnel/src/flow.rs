@@ -5,20 +5,23 @@
 use crate::connections::{InboundSubject, OutboundSubject, Registered, Subject};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::headers::PeerDescription;
+use crate::headers::{PeerDescription, TraceContext};
 use crate::pods::Pod;
 use crate::tunnels::TunnelId;
 use mesh::authorize::Decision;
 use mesh::standing::Opened;
-use mesh::{Identity, NetworkAddress, Service, Snapshot, Workload};
 use relay::{Counters, End, Ended, Reason, Side};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use telemetry::{
-    AccessEndpoint, AccessFailure, AccessLog, Label, OpenSocket, Reporter, ResponseFlags, SecurityPolicy,
-    TrafficLabels, WorkloadLabels,
+    AccessEndpoint, AccessFailure, AccessLog, Label, OpenConnection, OpenSocket, Reporter, ResponseFlags,
+    WorkloadLabels,
 };
+
+mod parties;
+
+pub(crate) use parties::Parties;
 
 /// Which way a connection goes.
 pub(crate) enum Direction {
@@ -43,90 +46,11 @@ pub(crate) struct Flow {
 }
 
 /// What is found out about a connection on its way.
-#[derive(Default)]
 struct Described {
-    parties: Option<Parties>,
-    counted_open: bool,
-}
-
-/// Who talks to whom.
-pub(crate) struct Parties {
-    labels: TrafficLabels,
-    source_pod: Option<Arc<str>>,
-    destination_pod: Option<Arc<str>>,
-}
-
-impl Parties {
-    /// Of a connection that `own` opens; `identity` is given where TLS proves both ends.
-    pub(crate) fn outbound(
-        own: &Workload,
-        destination: Option<&Workload>,
-        service: Option<&Service>,
-        identity: Option<&Identity>,
-    ) -> Self {
-        let mut labels = TrafficLabels::new(Reporter::Source);
-        labels.source = workload_labels(own, identity.is_some());
-        if let Some(destination) = destination {
-            labels.destination = workload_labels(destination, identity.is_some());
-        }
-        if let Some(service) = service {
-            labels.destination_service = Label::from(&*service.hostname);
-            labels.destination_service_namespace = Label::from(&*service.namespace);
-            labels.destination_service_name = Label::from(&*service.name);
-        }
-        if identity.is_some() {
-            labels.connection_security_policy = SecurityPolicy::MutualTls;
-        }
-        Self {
-            labels,
-            source_pod: Some(own.name.clone()),
-            destination_pod: destination.map(|workload| workload.name.clone()),
-        }
-    }
-
-    /// Of a connection to `own`. The source workload is found by address and believed for labels only, and only
-    /// if it fits the identity that TLS has proven.
-    pub(crate) fn inbound(
-        context: &Context,
-        snapshot: &Snapshot,
-        subject: &InboundSubject,
-        own: &Workload,
-    ) -> Self {
-        let mut labels = TrafficLabels::new(Reporter::Destination);
-        let secured = subject.peer.is_some();
-        let address = NetworkAddress {
-            network: context.config.network.as_str().into(),
-            ip: subject.source_ip,
-        };
-        let source = snapshot.workload_by_address(&address).filter(|workload| {
-            subject
-                .peer
-                .as_ref()
-                .is_none_or(|peer| workload.identity() == *peer)
-        });
-        if let Some(source) = source {
-            labels.source = workload_labels(source, false);
-        }
-        if let Some(peer) = &subject.peer {
-            labels.source.principal = Label::from(peer.to_string().as_str());
-            labels.source.namespace = Label::from(peer.namespace());
-            labels.connection_security_policy = SecurityPolicy::MutualTls;
-        }
-        labels.destination = workload_labels(own, secured);
-        Self {
-            labels,
-            source_pod: source.map(|workload| workload.name.clone()),
-            destination_pod: Some(own.name.clone()),
-        }
-    }
-
-    fn unknown(reporter: Reporter) -> Self {
-        Self {
-            labels: TrafficLabels::new(reporter),
-            source_pod: None,
-            destination_pod: None,
-        }
-    }
+    parties: Parties,
+    trace: TraceContext,
+    /// The connection as metrics have it, once it is established.
+    open: Option<OpenConnection>,
 }
 
 impl Flow {
@@ -154,7 +78,11 @@ impl Flow {
             destination,
             since: Instant::now(),
             counters: Counters::new(),
-            described: Mutex::default(),
+            described: Mutex::new(Described {
+                parties: Parties::unknown(reporter),
+                trace: TraceContext::new(rand::random()),
+                open: None,
+            }),
             _socket: context.metrics.open_socket(reporter),
         }
     }
@@ -166,7 +94,7 @@ impl Flow {
 
     /// Says who talks to whom, as soon as that is known. Said again when another endpoint is tried.
     pub(crate) fn opened(&self, parties: Parties) {
-        self.described().parties = Some(parties);
+        self.described().parties = parties;
     }
 
     /// Where an outbound connection goes, so that a change of what that rests on can close it.
@@ -184,24 +112,19 @@ impl Flow {
 
     /// What the other proxy says of its workload. Fills in what we do not know ourselves.
     pub(crate) fn described_by_peer(&self, peer: PeerDescription) {
-        let mut described = self.described();
-        let Some(Parties { labels, .. }) = &mut described.parties else {
-            return;
-        };
-        let end = match self.reporter {
-            Reporter::Source => &mut labels.destination,
-            Reporter::Destination => &mut labels.source,
-        };
-        for (label, value) in [
-            (&mut end.workload, peer.workload),
-            (&mut end.canonical_service, peer.service),
-            (&mut end.canonical_revision, peer.revision),
-            (&mut end.cluster, peer.cluster),
-        ] {
-            if let Some(value) = value.filter(|_| *label == Label::unknown()) {
-                *label = Label::from(value.as_str());
-            }
+        self.described().parties.described_by_peer(peer);
+    }
+
+    /// Continues the trace of a peer's `traceparent`. Without one that can be read, the flow's own trace stays.
+    pub(crate) fn continue_trace(&self, traceparent: Option<&str>) {
+        if let Some(trace) = traceparent.and_then(TraceContext::parse) {
+            self.described().trace = trace;
         }
+    }
+
+    /// The trace that this connection belongs to. The tunnels that it goes through carry the same one.
+    pub(crate) fn trace(&self) -> TraceContext {
+        self.described().trace
     }
 
     /// Runs `work` unless the connection is closed from outside in the meantime.
@@ -225,11 +148,8 @@ impl Flow {
 
     fn count_open(&self) {
         let mut described = self.described();
-        described.counted_open = true;
-        let parties = described
-            .parties
-            .get_or_insert_with(|| Parties::unknown(self.reporter));
-        self.context.metrics.opened(&parties.labels);
+        described.open = Some(self.context.metrics.opened(&described.parties.labels));
+        self.record(&described, None).write_opened();
     }
 
     /// Ends the life: counts it and writes the access log.
@@ -238,58 +158,69 @@ impl Flow {
             Ok(ended) => self.failure_of(ended.reason),
             Err(failure) => Some(failure),
         };
-        let described = std::mem::take(&mut *self.described());
-        let parties = described
-            .parties
-            .unwrap_or_else(|| Parties::unknown(self.reporter));
-        let labels = &parties.labels;
+        let mut described = self.described();
         let flags = failure.as_ref().map_or(ResponseFlags::None, Failure::flags);
-        let (received, sent) = (self.counters.a_to_b(), self.counters.b_to_a());
         let metrics = &self.context.metrics;
-        if described.counted_open {
-            metrics.closed(labels, flags, received, sent);
-        } else {
-            metrics.failed(labels, flags);
-        }
+        let open = described.open.take();
         match &failure {
             Some(Failure::Closed(reason)) => metrics.closed_early(self.reporter, reason.code()),
-            Some(failure) if !described.counted_open => metrics.refused(self.reporter, failure.code()),
+            Some(failure) if open.is_none() => metrics.refused(self.reporter, failure.code()),
             _ => {}
+        }
+        match open {
+            Some(open) => open.closed(flags, self.counters.a_to_b(), self.counters.b_to_a()),
+            None => metrics.failed(&described.parties.labels, flags),
         }
         if let Some(Failure::Denied(decision)) = &failure
             && matches!(decision.reason, mesh::authorize::Reason::PolicyUnknown { .. })
         {
             metrics.denied_by_unknown_policy();
         }
+        let error = failure.as_ref().map(ToString::to_string);
+        let failure = failure
+            .as_ref()
+            .zip(error.as_deref())
+            .map(|(failure, error)| AccessFailure {
+                error,
+                reason: failure.code(),
+                flags,
+            });
+        let trace_id = described.trace.trace_id();
+        AccessLog {
+            trace_id: Some(&trace_id),
+            ..self.record(&described, failure)
+        }
+        .write();
+    }
+
+    /// The connection as the access log has it now.
+    fn record<'a>(&'a self, described: &'a Described, failure: Option<AccessFailure<'a>>) -> AccessLog<'a> {
+        let Parties {
+            labels,
+            source_pod,
+            destination_pod,
+            tunnel,
+        } = &described.parties;
+        let (received, sent) = (self.counters.a_to_b(), self.counters.b_to_a());
         let (direction, bytes_sent, bytes_recv) = match self.reporter {
             Reporter::Source => (telemetry::Direction::Outbound, received, sent),
             Reporter::Destination => (telemetry::Direction::Inbound, sent, received),
         };
-        let error = failure.as_ref().map(ToString::to_string);
+        let destination = tunnel.as_ref().map_or(self.destination, |tunnel| tunnel.address);
         AccessLog {
-            source: endpoint(self.source, parties.source_pod.as_deref(), &labels.source),
+            source: endpoint(self.source, source_pod.as_deref(), &labels.source),
             destination: AccessEndpoint {
                 service: known(&labels.destination_service),
-                ..endpoint(
-                    self.destination,
-                    parties.destination_pod.as_deref(),
-                    &labels.destination,
-                )
+                hbone_addr: tunnel.as_ref().map(|tunnel| tunnel.authority.as_str()),
+                ..endpoint(destination, destination_pod.as_deref(), &labels.destination)
             },
             direction,
             bytes_sent,
             bytes_recv,
             duration: self.since.elapsed(),
-            failure: failure
-                .as_ref()
-                .zip(error.as_deref())
-                .map(|(failure, error)| AccessFailure {
-                    error,
-                    reason: failure.code(),
-                    flags,
-                }),
+            trace_id: None,
+            failure,
         }
-        .write();
     }
 
     fn failure_of(&self, reason: Reason) -> Option<Failure> {
@@ -323,26 +254,6 @@ impl Flow {
 
     fn described(&self) -> std::sync::MutexGuard<'_, Described> {
         self.described.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn workload_labels(workload: &Workload, proven: bool) -> WorkloadLabels {
-    let principal = if proven {
-        Label::from(workload.identity().to_string().as_str())
-    } else {
-        Label::unknown()
-    };
-    WorkloadLabels {
-        workload: Label::from(&*workload.workload_name),
-        namespace: Label::from(&*workload.namespace),
-        principal,
-        canonical_service: Label::from(&*workload.canonical_name),
-        canonical_revision: Label::from(&*workload.canonical_revision),
-        app: Label::from(&*workload.canonical_name),
-        version: Label::from(&*workload.canonical_revision),
-        cluster: Label::from(&*workload.cluster_id),
-        region: Label::from(&*workload.locality.region),
-        zone: Label::from(&*workload.locality.zone),
     }
 }
 

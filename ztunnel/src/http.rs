@@ -1,15 +1,20 @@
 //! What the proxy says about itself over HTTP: readiness, metrics, and state for people.
 //!
 //! Three listeners, as existing deployments expect them: readiness on 15021, metrics on 15020, and the admin
-//! pages on 15000, loopback only.
+//! pages on 15000, loopback only. Each serves a bounded number of clients, each of them for a bounded time, and
+//! one request a connection: nobody who reads slowly keeps others out for long.
 
 mod admin;
+mod pieces;
+mod scrape;
+#[cfg(test)]
+mod tests;
 
 use crate::context::Context;
 use crate::readiness::Readiness;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +34,10 @@ pub(crate) const READINESS_PORT: u16 = 15021;
 const MAX_CONNECTIONS: usize = 64;
 /// Time a client has to send its request head.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest request head, in bytes.
+const MAX_HEAD: usize = 16 << 10;
+/// Answers of one listener that are being made out of much state at once; further ones wait their turn.
+const MAX_LARGE_ANSWERS: usize = 8;
 
 /// What one listener answers.
 #[derive(Clone)]
@@ -40,6 +49,20 @@ pub(crate) enum Pages {
     /// State for people.
     Admin(Arc<Context>),
 }
+
+impl Pages {
+    /// Time from a connection's beginning to its end.
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Readiness(_) => 10,
+            Self::Metrics(_) => 60,
+            Self::Admin(_) => 120,
+        })
+    }
+}
+
+/// The body of an answer, whole or in pieces.
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
 /// Connections waiting to be accepted.
 const BACKLOG: u32 = 128;
@@ -77,6 +100,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves `pages` on `listener` for ever.
 pub(crate) async fn serve(listener: TcpListener, pages: Pages) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let large = Arc::new(Semaphore::new(MAX_LARGE_ANSWERS));
     loop {
         // The semaphore is never closed.
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -90,26 +114,33 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) {
                 continue;
             }
         };
-        let pages = pages.clone();
+        let (pages, large) = (pages.clone(), large.clone());
         tokio::spawn(async move {
+            let deadline = pages.deadline();
             let service = service_fn(move |request| {
-                let pages = pages.clone();
-                async move { Ok::<_, Infallible>(answer(&request, &pages)) }
+                let (pages, large) = (pages.clone(), large.clone());
+                async move { Ok::<_, Infallible>(answer(&request, &pages, large).await) }
             });
-            let served = hyper::server::conn::http1::Builder::new()
+            let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_DEADLINE)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                debug!(%error, "an HTTP client went wrong");
+                .max_buf_size(MAX_HEAD)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            match tokio::time::timeout(deadline, serving).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "an HTTP client went wrong"),
+                Err(_) => debug!(
+                    seconds = deadline.as_secs(),
+                    "an HTTP client took too long and was cut off"
+                ),
             }
             drop(slot);
         });
     }
 }
 
-fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, pages: &Pages, large: Arc<Semaphore>) -> Response<Body> {
     let path = request.uri().path();
     match (pages, request.method(), path) {
         (Pages::Readiness(readiness), &Method::GET, "/healthz/ready") => match readiness.open() {
@@ -136,51 +167,33 @@ fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Bytes>> {
                 ),
             }
         }
-        (Pages::Metrics(context), &Method::GET, "/metrics" | "/stats/prometheus") => page(
-            StatusCode::OK,
-            telemetry::OPENMETRICS_CONTENT_TYPE,
-            context.scrape(),
-        ),
-        (Pages::Admin(context), &Method::GET, "/config_dump") => json(admin::config_dump(context)),
-        (Pages::Admin(context), &Method::GET, "/connections") => json(admin::connections(context)),
-        (Pages::Admin(_), &Method::GET, "/") => text(StatusCode::OK, ADMIN_INDEX.into()),
-        (Pages::Admin(context), &Method::POST, "/logging") => {
-            let level = request
-                .uri()
-                .query()
-                .and_then(|query| query.strip_prefix("level="));
-            match level.map(|level| context.log.set(level)) {
-                Some(Ok(())) => text(StatusCode::OK, "log level set\n".into()),
-                Some(Err(error)) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-                None => text(
-                    StatusCode::BAD_REQUEST,
-                    "say which level: POST /logging?level=debug\n".into(),
-                ),
-            }
+        (Pages::Metrics(context), &Method::GET, "/metrics" | "/stats/prometheus") => {
+            scrape::answer(context, request, large).await
         }
-        _ => text(StatusCode::NOT_FOUND, "no such page\n".into()),
+        (Pages::Admin(context), _, _) => admin::answer(context, request, large).await,
+        _ => no_such_page(),
     }
 }
 
-const ADMIN_INDEX: &str = "\
-GET  /config_dump           workloads, services, policies, certificates, connections\n\
-GET  /connections           open connections\n\
-POST /logging?level=debug   change the log filter\n";
-
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    page(status, "text/plain; charset=utf-8", body)
+fn no_such_page() -> Response<Body> {
+    text(StatusCode::NOT_FOUND, "no such page\n".into())
 }
 
-fn json(value: serde_json::Value) -> Response<Full<Bytes>> {
-    page(StatusCode::OK, "application/json", format!("{value:#}\n"))
+fn text(status: StatusCode, body: String) -> Response<Body> {
+    page(status, "text/plain; charset=utf-8", whole(body))
 }
 
-fn page(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn whole(body: String) -> Body {
+    Full::new(Bytes::from(body))
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(content_type),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

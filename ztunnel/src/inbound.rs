@@ -84,9 +84,13 @@ impl Inbound {
         };
         let certificate = self.context.identities.certificate(&self.pod.identity).await?;
         let config = self.context.tls.server(&certificate);
+        let began = std::time::Instant::now();
         let (stream, peer) = tls::accept(stream, &config)
             .await
             .map_err(|error| Failure::Tls { peer: source, error })?;
+        self.context
+            .metrics
+            .handshake_done(Reporter::Destination, began.elapsed());
         let identity = peer.identity.clone();
         let open = self
             .context
@@ -177,7 +181,14 @@ impl Inbound {
             named,
         );
         flow.carried_by(peer.tunnel);
-        flow.opened(Parties::inbound(&self.context, &snapshot, &subject, &workload));
+        let called = incoming.header(headers::FORWARDED).map(headers::parse_forwarded);
+        let called = called.and_then(|forwarded| forwarded.host);
+        flow.opened(
+            Parties::inbound(&self.context, &snapshot, &subject, &workload)
+                .serving(&snapshot, &workload, called.as_deref(), named.port())
+                .through(peer.local, incoming.authority()),
+        );
+        flow.continue_trace(incoming.header(headers::TRACEPARENT));
         if let Some(baggage) = incoming.header(headers::BAGGAGE) {
             flow.described_by_peer(headers::parse_baggage(baggage));
         }

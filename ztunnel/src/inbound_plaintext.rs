@@ -57,7 +57,10 @@ async fn reach(
 ) -> Result<TcpStream, Failure> {
     application::refuse_proxy_port(subject.destination)?;
     let (snapshot, workload) = application::own_workload(context, pod).await?;
-    flow.opened(Parties::inbound(context, &snapshot, subject, &workload));
+    let port = subject.destination.port();
+    flow.opened(
+        Parties::inbound(context, &snapshot, subject, &workload).serving(&snapshot, &workload, None, port),
+    );
     refuse_other_address(pod, &workload, subject.destination.ip())?;
     application::reach(context, pod, flow, subject).await
 }

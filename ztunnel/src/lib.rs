@@ -22,7 +22,7 @@ mod enforcement;
 mod failure;
 mod flow;
 mod handshakes;
-mod headers;
+pub mod headers;
 mod host_names;
 mod http;
 mod identities;
@@ -39,6 +39,7 @@ mod proxy_header;
 mod readiness;
 mod revocation;
 mod run;
+mod series;
 mod sources;
 mod state;
 #[cfg(test)]

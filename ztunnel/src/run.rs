@@ -72,6 +72,7 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
     let discovery = config.discovery.as_ref();
     let discovery = discovery.map(|endpoint| channel(config, endpoint));
     let disk = sources::start(&context, discovery, &readiness).await?;
+    tokio::spawn(crate::series::keep_few(context.clone()));
 
     let stop = CancellationToken::new();
     let serving = serve(&context, snapshot_taken, stop.clone()).await?;
@@ -81,7 +82,10 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
         "ztunnel runs"
     );
 
-    wait_for_signal().await?;
+    tokio::select! {
+        signalled = wait_for_signal() => signalled?,
+        () = context.quit.cancelled() => {}
+    }
     let seconds = config.drain_deadline.as_secs();
     info!(
         open = context.connections.list().len(),
@@ -128,7 +132,7 @@ async fn serve(
     })
 }
 
-fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context, RunError> {
+pub(crate) fn build(config: Config, log: FilterHandle, metrics: Metrics) -> Result<Context, RunError> {
     let authority = config.authority.as_ref();
     let authority = authority.map(|endpoint| channel(&config, endpoint));
     let issuer = crate::authority::issuer(authority, &config.mode)?;
@@ -183,6 +187,7 @@ pub(crate) fn assemble(
         reserve: Reserve::new()?,
         metrics,
         log,
+        quit: CancellationToken::new(),
     })
 }
 

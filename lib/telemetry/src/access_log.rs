@@ -32,8 +32,9 @@ impl Direction {
 pub struct AccessEndpoint<'a> {
     /// Its address.
     pub addr: Option<SocketAddr>,
-    /// The address inside the tunnel, where `addr` is the tunnel's end. Destination only.
-    pub hbone_addr: Option<SocketAddr>,
+    /// What was asked for inside the tunnel, an address or a host name and port, where `addr` is the tunnel's end.
+    /// Destination only.
+    pub hbone_addr: Option<&'a str>,
     /// The host name of the service that was called. Destination only.
     pub service: Option<&'a str>,
     /// The pod's name.
@@ -73,6 +74,8 @@ pub struct AccessLog<'a> {
     pub bytes_recv: u64,
     /// From accepting the connection to its end.
     pub duration: Duration,
+    /// The W3C trace id that both ends of a tunnel write, to find one's line by the other's.
+    pub trace_id: Option<&'a str>,
     /// How it failed, if it did.
     pub failure: Option<AccessFailure<'a>>,
 }
@@ -117,6 +120,7 @@ impl AccessLog<'_> {
                 bytes_sent = self.bytes_sent,
                 bytes_recv = self.bytes_recv,
                 duration = duration.as_str(),
+                trace_id = self.trace_id,
             ),
             Some(failure) => line!(
                 error,
@@ -125,6 +129,7 @@ impl AccessLog<'_> {
                 bytes_sent = self.bytes_sent,
                 bytes_recv = self.bytes_recv,
                 duration = duration.as_str(),
+                trace_id = self.trace_id,
                 response_flags = failure.flags.as_str(),
                 reason = failure.reason,
                 error = failure.error,
@@ -134,6 +139,6 @@ impl AccessLog<'_> {
 
     /// Writes a DEBUG line for a connection that has just been established.
     pub fn write_opened(&self) {
-        line!(debug, self, "connection opened",);
+        line!(debug, self, "connection opened", trace_id = self.trace_id,);
     }
 }

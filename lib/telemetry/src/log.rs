@@ -133,6 +133,11 @@ impl FilterHandle {
             .clone()
     }
 
+    /// The filter that the process began with.
+    pub fn initial(&self) -> &str {
+        &self.initial
+    }
+
     /// Puts another filter in force, as a whole. On an error the present one stays.
     pub fn set(&self, filter: &str) -> Result<(), FilterError> {
         let parsed = parse(filter)?;

@@ -2,7 +2,11 @@
 
 mod dns;
 mod family;
+mod histogram;
+mod inventory;
 mod label;
+mod names;
+mod on_demand_dns;
 mod process;
 mod table;
 #[cfg(test)]
@@ -10,6 +14,7 @@ mod tests;
 mod traffic;
 mod traffic_labels;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +22,14 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
 use crate::DroppedLines;
-use dns::Dns;
-use family::{CounterFamily, Families, GaugeFamily};
-use process::{LogLines, Runtime};
-use traffic::{Sockets, Traffic};
+use family::Families;
+use inventory::Inventory;
+use traffic::Sockets;
 
 pub use dns::DnsLabels;
 pub use label::{Label, MAX_LABEL_BYTES};
+pub use names::IdleNames;
+pub use traffic::OpenConnection;
 pub use traffic_labels::{Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, WorkloadLabels};
 
 /// How many label sets one metric keeps by default. Those beyond it are folded into a set labelled `overflow`.
@@ -85,36 +91,14 @@ impl CertificateState {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    traffic: Arc<Traffic>,
-    sockets: Arc<Sockets>,
-    dns: Arc<Dns>,
-    xds_terminations: Arc<CounterFamily<1>>,
-    xds_messages: Arc<CounterFamily<1>>,
-    xds_message_bytes: Arc<CounterFamily<1>>,
-    proxies_active: Arc<GaugeFamily<0>>,
-    proxies_pending: Arc<GaugeFamily<0>>,
-    proxies_started: Arc<CounterFamily<0>>,
-    proxies_stopped: Arc<CounterFamily<0>>,
-    refusals: Arc<CounterFamily<2>>,
-    handshake_failures: Arc<CounterFamily<2>>,
-    revoked: Arc<CounterFamily<1>>,
-    closed_early: Arc<CounterFamily<2>>,
-    certificates: Arc<GaugeFamily<1>>,
-    unknown_policy_denials: Arc<CounterFamily<0>>,
-    log: Arc<LogLines>,
-    runtime: Arc<Runtime>,
+    inner: Arc<Inventory>,
 }
 
 impl Metrics {
     /// Metrics of which none has counted anything.
     pub fn new(settings: MetricsSettings) -> Self {
         let mut families = Families::default();
-        let inner = Inner::register(&mut families, &settings);
+        let inner = Inventory::register(&mut families, &settings);
         let build = families.gauges("istio_build", "Version of the component", ["component", "tag"]);
         build.set([&settings.component, &settings.version], 1);
         Self {
@@ -123,15 +107,9 @@ impl Metrics {
         }
     }
 
-    /// A connection was established.
-    pub fn opened(&self, labels: &TrafficLabels) {
-        self.inner.traffic.opened(labels);
-    }
-
-    /// An established connection ended. `received` is what went from initiator to acceptor in bytes, `sent` the
-    /// reverse, whichever side reports. With flags other than [`ResponseFlags::None`] it also counts as failed.
-    pub fn closed(&self, labels: &TrafficLabels, flags: ResponseFlags, received: u64, sent: u64) {
-        self.inner.traffic.closed(labels, flags, received, sent);
+    /// A connection was established; it counts as open until the guard is told how it ended.
+    pub fn opened(&self, labels: &TrafficLabels) -> OpenConnection {
+        self.inner.traffic.opened(labels)
     }
 
     /// A connection was never established.
@@ -139,10 +117,52 @@ impl Metrics {
         self.inner.traffic.failed(labels, flags);
     }
 
-    /// No pod of this workload is left on this node: drops the series it reported. Should an open connection end
-    /// later, its series begins anew.
-    pub fn forget_workload(&self, namespace: &str, workload: &str) {
-        self.inner.traffic.forget(namespace, workload);
+    /// Drops the series that name workloads which are gone, once nothing was counted in them for
+    /// several calls and no connection counted in them is open. To be called at regular intervals; says how many
+    /// series went. Should a connection of that name come again, its series begin anew.
+    ///
+    /// `find` gets the names in question, if there are any, and says which of them it still finds.
+    pub fn sweep(&self, find: impl FnOnce(&mut IdleNames)) -> usize {
+        let mut names = IdleNames::default();
+        self.inner.traffic.idle(&mut names);
+        self.inner.dns.idle(&mut names);
+        self.inner.on_demand_dns.idle(&mut names);
+        if names.is_empty() {
+            return 0;
+        }
+        find(&mut names);
+        let evicted = self.inner.traffic.evict(&names)
+            + self.inner.dns.evict(&names)
+            + self.inner.on_demand_dns.evict(&names);
+        self.inner
+            .evicted
+            .add([], u64::try_from(evicted).unwrap_or(u64::MAX));
+        evicted
+    }
+
+    /// A TCP connection to an application or another proxy was made, after this time.
+    pub fn connected(&self, reporter: Reporter, after: Duration) {
+        self.inner.connect.observe(reporter, after);
+    }
+
+    /// A TLS handshake succeeded, after this time.
+    pub fn handshake_done(&self, reporter: Reporter, after: Duration) {
+        self.inner.handshake.observe(reporter, after);
+    }
+
+    /// A connection got its place in a tunnel, pooled or new, after this time.
+    pub fn tunnel_found(&self, reporter: Reporter, after: Duration) {
+        self.inner.tunnel_wait.observe(reporter, after);
+    }
+
+    /// A host name was resolved because `source` opened a connection that goes there.
+    pub fn on_demand_dns(&self, source: &WorkloadLabels, hostname: &str) {
+        self.inner.on_demand_dns.add(source, hostname);
+    }
+
+    /// An open tunnel whose peer's certificates could not be kept, so that a revocation cannot close it.
+    pub fn crl_untracked(&self, reporter: Reporter) {
+        self.inner.crl_untracked.add([reporter.as_str()], 1);
     }
 
     /// Counts a connection's socket as open until the guard is dropped.
@@ -166,7 +186,7 @@ impl Metrics {
 
     /// A peer was refused, or its open tunnel closed, because its certificate is revoked.
     pub fn revoked(&self, reporter: Reporter) {
-        self.inner.revoked.add([reporter.as_str()], 1);
+        self.inner.crl_rejections.add([reporter.as_str()], 1);
     }
 
     /// This proxy ended an open connection; `reason` is a short stable word like `policy` or `drain`.
@@ -246,12 +266,21 @@ impl Metrics {
     /// Everything, as OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut out = String::new();
-        if let Err(error) = text::encode(&mut out, &self.registry) {
-            // Writing into a string cannot fail; if a collector ever does, what is there is not a whole exposition.
-            tracing::error!(%error, "metrics cannot be encoded");
+        // Writing into a string cannot fail; if a collector ever does, what is there is not a whole exposition.
+        if self.encode_to(&mut out).is_err() {
+            tracing::error!("metrics cannot be encoded");
             out.clear();
         }
         out
+    }
+
+    /// Writes everything to `out` piece by piece, as OpenMetrics text. While `out` makes this wait, nobody who
+    /// counts does.
+    ///
+    /// # Errors
+    /// When `out` fails; what it has taken so far is not a whole exposition.
+    pub fn encode_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        text::encode(out, &self.registry)
     }
 }
 
@@ -265,87 +294,6 @@ pub struct OpenSocket {
 impl Drop for OpenSocket {
     fn drop(&mut self) {
         self.sockets.add(self.reporter, -1);
-    }
-}
-
-impl Inner {
-    fn register(families: &mut Families, settings: &MetricsSettings) -> Self {
-        let traffic = families.collect(Traffic::new(settings.series_limit, settings.locality_labels));
-        let dns = families.collect(Dns::new(settings.series_limit));
-        families.publish_folded("istio_tcp", traffic.clone());
-        families.publish_folded("istio_dns", dns.clone());
-        Self {
-            traffic,
-            dns,
-            sockets: families.collect(Sockets::default()),
-            xds_terminations: families.counters(
-                "istio_xds_connection_terminations",
-                "Ended connections to the control plane, by reason (unstable)",
-                ["reason"],
-            ),
-            xds_messages: families.counters(
-                "istio_xds_message",
-                "Responses received from the control plane, by type (unstable)",
-                ["url"],
-            ),
-            xds_message_bytes: families.counters(
-                "istio_xds_message_bytes",
-                "Bytes of the responses received from the control plane, by type (unstable)",
-                ["url"],
-            ),
-            proxies_active: families.gauges(
-                "workload_manager_active_proxy_count",
-                "Pods that are served (unstable)",
-                [],
-            ),
-            proxies_pending: families.gauges(
-                "workload_manager_pending_proxy_count",
-                "Pods that are to be served and cannot yet be (unstable)",
-                [],
-            ),
-            proxies_started: families.counters(
-                "workload_manager_proxies_started",
-                "Pods whose serving has begun (unstable)",
-                [],
-            ),
-            proxies_stopped: families.counters(
-                "workload_manager_proxies_stopped",
-                "Pods whose serving has ended (unstable)",
-                [],
-            ),
-            revoked: families.counters(
-                "istio_crl_policy_rejections",
-                "Peers refused, or cut off, because their certificate is revoked (unstable)",
-                ["reporter"],
-            ),
-            refusals: families.counters(
-                "ztunnel_refusals",
-                "Connections refused, by the side that refused and the reason's code (unstable)",
-                ["reporter", "reason"],
-            ),
-            handshake_failures: families.counters(
-                "ztunnel_handshake_failures",
-                "TLS handshakes that failed, by side and the reason's code (unstable)",
-                ["reporter", "reason"],
-            ),
-            closed_early: families.counters(
-                "ztunnel_connections_closed_early",
-                "Open connections ended by this proxy and not by either end, by reason (unstable)",
-                ["reporter", "reason"],
-            ),
-            certificates: families.gauges(
-                "ztunnel_certificates",
-                "Workload certificates, by state (unstable)",
-                ["state"],
-            ),
-            unknown_policy_denials: families.counters(
-                "ztunnel_unknown_policy_denials",
-                "Connections refused because a workload names a policy that is not known (unstable)",
-                [],
-            ),
-            log: families.collect(LogLines::default()),
-            runtime: families.collect(Runtime::default()),
-        }
     }
 }
 

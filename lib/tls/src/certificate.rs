@@ -127,6 +127,22 @@ impl WorkloadCertificate {
         &self.inner.details.serial
     }
 
+    /// The leaf and the intermediates, described for people.
+    pub fn chain_info(&self) -> Vec<CertificateInfo> {
+        self.inner
+            .certified
+            .cert
+            .iter()
+            .filter_map(CertificateInfo::of)
+            .collect()
+    }
+
+    /// The roots that peers are held against, described for people.
+    pub fn roots_info(&self) -> Vec<CertificateInfo> {
+        let roots = self.inner.roots.certificates();
+        roots.filter_map(|(_, root)| CertificateInfo::of(root)).collect()
+    }
+
     /// The leaf and the intermediates, in DER.
     pub fn chain_der(&self) -> impl Iterator<Item = &[u8]> {
         self.inner
@@ -184,6 +200,32 @@ impl fmt::Debug for WorkloadCertificate {
             .field("serial", &self.inner.details.serial)
             .field("not_after", &self.inner.details.not_after)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a certificate says of itself, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// All of it, in PEM.
+    pub pem: String,
+    /// The serial number, in lower-case hexadecimal.
+    pub serial: String,
+    /// The start of its life.
+    pub not_before: SystemTime,
+    /// The end of its life.
+    pub not_after: SystemTime,
+}
+
+impl CertificateInfo {
+    /// None for what is no certificate.
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let details = Details::of(certificate).ok()?;
+        Some(Self {
+            pem: pem::encode(certificate),
+            serial: details.serial,
+            not_before: details.not_before,
+            not_after: details.not_after,
+        })
     }
 }
 

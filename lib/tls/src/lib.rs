@@ -30,7 +30,7 @@ mod stream;
 mod trust;
 mod verify;
 
-pub use certificate::{CertificateError, PrivateKey, WorkloadCertificate};
+pub use certificate::{CertificateError, CertificateInfo, PrivateKey, WorkloadCertificate};
 pub use config::{ClientConfig, ConfigCache, ServerConfig};
 pub use error::{Alert, Blame, HandshakeError};
 pub use handshake::{HANDSHAKE_TIMEOUT, Peer, accept, connect};

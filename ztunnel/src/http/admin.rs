@@ -1,114 +1,122 @@
-//! State as JSON. Names follow the reference's `config_dump` where it has the thing.
+//! The admin pages. They have no login: who can reach the node's loopback may use them. What guards against is a
+//! web page in a browser there (by way of a port-forward, say) that makes requests in its user's stead.
 
-use crate::connections::Subject;
+mod connections;
+mod dump;
+mod logging;
+mod policies;
+mod services;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+use super::{Body, no_such_page, page, pieces, text, whole};
 use crate::context::Context;
-use serde_json::{Value, json};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::{Method, Request, Response, StatusCode};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tracing::info;
 
-/// Everything known.
-pub(super) fn config_dump(context: &Context) -> Value {
+pub(super) async fn answer<B>(
+    context: &Arc<Context>,
+    request: &Request<B>,
+    large: Arc<Semaphore>,
+) -> Response<Body> {
+    if let Err(refusal) = is_from_here(request.headers()) {
+        return text(StatusCode::FORBIDDEN, refusal);
+    }
+    let (context, path) = (context.clone(), request.uri().path());
+    let query = request.uri().query().unwrap_or_default();
+    match (request.method(), path) {
+        (&Method::GET, "/") => page(
+            StatusCode::OK,
+            "text/html; charset=utf-8",
+            whole(dashboard(&context)),
+        ),
+        (&Method::GET, "/config_dump") => {
+            json(pieces::body(large, move |out| dump::write(&context, out)).await)
+        }
+        (&Method::GET, "/connections") => {
+            json(pieces::body(large, move |out| connections::write(&context, out)).await)
+        }
+        (&Method::GET | &Method::POST, "/logging") => logging::answer(&context.log, request.method(), query),
+        (&Method::POST, "/quitquitquit") => {
+            info!("told to stop by POST /quitquitquit");
+            context.quit.cancel();
+            text(
+                StatusCode::OK,
+                "shutting down: open connections have the drain deadline\n".into(),
+            )
+        }
+        (_, "/" | "/config_dump" | "/connections" | "/logging" | "/quitquitquit") => text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this page is not for this method; GET / lists what there is\n".into(),
+        ),
+        _ => no_such_page(),
+    }
+}
+
+/// Refuses a request that a foreign web page made: its `Host` is a name that was made to point here, or its `Origin`
+/// is elsewhere. No `Host` at all is no browser.
+fn is_from_here(headers: &HeaderMap) -> Result<(), String> {
+    let checks: [(HeaderName, fn(&str) -> Option<&str>); 2] = [
+        (HOST, |host| Some(host)),
+        (ORIGIN, |origin| origin.split_once("://").map(|(_, host)| host)),
+    ];
+    for (name, host_of) in checks {
+        for value in headers.get_all(&name) {
+            let host = value.to_str().ok().and_then(host_of);
+            if !host.is_some_and(is_loopback) {
+                return Err(format!(
+                    "the admin pages are for this machine: call them as localhost or 127.0.0.1 ({name} is {value:?})\n"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether `host`, with or without a port, is this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+fn json(body: Body) -> Response<Body> {
+    page(StatusCode::OK, "application/json", body)
+}
+
+fn dashboard(context: &Context) -> String {
     let snapshot = context.state.snapshot();
-    let workloads: Vec<Value> = snapshot
-        .workloads()
-        .map(|workload| {
-            json!({
-                "uid": &*workload.uid,
-                "name": &*workload.name,
-                "namespace": &*workload.namespace,
-                "workloadIps": workload.addresses,
-                "identity": workload.identity().to_string(),
-                "node": &*workload.node,
-                "protocol": format!("{:?}", workload.tunnel).to_uppercase(),
-                "status": if workload.healthy { "Healthy" } else { "Unhealthy" },
-                "services": workload.services.keys().map(|key| &**key).collect::<Vec<_>>(),
-                "authorizationPolicies": workload.authorization_policies.iter().map(|name| &**name).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let services: Vec<Value> = snapshot
-        .services()
-        .map(|service| {
-            json!({
-                "name": &*service.name,
-                "namespace": &*service.namespace,
-                "hostname": &*service.hostname,
-                "vips": service.addresses.iter().map(|address| address.prefix.to_string()).collect::<Vec<_>>(),
-                "endpoints": snapshot.endpoints(service.key()).map(|endpoint| endpoint.uid.to_string()).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let policies: Vec<Value> = snapshot
-        .policies()
-        .map(|policy| {
-            json!({
-                "name": &*policy.name,
-                "namespace": &*policy.namespace,
-                "scope": format!("{:?}", policy.scope),
-                "action": format!("{:?}", policy.action),
-                "rules": policy.rules.len(),
-                "dryRun": policy.dry_run,
-            })
-        })
-        .collect();
-    let certificates: Vec<Value> = context
-        .identities
-        .list()
-        .into_iter()
-        .map(|(identity, state)| {
-            json!({
-                "identity": identity.to_string(),
-                "state": match (&state.certificate, &state.failure) {
-                    (Some(certificate), _) if certificate.not_after() > SystemTime::now() => "Available",
-                    (Some(_), _) => "Expired",
-                    (None, Some(_)) => "Unavailable",
-                    (None, None) => "Initializing",
-                },
-                "serialNumber": state.certificate.as_ref().map(|certificate| certificate.serial().to_string()),
-                "validFrom": state.certificate.as_ref().map(|certificate| seconds(certificate.not_before())),
-                "expirationTime": state.certificate.as_ref().map(|certificate| seconds(certificate.not_after())),
-                "failure": state.failure,
-            })
-        })
-        .collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "node": context.config.node_name,
-        "revision": snapshot.revision(),
-        "workloads": workloads,
-        "services": services,
-        "policies": policies,
-        "certificates": certificates,
-        "pods": context.pods.list().iter().map(|pod| pod.full_name()).collect::<Vec<_>>(),
-        "connections": connections(context),
-    })
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>ztunnel</title></head><body>\n\
+         <h1>ztunnel {version} on {node}</h1>\n\
+         <p>{pods} pods served, {open} connections open; state revision {revision}: {workloads} workloads, \
+         {services} services, {policies} policies</p>\n\
+         <ul>\n\
+         <li><a href=\"/config_dump\">/config_dump</a>: workloads, services, policies, certificates, connections</li>\n\
+         <li><a href=\"/connections\">/connections</a>: open connections</li>\n\
+         <li><a href=\"/logging\">/logging</a>: the log filter; POST changes it</li>\n\
+         <li>POST /quitquitquit: drain and stop</li>\n\
+         </ul>\n</body></html>\n",
+        version = env!("CARGO_PKG_VERSION"),
+        node = escape(&context.config.node_name),
+        pods = context.pods.list().len(),
+        open = context.connections.list().len(),
+        revision = snapshot.revision(),
+        workloads = snapshot.workloads().count(),
+        services = snapshot.services().count(),
+        policies = snapshot.policies().count(),
+    )
 }
 
-/// What is open now.
-pub(super) fn connections(context: &Context) -> Value {
-    let now = Instant::now();
-    context
-        .connections
-        .list()
-        .into_iter()
-        .map(|open| {
-            let (direction, peer) = match &open.subject {
-                Subject::Outbound(_) => ("outbound", None),
-                Subject::Inbound(subject) => ("inbound", subject.peer.as_ref().map(ToString::to_string)),
-            };
-            json!({
-                "id": open.id,
-                "pod": open.pod.full_name(),
-                "direction": direction,
-                "source": open.source.to_string(),
-                "destination": open.destination.to_string(),
-                "peer": peer,
-                "ageSeconds": now.duration_since(open.since).as_secs(),
-            })
-        })
-        .collect()
-}
-
-/// Seconds since 1970.
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

@@ -234,9 +234,14 @@ impl Reach<'_> {
             .config
             .sockets
             .connect(None, limit.min(CONNECT_DEADLINE));
-        socket::connect(&self.pod.network, &options, to)
+        let began = Instant::now();
+        let connected = socket::connect(&self.pod.network, &options, to)
             .await
-            .map_err(|error| Failure::Connect { to, error })
+            .map_err(|error| Failure::Connect { to, error })?;
+        self.context
+            .metrics
+            .connected(telemetry::Reporter::Source, began.elapsed());
+        Ok(connected)
     }
 
     async fn tunnel(
@@ -258,7 +263,7 @@ impl Reach<'_> {
         } = route;
         let named = workload.as_deref().unwrap_or(&next);
         let parties = Parties::outbound(own, Some(named), service.as_deref(), Some(&self.pod.identity));
-        self.flow.opened(parties);
+        self.flow.opened(parties.through(peer, authority.as_str()));
         let request = TunnelRequest {
             peer,
             authority,

@@ -113,7 +113,7 @@ impl Tunnels {
                 headers::FORWARDED,
                 headers::forwarded(source, request.service_host.as_deref()),
             ),
-            (headers::TRACEPARENT, headers::traceparent(rand::random())),
+            (headers::TRACEPARENT, flow.trace().to_string()),
         ];
         let mut accepted = request.accepted;
         accepted.sort();
@@ -161,12 +161,16 @@ pub(super) async fn open_stream(
     // A tunnel that turns out to be gone before the request left costs one more attempt, not the connection.
     let mut replaced = 0;
     loop {
+        let began = Instant::now();
         let (dialling, dialled, to) = (context.clone(), pod.clone(), key.clone());
         let dial = || async move { dial(&dialling, &dialled, &to).await };
         let lease = pool
             .get(key, left(end, TUNNEL_DEADLINE), dial)
             .await
             .map_err(|error| no_lease(error, key.peer))?;
+        context
+            .metrics
+            .tunnel_found(telemetry::Reporter::Source, began.elapsed());
         match ask(context, lease, key.peer, request.clone(), end, flow).await {
             Ok(opened) => return Ok(opened),
             Err(NotOpened::Gone(_)) if replaced < MAX_REPLACED => replaced += 1,
@@ -261,7 +265,11 @@ where
         trust::count_failed_handshake(context, telemetry::Reporter::Source, &error);
         Failure::Tls { peer, error }
     };
+    let began = Instant::now();
     let (stream, proven) = tls::connect(stream, &config).await.map_err(refused)?;
+    context
+        .metrics
+        .handshake_done(telemetry::Reporter::Source, began.elapsed());
     let identity = proven.identity.clone();
     let open = context
         .tunnels
@@ -292,9 +300,13 @@ async fn dial(context: &Context, pod: &Pod, key: &TunnelKey) -> Result<(Client, 
     // Without a certificate there is nothing to connect for.
     context.identities.certificate(&pod.identity).await?;
     let options = context.config.sockets.connect(None, CONNECT_DEADLINE);
+    let began = Instant::now();
     let stream = socket::connect(&pod.network, &options, key.peer)
         .await
         .map_err(|error| Failure::Connect { to: key.peer, error })?;
+    context
+        .metrics
+        .connected(telemetry::Reporter::Source, began.elapsed());
     secure(context, pod, stream, key.peer, &key.accepted).await
 }
 

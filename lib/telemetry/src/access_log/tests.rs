@@ -14,7 +14,7 @@ fn record() -> AccessLog<'static> {
         },
         destination: AccessEndpoint {
             addr: Some("10.0.2.3:15008".parse().unwrap()),
-            hbone_addr: Some("10.0.2.3:8080".parse().unwrap()),
+            hbone_addr: Some("10.0.2.3:8080"),
             service: Some("web.shop.svc.cluster.local"),
             workload: Some("web-1"),
             namespace: Some("shop"),
@@ -25,6 +25,7 @@ fn record() -> AccessLog<'static> {
         bytes_sent: 11,
         bytes_recv: 12,
         duration: Duration::from_micros(2_500),
+        trace_id: Some("00000000000000010000000000000002"),
         failure: None,
     }
 }
@@ -40,7 +41,8 @@ fn a_good_connection_is_one_info_line() {
          src.identity=\"spiffe://cluster.local/ns/shop/sa/client\" src.cluster=\"Kubernetes\" \
          dst.addr=10.0.2.3:15008 dst.hbone_addr=10.0.2.3:8080 dst.service=\"web.shop.svc.cluster.local\" \
          dst.workload=\"web-1\" dst.namespace=\"shop\" dst.identity=\"spiffe://cluster.local/ns/shop/sa/web\" \
-         dst.cluster=\"Kubernetes\" direction=\"outbound\" bytes_sent=11 bytes_recv=12 duration=\"2ms\"\n"
+         dst.cluster=\"Kubernetes\" direction=\"outbound\" bytes_sent=11 bytes_recv=12 duration=\"2ms\" \
+         trace_id=\"00000000000000010000000000000002\"\n"
     );
 }
 
@@ -64,6 +66,8 @@ fn a_failed_connection_is_an_error_line_with_reason() {
     assert_eq!(line["error"], "policy shop/strict denies it:\nno identity");
     assert_eq!(line["reason"], "policy-denied");
     assert_eq!(line["response_flags"], "DENY");
+    assert_eq!(line["duration"], "2ms");
+    assert_eq!(line["trace_id"], "00000000000000010000000000000002");
     assert_eq!(line["bytes_sent"], 11);
     assert_eq!(line.get("src.addr"), None, "what is not known is left out");
     assert_eq!(line["dst.addr"], "10.0.2.3:15008");
@@ -78,4 +82,27 @@ fn openings_are_for_debugging_and_the_scope_can_be_turned_off() {
         "{text}"
     );
     assert_eq!(logged(Format::Text, "info,access=off", || record().write()), "");
+}
+
+/// The names and their order are what existing tools read.
+#[test]
+fn fields_have_their_order() {
+    let failed = AccessLog {
+        failure: Some(AccessFailure {
+            error: "no",
+            reason: "lost",
+            flags: ResponseFlags::Connect,
+        }),
+        ..record()
+    };
+    let text = logged(Format::Text, "info", || failed.write());
+    let fields = text.trim_end().rsplit('\t').next().unwrap();
+    let names: Vec<&str> = fields
+        .split(' ')
+        .filter_map(|field| field.split('=').next())
+        .collect();
+    let expected = "src.addr src.workload src.namespace src.identity src.cluster dst.addr dst.hbone_addr dst.service \
+         dst.workload dst.namespace dst.identity dst.cluster direction bytes_sent bytes_recv duration trace_id \
+         response_flags reason error";
+    assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
 }

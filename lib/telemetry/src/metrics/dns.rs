@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::histogram::Histogram;
 
 use super::family::{Folds, encode_counter};
+use super::histogram::Histogram;
 use super::label::Label;
-use super::table::Table;
+use super::names::IdleNames;
+use super::table::{Entry, Table};
 
 /// Upper ends of the duration histogram, in seconds.
 const BUCKETS: [f64; 6] = [0.0005, 0.001, 0.01, 0.1, 1.0, 5.0];
@@ -67,7 +68,7 @@ impl Series {
             requests: AtomicU64::new(0),
             upstream_requests: AtomicU64::new(0),
             upstream_failures: AtomicU64::new(0),
-            upstream_duration: Histogram::new(BUCKETS),
+            upstream_duration: Histogram::new(&BUCKETS),
         }
     }
 }
@@ -100,10 +101,21 @@ impl Dns {
     }
 
     pub(crate) fn upstream_answered(&self, labels: &DnsLabels, after: Duration) {
-        self.of(labels).upstream_duration.observe(after.as_secs_f64());
+        self.of(labels).upstream_duration.observe(after);
     }
 
-    fn of(&self, labels: &DnsLabels) -> Arc<Series> {
+    pub(crate) fn idle(&self, names: &mut IdleNames) {
+        for labels in self.series.idle() {
+            names.add_service(&labels.source_canonical_service);
+        }
+    }
+
+    pub(crate) fn evict(&self, gone: &IdleNames) -> usize {
+        self.series
+            .evict(|labels| gone.has_service(&labels.source_canonical_service))
+    }
+
+    fn of(&self, labels: &DnsLabels) -> Arc<Entry<Series>> {
         self.series.get(labels, DnsLabels::overflow, Series::new)
     }
 }

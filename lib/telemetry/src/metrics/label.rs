@@ -1,5 +1,6 @@
 //! One label value.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,6 +37,18 @@ impl Label {
     /// The value.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is somebody's name, and not a stand-in.
+    pub(crate) fn is_name(&self) -> bool {
+        !matches!(self.as_str(), "unknown" | "overflow")
+    }
+}
+
+/// A label hashes and compares like its text.
+impl Borrow<str> for Label {
+    fn borrow(&self) -> &str {
+        self.as_str()
     }
 }
 

@@ -9,19 +9,23 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::family::{Folds, encode_counter, encode_gauge};
-use super::table::Table;
+use super::names::IdleNames;
+use super::table::{Entry, Table};
 use super::traffic_labels::{Reporter, ResponseFlags, TrafficLabels};
 
-/// The counters of one label set, for each way to end.
+/// The counters of one label set.
 #[derive(Debug, Default)]
 struct Series {
     opened: AtomicU64,
+    closed: AtomicU64,
+    /// For each way to end.
     ends: [End; ResponseFlags::ALL.len()],
 }
 
 #[derive(Debug, Default)]
 struct End {
-    closed: AtomicU64,
+    /// Established connections that ended so; tells whether the byte counters are published.
+    ended: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
     failed: AtomicU64,
@@ -33,6 +37,37 @@ pub(crate) struct Traffic {
     locality: bool,
 }
 
+/// One established connection, counted as open until it is said to be closed, or dropped.
+#[derive(Debug)]
+pub struct OpenConnection {
+    traffic: Arc<Traffic>,
+    series: Arc<Entry<Series>>,
+}
+
+impl OpenConnection {
+    /// It ended. `received` is what went from initiator to acceptor in bytes, `sent` the reverse, whichever side
+    /// reports. With flags other than [`ResponseFlags::None`] it also counts as failed.
+    ///
+    /// It is counted as closed in the same series in which it was counted as opened, whatever the flags, so that
+    /// opened less closed is what is open; bytes and the failure carry the flags.
+    pub fn closed(self, flags: ResponseFlags, received: u64, sent: u64) {
+        let end = &self.series.ends[flags as usize];
+        end.received.fetch_add(received, Ordering::Relaxed);
+        end.sent.fetch_add(sent, Ordering::Relaxed);
+        if flags != ResponseFlags::None {
+            end.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        end.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.traffic.series.touch(&self.series);
+        self.series.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Traffic {
     pub(crate) fn new(limit: usize, locality: bool) -> Self {
         Self {
@@ -41,19 +76,13 @@ impl Traffic {
         }
     }
 
-    pub(crate) fn opened(&self, labels: &TrafficLabels) {
-        self.of(labels).opened.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn closed(&self, labels: &TrafficLabels, flags: ResponseFlags, received: u64, sent: u64) {
+    pub(crate) fn opened(self: &Arc<Self>, labels: &TrafficLabels) -> OpenConnection {
         let series = self.of(labels);
-        let end = &series.ends[flags as usize];
-        end.received.fetch_add(received, Ordering::Relaxed);
-        end.sent.fetch_add(sent, Ordering::Relaxed);
-        if flags != ResponseFlags::None {
-            end.failed.fetch_add(1, Ordering::Relaxed);
+        series.opened.fetch_add(1, Ordering::Relaxed);
+        OpenConnection {
+            traffic: self.clone(),
+            series,
         }
-        end.closed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self, labels: &TrafficLabels, flags: ResponseFlags) {
@@ -62,14 +91,19 @@ impl Traffic {
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn forget(&self, namespace: &str, workload: &str) {
-        self.series.retain(|labels| {
-            let own = labels.own();
-            own.namespace.as_str() != namespace || own.workload.as_str() != workload
-        });
+    pub(crate) fn idle(&self, names: &mut IdleNames) {
+        for labels in self.series.idle() {
+            names.add_workload(&labels.source);
+            names.add_workload(&labels.destination);
+        }
     }
 
-    fn of(&self, labels: &TrafficLabels) -> Arc<Series> {
+    pub(crate) fn evict(&self, gone: &IdleNames) -> usize {
+        self.series
+            .evict(|labels| gone.has_workload(&labels.source) || gone.has_workload(&labels.destination))
+    }
+
+    fn of(&self, labels: &TrafficLabels) -> Arc<Entry<Series>> {
         self.series.get(labels, TrafficLabels::overflow, Series::default)
     }
 }
@@ -80,57 +114,60 @@ impl Folds for Traffic {
     }
 }
 
+/// A figure of one way to end; none is not published.
+type Figure = fn(&End) -> Option<u64>;
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 impl Collector for Traffic {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.series.all();
-        let mut metric = encoder.encode_descriptor(
-            "istio_tcp_connections_opened",
-            "The total number of TCP connections opened",
-            None,
-            MetricType::Counter,
-        )?;
-        for (labels, series) in &all {
-            let opened = series.opened.load(Ordering::Relaxed);
-            if opened > 0 {
-                encode_counter(
-                    &mut metric,
-                    &labels.named(ResponseFlags::None, self.locality),
-                    opened,
-                )?;
-            }
-        }
-        let ends: [(&str, &str, Counter, Counter); 4] = [
+        // What has opened has a series to close in, at zero first: rates of both begin at the same time.
+        let connections: [(&str, &str, fn(&Series) -> u64); 2] = [
+            (
+                "istio_tcp_connections_opened",
+                "The total number of TCP connections opened",
+                |series| read(&series.opened),
+            ),
             (
                 "istio_tcp_connections_closed",
                 "The total number of TCP connections closed",
-                |end| &end.closed,
-                |end| &end.closed,
+                |series| read(&series.closed),
             ),
+        ];
+        for (name, help, value) in connections {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (labels, series) in &all {
+                if read(&series.opened) > 0 {
+                    let labels = labels.named(ResponseFlags::None, self.locality);
+                    encode_counter(&mut metric, &labels, value(series))?;
+                }
+            }
+        }
+        let ends: [(&str, &str, Figure); 3] = [
             (
                 "istio_tcp_received_bytes",
                 "The size of total bytes received during request in case of a TCP connection",
-                |end| &end.received,
-                |end| &end.closed,
+                |end| (read(&end.ended) > 0).then(|| read(&end.received)),
             ),
             (
                 "istio_tcp_sent_bytes",
                 "The size of total bytes sent during response in case of a TCP connection",
-                |end| &end.sent,
-                |end| &end.closed,
+                |end| (read(&end.ended) > 0).then(|| read(&end.sent)),
             ),
             (
                 "istio_tcp_connections_failed",
                 "The total number of TCP connections that failed to establish or ended with an error (unstable)",
-                |end| &end.failed,
-                |end| &end.failed,
+                |end| Some(read(&end.failed)).filter(|failed| *failed > 0),
             ),
         ];
-        for (name, help, value, present) in ends {
+        for (name, help, value) in ends {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (labels, series) in &all {
                 for (flags, end) in ResponseFlags::ALL.into_iter().zip(&series.ends) {
-                    if present(end).load(Ordering::Relaxed) > 0 {
-                        let value = value(end).load(Ordering::Relaxed);
+                    if let Some(value) = value(end) {
                         encode_counter(&mut metric, &labels.named(flags, self.locality), value)?;
                     }
                 }
@@ -139,8 +176,6 @@ impl Collector for Traffic {
         Ok(())
     }
 }
-
-type Counter = fn(&End) -> &AtomicU64;
 
 /// Open sockets, by side.
 #[derive(Debug, Default)]

@@ -120,6 +120,22 @@ pub struct WorkloadLabels {
     pub zone: Label,
 }
 
+impl WorkloadLabels {
+    /// The labels of an initiator.
+    pub(crate) fn named_as_source(&self) -> [(&'static str, &str); 8] {
+        [
+            ("source_workload", self.workload.as_str()),
+            ("source_canonical_service", self.canonical_service.as_str()),
+            ("source_canonical_revision", self.canonical_revision.as_str()),
+            ("source_workload_namespace", self.namespace.as_str()),
+            ("source_principal", self.principal.as_str()),
+            ("source_app", self.app.as_str()),
+            ("source_version", self.version.as_str()),
+            ("source_cluster", self.cluster.as_str()),
+        ]
+    }
+}
+
 /// Everything that traffic is counted by, but for how it ended. Built once for a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TrafficLabels {
@@ -153,14 +169,6 @@ impl TrafficLabels {
         }
     }
 
-    /// The side's own workload.
-    pub(crate) fn own(&self) -> &WorkloadLabels {
-        match self.reporter {
-            Reporter::Source => &self.source,
-            Reporter::Destination => &self.destination,
-        }
-    }
-
     pub(crate) fn overflow(&self) -> Self {
         let label = Label::overflow();
         let workload = WorkloadLabels {
@@ -188,16 +196,9 @@ impl TrafficLabels {
 
     pub(crate) fn named(&self, flags: ResponseFlags, locality: bool) -> Vec<(&'static str, &str)> {
         let (source, destination) = (&self.source, &self.destination);
-        let mut labels = vec![
-            ("reporter", self.reporter.as_str()),
-            ("source_workload", source.workload.as_str()),
-            ("source_canonical_service", source.canonical_service.as_str()),
-            ("source_canonical_revision", source.canonical_revision.as_str()),
-            ("source_workload_namespace", source.namespace.as_str()),
-            ("source_principal", source.principal.as_str()),
-            ("source_app", source.app.as_str()),
-            ("source_version", source.version.as_str()),
-            ("source_cluster", source.cluster.as_str()),
+        let mut labels = vec![("reporter", self.reporter.as_str())];
+        labels.extend(source.named_as_source());
+        labels.extend([
             ("destination_service", self.destination_service.as_str()),
             (
                 "destination_service_namespace",
@@ -224,7 +225,7 @@ impl TrafficLabels {
                 "connection_security_policy",
                 self.connection_security_policy.as_str(),
             ),
-        ];
+        ]);
         if locality {
             labels.extend([
                 ("source_region", source.region.as_str()),
