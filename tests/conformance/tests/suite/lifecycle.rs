@@ -92,7 +92,7 @@ async fn drains() -> Outcome {
 /// An application that is too busy to be connected when the subject is told to end, and is not a moment later.
 async fn on_its_way() -> Outcome {
     const BUSY: u16 = 8081;
-    let mut scene = scene("15s").await?;
+    let scene = scene("15s").await?;
     let place = scene.server.network.clone();
     let at = scene.server.at(BUSY);
     let listener = place.inside(|| {
