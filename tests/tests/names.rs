@@ -79,6 +79,36 @@ fn names_are_answered_or_passed_on_as_they_were_asked() {
     assert_eq!(count, 8);
     assert_eq!(query(&asker, own, WEB).unwrap().addresses, [vip]);
     assert_eq!(server.asked().len(), count);
+
+    let counted = |name: &str, protocol: &str| {
+        let labels = [
+            ("request_protocol", protocol),
+            ("source_canonical_service", "asker"),
+        ];
+        lab.metric("node-a", name, &labels)
+    };
+    for (protocol, requests) in [("udp", 8.0), ("tcp", 6.0)] {
+        assert_eq!(
+            counted("istio_dns_requests_total", protocol),
+            requests,
+            "{protocol}"
+        );
+        assert_eq!(
+            counted("istio_dns_upstream_requests_total", protocol),
+            4.0,
+            "{protocol}"
+        );
+        assert_eq!(
+            counted("istio_dns_upstream_request_duration_seconds_count", protocol),
+            4.0,
+            "{protocol}"
+        );
+        assert_eq!(
+            counted("istio_dns_upstream_failures_total", protocol),
+            0.0,
+            "{protocol}"
+        );
+    }
 }
 
 /// A service without an address of its own, and endpoints made by hand.

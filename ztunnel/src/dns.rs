@@ -9,7 +9,6 @@ use crate::pod_proxy::loopback;
 use crate::pods::Pod;
 use count::Count;
 use dns::{Forwarder, Server};
-use futures_util::future::BoxFuture;
 use names::Names;
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +16,7 @@ use std::sync::Arc;
 use sys::socket;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 use upstream::InPod;
 
@@ -69,31 +69,40 @@ pub(crate) fn bind(context: &Context, pod: &Pod) -> io::Result<Sockets> {
 }
 
 impl Sockets {
-    /// Answers until `stop`.
-    pub(crate) fn serve(self, context: Arc<Context>, pod: Arc<Pod>, stop: CancellationToken) {
-        let forwarder = Forwarder::new(&context.name_servers, Arc::new(InPod::new(&context, &pod)));
-        let names = Arc::new(Names::new(&context, &pod));
-        let name = pod.full_name();
-        let server = Server::new(names, forwarder, Arc::new(Count { context, pod }));
-        let mut serving: Vec<BoxFuture<'static, io::Result<()>>> = Vec::new();
+    /// Answers until `stop`, in tasks of `open`; then what has been asked is still answered, for
+    /// [`dns::DRAIN_DEADLINE`] at most.
+    pub(crate) fn serve(
+        self,
+        context: &Arc<Context>,
+        pod: &Arc<Pod>,
+        stop: &CancellationToken,
+        open: &TaskTracker,
+    ) {
+        let forwarder = Forwarder::new(&context.name_servers, Arc::new(InPod::new(context, pod)));
+        let names = Arc::new(Names::new(context, pod));
+        let count = Arc::new(Count {
+            context: context.clone(),
+            pod: pod.clone(),
+        });
+        let server = Server::new(names, forwarder, count);
+        let name: Arc<str> = pod.full_name().into();
         for socket in self.datagrams {
-            let server = server.clone();
-            serving.push(Box::pin(async move { server.serve_udp(socket).await }));
-        }
-        for listener in self.streams {
-            let server = server.clone();
-            serving.push(Box::pin(async move { server.serve_tcp(listener).await }));
-        }
-        for served in serving {
-            let (stop, name) = (stop.clone(), name.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    ended = served => if let Err(error) = ended {
-                        warn!(pod = name, %error, "DNS of a pod is no longer answered; queries there fail");
-                    },
-                }
+            let (server, stop, name) = (server.clone(), stop.clone(), name.clone());
+            open.spawn(async move {
+                report(&name, server.serve_udp(socket, stop.cancelled()).await);
             });
         }
+        for listener in self.streams {
+            let (server, stop, name) = (server.clone(), stop.clone(), name.clone());
+            open.spawn(async move {
+                report(&name, server.serve_tcp(listener, stop.cancelled()).await);
+            });
+        }
+    }
+}
+
+fn report(pod: &str, ended: io::Result<()>) {
+    if let Err(error) = ended {
+        warn!(pod, %error, "DNS of a pod is no longer answered; queries there fail");
     }
 }

@@ -89,7 +89,7 @@ impl PodProxy {
             async move { inbound.serve(stream).await }
         });
         if let Some(dns) = dns {
-            dns.serve(context.clone(), pod.clone(), draining.clone());
+            dns.serve(&context, &pod, &draining, &acceptor.open);
         }
 
         context.pods.insert(pod.clone());

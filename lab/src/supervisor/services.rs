@@ -147,12 +147,12 @@ pub(crate) fn serve_dns(network: &Network, zone: &SharedZone) -> Result<tokio::t
         let server = dns::Server::new(Arc::new(zone.clone()), forwarder, Arc::new(dns::Silent));
         let streams = server.clone();
         tasks.spawn(async move {
-            if let Err(error) = server.serve_udp(socket).await {
+            if let Err(error) = server.serve_udp(socket, std::future::pending()).await {
                 tracing::error!(%error, "DNS over UDP ended in one namespace");
             }
         });
         tasks.spawn(async move {
-            if let Err(error) = streams.serve_tcp(listener).await {
+            if let Err(error) = streams.serve_tcp(listener, std::future::pending()).await {
                 tracing::error!(%error, "DNS over TCP ended in one namespace");
             }
         });

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::message::{MAX_MESSAGE, NOT_IMPLEMENTED, REFUSED, Raw, SERVER_FAILURE};
+use crate::message::{MAX_MESSAGE, NOT_IMPLEMENTED, REFUSED, Raw, SERVER_FAILURE, is_answer};
 
 /// How many servers are asked at most, as in libc.
 pub const MAX_SERVERS: usize = 3;
@@ -144,7 +144,7 @@ impl Forwarder {
         let id = rand::random::<[u8; 2]>();
         let mut outgoing = query.to_vec();
         outgoing[..2].copy_from_slice(&id);
-        match timeout(deadline, self.ask_udp(server, raw, id, &outgoing)).await {
+        match timeout(deadline, self.ask_udp(server, id, &outgoing)).await {
             Ok(Ok(mut answer)) => {
                 answer[..2].copy_from_slice(&raw.id());
                 Ok(answer)
@@ -154,13 +154,7 @@ impl Forwarder {
         }
     }
 
-    async fn ask_udp(
-        &self,
-        server: SocketAddr,
-        query: Raw<'_>,
-        id: [u8; 2],
-        outgoing: &[u8],
-    ) -> io::Result<Vec<u8>> {
+    async fn ask_udp(&self, server: SocketAddr, id: [u8; 2], outgoing: &[u8]) -> io::Result<Vec<u8>> {
         let socket = self.upstream.udp(server).await?;
         // A connected socket takes datagrams from that server alone.
         socket.connect(server).await?;
@@ -175,7 +169,7 @@ impl Forwarder {
                 Err(error) => return Err(error),
             };
             // What does not belong to the query may be forged: go on waiting for what does.
-            if Raw::new(&buffer[..length]).is_some_and(|answer| answer.answers(query, id)) {
+            if is_answer(&buffer[..length], outgoing, id) {
                 return Ok(buffer[..length].to_vec());
             }
         }

@@ -17,7 +17,9 @@ mod server;
 
 pub use answer::{ANSWER_TTL, Forward, NEGATIVE_TTL, Reply, Resolver, Transport, answer};
 pub use forward::{ANSWER_DEADLINE, ForwardError, Forwarder, MAX_SERVERS, TRY_DEADLINE, Upstream};
+pub use message::is_answer;
 pub use resolv_conf::name_servers;
 pub use server::{
-    MAX_CONNECTIONS, MAX_FORWARDS, MAX_PIPELINED, Observer, QueryInfo, Server, Silent, TCP_IDLE_DEADLINE,
+    DRAIN_DEADLINE, MAX_CONNECTIONS, MAX_FORWARDS, MAX_PIPELINED, Observer, QueryInfo, Server, Silent,
+    TCP_IDLE_DEADLINE,
 };

@@ -14,6 +14,18 @@ pub(crate) const NO_SUCH_NAME: u8 = 3;
 pub(crate) const NOT_IMPLEMENTED: u8 = 4;
 pub(crate) const REFUSED: u8 = 5;
 
+#[cfg(test)]
+mod tests;
+
+/// Whether `answer` is an answer to `query`, which was sent with this id: the same operation and question, and a
+/// response. Never panics, whatever the bytes.
+pub fn is_answer(answer: &[u8], query: &[u8], id: [u8; 2]) -> bool {
+    match (Raw::new(answer), Raw::new(query)) {
+        (Some(answer), Some(query)) => answer.answers(query, id),
+        _ => false,
+    }
+}
+
 const RESPONSE_BIT: u8 = 0x80;
 const RECURSION_AVAILABLE_BIT: u8 = 0x80;
 

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::answer::{Forward, answer, failure, query_type};
 use crate::message::{MAX_MESSAGE, NO_SUCH_NAME, Raw, SERVER_FAILURE};
@@ -25,6 +25,12 @@ pub const MAX_FORWARDS: usize = 256;
 
 /// How many TCP connections one server holds. Those beyond it are closed.
 pub const MAX_CONNECTIONS: usize = 64;
+
+/// How long a server that was told to stop goes on with what it has begun.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(6);
+
+/// For how long nothing may come before a socket that is to be closed counts as empty.
+const SILENCE: Duration = Duration::from_millis(20);
 
 /// What is known of a query, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,87 +100,135 @@ impl Server {
         }
     }
 
-    /// Serves datagrams until the socket fails for good. Drop the future to stop.
-    pub async fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
-        let socket = Arc::new(socket);
-        let mut forwards = JoinSet::new();
-        let mut buffer = vec![0; MAX_MESSAGE];
+    /// Serves datagrams until `stop`, or until the socket fails for good. At `stop` another socket on the same port gets
+    /// what comes from then on; what has come before is answered, within [`DRAIN_DEADLINE`]. Drop the future to end at
+    /// once.
+    pub async fn serve_udp(&self, socket: UdpSocket, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let mut datagrams = Datagrams {
+            shared: self.shared.clone(),
+            socket: Arc::new(socket),
+            forwards: JoinSet::new(),
+            buffer: vec![0; MAX_MESSAGE],
+        };
         let mut failures = Failures::default();
+        let mut stop = std::pin::pin!(stop);
         loop {
             let received = tokio::select! {
-                Some(_) = forwards.join_next(), if !forwards.is_empty() => continue,
-                received = socket.recv_from(&mut buffer) => received,
+                Some(_) = datagrams.forwards.join_next(), if !datagrams.forwards.is_empty() => continue,
+                received = datagrams.socket.recv_from(&mut datagrams.buffer) => received,
+                () = &mut stop => break,
             };
-            let (length, client) = match received {
-                Ok(received) => received,
-                Err(error) => {
-                    failures.note(error).await?;
-                    continue;
+            match received {
+                Ok((length, client)) => {
+                    failures.clear();
+                    datagrams.take(length, client).await;
                 }
-            };
-            failures.clear();
-            let query = &buffer[..length];
-            let info = self.shared.observe(query, Transport::Udp);
-            let bytes = match answer(query, &*self.shared.resolver, Transport::Udp) {
-                Reply::Refuse => continue,
-                Reply::Answer(bytes) => bytes,
-                Reply::Forward(forward) => match self.shared.forwards.clone().try_acquire_owned() {
-                    Ok(permit) => {
-                        let datagram = Datagram {
-                            socket: socket.clone(),
-                            client,
-                            query: query.to_vec(),
-                            info,
-                        };
-                        let shared = self.shared.clone();
-                        forwards.spawn(async move {
-                            datagram.forward(&shared, forward).await;
-                            drop(permit);
-                        });
-                        continue;
-                    }
-                    Err(_) => {
-                        self.shared.observer.overloaded(info);
-                        server_failure(query)
-                    }
-                },
-            };
-            send(&socket, &bytes, client).await;
+                Err(error) => failures.note(error).await?,
+            }
         }
+        // Whoever holds the same port gets everything from now on: a connected socket takes from one peer alone, here
+        // from itself.
+        datagrams.socket.connect(datagrams.socket.local_addr()?).await?;
+        while let Ok(Ok((length, client))) =
+            timeout(SILENCE, datagrams.socket.recv_from(&mut datagrams.buffer)).await
+        {
+            datagrams.take(length, client).await;
+        }
+        finish(datagrams.forwards).await;
+        Ok(())
     }
 
-    /// Serves streams until the listener fails for good. Drop the future to stop; connections end with it.
-    pub async fn serve_tcp(&self, listener: TcpListener) -> io::Result<()> {
+    /// Serves streams until `stop`, or until the listener fails for good. At `stop` those that are waiting are still
+    /// taken; open ones have [`DRAIN_DEADLINE`]. Drop the future to end at once.
+    pub async fn serve_tcp(&self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
         let mut connections = JoinSet::new();
         let mut failures = Failures::default();
+        let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = listener.accept() => accepted,
+                () = &mut stop => break,
             };
-            let connection = match accepted {
-                Ok((connection, _)) => connection,
-                Err(error) => {
-                    failures.note(error).await?;
-                    continue;
+            match accepted {
+                Ok((connection, _)) => {
+                    failures.clear();
+                    self.serve_stream(connection, &mut connections);
                 }
-            };
-            failures.clear();
-            let Ok(permit) = self.shared.connections.clone().try_acquire_owned() else {
-                self.shared.observer.overloaded(QueryInfo {
-                    query_type: query_type(&[]),
-                    transport: Transport::Tcp,
-                });
-                continue;
-            };
-            let shared = self.shared.clone();
-            connections.spawn(async move {
-                if let Err(error) = stream::serve(&shared, connection).await {
-                    tracing::debug!(%error, "a DNS client's connection ended");
-                }
-                drop(permit);
-            });
+                Err(error) => failures.note(error).await?,
+            }
         }
+        while let Ok(Ok((connection, _))) = timeout(SILENCE, listener.accept()).await {
+            self.serve_stream(connection, &mut connections);
+        }
+        drop(listener);
+        finish(connections).await;
+        Ok(())
+    }
+
+    fn serve_stream(&self, connection: TcpStream, connections: &mut JoinSet<()>) {
+        let Ok(permit) = self.shared.connections.clone().try_acquire_owned() else {
+            self.shared.observer.overloaded(QueryInfo {
+                query_type: query_type(&[]),
+                transport: Transport::Tcp,
+            });
+            return;
+        };
+        let shared = self.shared.clone();
+        connections.spawn(async move {
+            if let Err(error) = stream::serve(&shared, connection).await {
+                tracing::debug!(%error, "a DNS client's connection ended");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Waits for what was begun.
+async fn finish(mut begun: JoinSet<()>) {
+    let all = async { while begun.join_next().await.is_some() {} };
+    // What is late is cut off with the set.
+    let _ = timeout(DRAIN_DEADLINE, all).await;
+}
+
+/// The datagrams of one socket.
+struct Datagrams {
+    shared: Arc<Shared>,
+    socket: Arc<UdpSocket>,
+    forwards: JoinSet<()>,
+    buffer: Vec<u8>,
+}
+
+impl Datagrams {
+    /// Deals with the datagram that is in the buffer.
+    async fn take(&mut self, length: usize, client: SocketAddr) {
+        let query = &self.buffer[..length];
+        let info = self.shared.observe(query, Transport::Udp);
+        let bytes = match answer(query, &*self.shared.resolver, Transport::Udp) {
+            Reply::Refuse => return,
+            Reply::Answer(bytes) => bytes,
+            Reply::Forward(forward) => match self.shared.forwards.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    let datagram = Datagram {
+                        socket: self.socket.clone(),
+                        client,
+                        query: query.to_vec(),
+                        info,
+                    };
+                    let shared = self.shared.clone();
+                    self.forwards.spawn(async move {
+                        datagram.forward(&shared, forward).await;
+                        drop(permit);
+                    });
+                    return;
+                }
+                Err(_) => {
+                    self.shared.observer.overloaded(info);
+                    server_failure(query)
+                }
+            },
+        };
+        send(&self.socket, &bytes, client).await;
     }
 }
 

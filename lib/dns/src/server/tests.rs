@@ -99,8 +99,8 @@ async fn serve_names(names: impl Resolver, upstreams: &[SocketAddr], loopback: L
     let server = Server::new(Arc::new(names), forwarder, counts.clone());
     let streams = server.clone();
     let tasks = [
-        tokio::spawn(async move { server.serve_udp(socket).await }),
-        tokio::spawn(async move { streams.serve_tcp(listener).await }),
+        tokio::spawn(async move { server.serve_udp(socket, std::future::pending()).await }),
+        tokio::spawn(async move { streams.serve_tcp(listener, std::future::pending()).await }),
     ];
     Running {
         udp,
@@ -553,6 +553,43 @@ async fn a_flood_is_turned_away_and_counted_and_does_not_hold_up_known_names() {
     assert!(overloaded());
     let web = ask(&server, &query("web.shop.svc.cluster.local.", RecordType::A)).await;
     assert_eq!(addresses(&web), ["10.96.0.7"]);
+}
+
+#[tokio::test]
+async fn what_has_come_before_the_end_is_answered() {
+    let (upstream, address) = upstream().await;
+    let forwarder = Forwarder::new(&[address], Arc::new(Loopback::default()));
+    let server = Server::new(Arc::new(names()), forwarder, Arc::new(Silent));
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(socket.local_addr().unwrap()).await.unwrap();
+    let known = query("web.shop.svc.cluster.local.", RecordType::A);
+    for id in 0..20 {
+        client.send(&with_id(&known, id)).await.unwrap();
+    }
+    let sent = with_id(&query("example.org.", RecordType::A), 20);
+    client.send(&sent).await.unwrap();
+    let mut stream = Stream::to(listener.local_addr().unwrap()).await;
+    stream.write(&with_id(&known, 21)).await;
+
+    // Told to stop before any of it was looked at.
+    let (datagrams, streams) = (server.clone(), server);
+    let datagrams = tokio::spawn(async move { datagrams.serve_udp(socket, std::future::ready(())).await });
+    let streams = tokio::spawn(async move { streams.serve_tcp(listener, std::future::ready(())).await });
+    let (seen, from) = next(&upstream).await;
+    upstream.send_to(&as_answer(&seen, b"late"), from).await.unwrap();
+    let mut answered = std::collections::BTreeSet::new();
+    for _ in 0..=20 {
+        let answer = receive(&client).await;
+        answered.insert(u16::from_be_bytes([answer[0], answer[1]]));
+    }
+    assert_eq!(answered, (0..=20).collect());
+    assert_eq!(stream.read().await[..2], [0, 21]);
+    drop(stream);
+    for ended in [datagrams, streams] {
+        timeout(LONG, ended).await.unwrap().unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
