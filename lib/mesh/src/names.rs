@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::service::{IpFamilies, Service};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Viewpoint};
 
 /// Who asks for a name.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker<'a> {
-    /// The pod's namespace.
-    pub namespace: &'a str,
+    /// Its pod's namespace, and what decides between services of others.
+    pub viewpoint: Viewpoint<'a>,
     /// The network it is on.
     pub network: &'a str,
 }
@@ -26,7 +26,7 @@ pub struct Asker<'a> {
 /// shortest. A service that the asker cannot see is as good as none. So is one that has no address on the asker's
 /// network and no endpoint: a name server may know more, and says in its own way that there is nothing.
 pub fn addresses_of_name(snapshot: &Snapshot, name: &str, asker: Asker<'_>) -> Option<Vec<IpAddr>> {
-    let service = service_of_name(snapshot, name, asker.namespace)?;
+    let service = service_of_name(snapshot, name, asker.viewpoint)?;
     let mut addresses: Vec<IpAddr> = service
         .addresses
         .iter()
@@ -39,10 +39,10 @@ pub fn addresses_of_name(snapshot: &Snapshot, name: &str, asker: Asker<'_>) -> O
     (!addresses.is_empty()).then_some(addresses)
 }
 
-fn service_of_name<'s>(snapshot: &'s Snapshot, name: &str, namespace: &str) -> Option<&'s Arc<Service>> {
+fn service_of_name<'s>(snapshot: &'s Snapshot, name: &str, from: Viewpoint<'_>) -> Option<&'s Arc<Service>> {
     snapshot
-        .service_by_hostname(name, namespace)
-        .or_else(|| wildcards(name).find_map(|wildcard| snapshot.service_by_hostname(&wildcard, namespace)))
+        .service_by_hostname(name, from)
+        .or_else(|| wildcards(name).find_map(|wildcard| snapshot.service_by_hostname(&wildcard, from)))
 }
 
 /// `a.b.c` lies below `*.b.c` and `*.c`.

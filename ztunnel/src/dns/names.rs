@@ -27,9 +27,13 @@ impl Names {
 
 impl Resolver for Names {
     fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let config = &self.context.config;
         let asker = Asker {
-            namespace: self.pod.identity.namespace(),
-            network: &self.context.config.network,
+            viewpoint: mesh::Viewpoint {
+                namespace: self.pod.identity.namespace(),
+                preferred: config.preferred_service_namespace.as_deref(),
+            },
+            network: &config.network,
         };
         let mut addresses = addresses_of_name(&self.context.state.snapshot(), name, asker)?;
         // Many clients take the first.

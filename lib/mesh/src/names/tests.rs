@@ -4,13 +4,16 @@ use super::*;
 use crate::testing::{ip, mesh, pod, service, serving};
 
 const SHOP: Asker<'_> = Asker {
-    namespace: "shop",
+    viewpoint: Viewpoint {
+        namespace: "shop",
+        preferred: None,
+    },
     network: "",
 };
 
 fn at(namespace: &str) -> Asker<'_> {
     Asker {
-        namespace,
+        viewpoint: namespace.into(),
         network: "",
     }
 }
@@ -53,10 +56,7 @@ fn a_service_has_its_own_addresses_on_the_askers_network() {
         found(&snapshot, "web.shop.svc", SHOP),
         some(&["10.96.0.7", "fd00::7"])
     );
-    let elsewhere = |network| Asker {
-        namespace: "shop",
-        network,
-    };
+    let elsewhere = |network| Asker { network, ..SHOP };
     assert_eq!(
         found(&snapshot, "web.shop.svc", elsewhere("far")),
         some(&["10.200.0.7"])
@@ -164,4 +164,12 @@ fn of_two_services_of_one_name_the_own_namespace_counts_then_the_canonical_one()
             "{namespace}"
         );
     }
+    let none_canonical = ["a", "b"].map(|namespace| host("api.example.com", namespace, &["10.96.3.3"]));
+    let mut services = none_canonical.to_vec();
+    services[1].addresses = vec![crate::testing::vip_address("10.96.3.4")];
+    let snapshot = mesh(vec![], services);
+    let mut asker = SHOP;
+    assert_eq!(found(&snapshot, "api.example.com", asker), some(&["10.96.3.3"]));
+    asker.viewpoint.preferred = Some("b");
+    assert_eq!(found(&snapshot, "api.example.com", asker), some(&["10.96.3.4"]));
 }
