@@ -30,7 +30,6 @@ const AT_ONCE: usize = 3;
 
 /// What our own proxy does not do yet. A foreign one is not excused.
 const PENDING: &[&str] = &[
-    "lifecycle/answers-a-connect-that-came-before-it-was-told-to-end",
     "routing/a-gateway-gets-a-tunnel-in-the-tunnel",
     "routing/application-tunnel-with-proxy-header",
     "routing/application-tunnel-without-header",
