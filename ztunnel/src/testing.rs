@@ -139,7 +139,8 @@ impl Node {
         let metrics = Metrics::new(MetricsSettings::default());
         let context =
             crate::run::assemble(config(settings), issuer.clone(), name_servers, log(), metrics).unwrap();
-        let handler = StateHandler::new(context.state.clone(), context.enforcement.clone());
+        let writer = crate::state::Writer::new(context.state.clone(), context.enforcement.clone());
+        let handler = StateHandler::new(writer, None, crate::readiness::Readiness::default());
         let mut node = Self {
             context: Arc::new(context),
             handler,
@@ -272,7 +273,7 @@ fn config(settings: &[(&str, &str)]) -> Config {
 }
 
 /// The log is one for the process.
-fn log() -> FilterHandle {
+pub(crate) fn log() -> FilterHandle {
     static LOG: OnceLock<(LogGuard, FilterHandle)> = OnceLock::new();
     let start = || {
         telemetry::init(&LogSettings {

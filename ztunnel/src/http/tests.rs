@@ -1,23 +1,10 @@
 use super::*;
 use crate::config;
+use crate::testing::log;
 use std::io::Read;
-use std::sync::OnceLock;
-use telemetry::{
-    FilterHandle, LogGuard, LogOutput, LogSettings, Metrics, MetricsSettings, Reporter, TrafficLabels,
-};
+use telemetry::{Metrics, MetricsSettings, Reporter, TrafficLabels};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// The process's log can be made only once; its filter is shared by the tests of this process.
-pub(crate) fn log() -> FilterHandle {
-    static LOG: OnceLock<(LogGuard, FilterHandle)> = OnceLock::new();
-    let settings = LogSettings {
-        filter: "warn,h2=off".into(),
-        output: LogOutput::Stderr,
-        ..LogSettings::default()
-    };
-    LOG.get_or_init(|| telemetry::init(&settings).unwrap()).1.clone()
-}
 
 /// A proxy's shared state, without pods and control plane.
 pub(crate) fn context() -> Arc<Context> {

@@ -2,7 +2,8 @@ use super::*;
 use crate::connections::Connections;
 use crate::enforcement::Enforcement;
 use crate::pods::Pods;
-use crate::state::StateHandler;
+use crate::readiness::Readiness;
+use crate::state::{StateHandler, Writer};
 use bytes::Bytes;
 use prost::Message;
 use proto::security::AUTHORIZATION_TYPE_URL;
@@ -51,9 +52,14 @@ async fn what_names_a_workload_that_left_goes_and_nothing_else() {
         state: state.clone(),
         connections: Connections::default(),
         pods: Pods::default(),
+        rules: mesh::route::Rules::default(),
         metrics: metrics.clone(),
     };
-    let mut handler = StateHandler::new(state.clone(), enforcement);
+    let mut handler = StateHandler::new(
+        Writer::new(state.clone(), enforcement),
+        None,
+        Readiness::default(),
+    );
     for name in ["cart", "web"] {
         let mut labels = TrafficLabels::new(Reporter::Source);
         labels.source.workload = name.into();

@@ -1,9 +1,11 @@
 use super::super::Pages;
-use super::super::tests::{context, exchange, log, served};
+use super::super::tests::{context, exchange, served};
 use super::*;
 use crate::connections::{InboundSubject, Subject};
 use crate::pods::{Pod, PodId};
-use crate::state::StateHandler;
+use crate::readiness::Readiness;
+use crate::state::{StateHandler, Writer};
+use crate::testing::log;
 use bytes::Bytes;
 use mesh::Identity;
 use prost::Message;
@@ -83,17 +85,17 @@ async fn the_log_filter_is_shown_changed_and_reset() {
     assert!(
         String::from_utf8(shown)
             .unwrap()
-            .starts_with("current log filter: warn,h2=off\n")
+            .starts_with("current log filter: info\n")
     );
     for (query, expected) in [
-        ("?level=access:debug,h2%3Ainfo", "warn,access=debug,h2=info"),
+        ("?level=access:debug,h2%3Ainfo", "info,access=debug,h2=info"),
         (
-            "?level=ztunnel::outbound:trace",
-            "warn,access=debug,h2=info,ztunnel::outbound=trace",
+            "?level=ztunnel::outbound:trace,h2:off",
+            "info,access=debug,ztunnel::outbound=trace,h2=off",
         ),
         ("?level=debug", "debug"),
-        ("?reset&level=access=off", "warn,h2=off,access=off"),
-        ("?reset", "warn,h2=off"),
+        ("?reset&level=access=off", "info,access=off"),
+        ("?reset", "info"),
     ] {
         let (head, _) = post(query).await;
         assert!(head.starts_with("HTTP/1.1 200"), "{query}: {head}");
@@ -109,11 +111,11 @@ async fn the_log_filter_is_shown_changed_and_reset() {
     ] {
         let (head, _) = post(wrong).await;
         assert!(head.starts_with("HTTP/1.1 400"), "{wrong}: {head}");
-        assert_eq!(filter.current(), "warn,h2=off");
+        assert_eq!(filter.current(), "info");
     }
     let (head, _) = exchange(at, "GET /logging?level=debug HTTP/1.1\r\nHost: localhost").await;
     assert!(head.starts_with("HTTP/1.1 405"), "{head}");
-    assert_eq!(filter.current(), "warn,h2=off");
+    assert_eq!(filter.current(), "info");
 }
 
 fn resource(name: &str, message: &impl Message) -> ResourceUpdate {
@@ -126,7 +128,11 @@ fn resource(name: &str, message: &impl Message) -> ResourceUpdate {
 }
 
 async fn fill(context: &Context) {
-    let mut handler = StateHandler::new(context.state.clone(), context.enforcement.clone());
+    let mut handler = StateHandler::new(
+        Writer::new(context.state.clone(), context.enforcement.clone()),
+        None,
+        Readiness::default(),
+    );
     let key = "shop/web.shop.svc.cluster.local";
     let ports = |service_port, target_port| {
         vec![Port {

@@ -38,7 +38,7 @@ async fn a_peer_that_is_gone_or_has_another_identity_ends_its_connections_and_no
     assert_eq!(end(&mut streams[1]).await, Err(ErrorKind::ConnectionReset));
     echo(&mut streams[2], b"open still").await;
     echo(&mut streams[3], b"finishes what it has begun").await;
-    let scrape = node.context.scrape();
+    let scrape = node.context.metrics.encode();
     for reason in ["peer_gone", "peer_changed"] {
         let counted = |line: &str| line.contains("closed_early") && line.contains(reason);
         assert!(scrape.lines().any(counted), "{reason} in {scrape}");
