@@ -64,6 +64,17 @@ pub(crate) fn chain(input: &[u8]) -> bool {
     WorkloadCertificate::from_pem(&chain, &own.key, &own.identity).is_ok()
 }
 
+/// A file of revocation lists.
+pub(crate) fn revocation_list(input: &[u8]) -> bool {
+    match tls::RevocationLists::parse([input]) {
+        Ok(lists) => {
+            assert!(!lists.is_empty(), "no list is an error, not an empty set");
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 /// Bytes of a client that has proven nothing yet.
 pub(crate) fn server(input: &[u8]) -> bool {
     run(async {

@@ -18,7 +18,7 @@ pub(crate) fn response(input: &[u8]) -> bool {
     let (nonce, size) = (response.nonce.clone(), input.len());
     let (update, pending) = state.received(response);
     let known = update.is_some();
-    let answer = state.applied(pending, Vec::new());
+    let answer = state.applied(pending, Vec::new(), std::time::Instant::now());
     assert_eq!(
         answer.request.response_nonce, nonce,
         "each response is answered by its nonce"

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod discovery;
+mod headers;
 mod identities;
 mod names;
 mod pods;
@@ -27,10 +28,15 @@ pub const TARGETS: &[Target] = &[
     target("spiffe_id", identities::spiffe_id),
     target("certificate_request", certificates::request),
     target("certificate_chain", certificates::chain),
+    target("revocation_list", certificates::revocation_list),
     target("tls_server", certificates::server),
     target("tls_client", certificates::client),
     target("http2_server", tunnels::server),
     target("http2_client", tunnels::client),
+    target("authority", headers::authority),
+    target("baggage", headers::baggage),
+    target("forwarded", headers::forwarded_for),
+    target("traceparent", headers::traceparent),
     target("zds_proxy", pods::proxy),
     target("zds_agent", pods::agent),
     target("xds_response", discovery::response),
