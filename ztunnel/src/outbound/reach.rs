@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::flow::{Flow, Parties};
 use crate::pods::Pod;
 use mesh::route::{self, Facts, HboneRoute, Hop, Need, Request, Route};
-use mesh::standing::{self, Opened, Way};
+use mesh::standing::{self, Opened, Stale, Way};
 use mesh::{Service, Workload};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -289,20 +289,14 @@ impl Reach<'_> {
 
     /// Notes where the connection goes, so that changes from now on can close it, and asks once more whether it may:
     /// a change since the decision has not seen it.
-    fn stands(&self, own: &Arc<Workload>, destination: SocketAddr, way: Way) -> Result<(), Failed> {
+    fn stands(&self, own: &Arc<Workload>, destination: SocketAddr, way: Way) -> Result<(), Stale> {
         let opened = Opened {
             source: own.clone(),
             destination,
             way,
         };
         self.flow.goes(opened.clone());
-        match standing::stale(&opened, &self.context.state.snapshot(), &self.context.rules) {
-            None => Ok(()),
-            Some(stale) => Err(Failed {
-                failure: Failure::Closed(crate::connections::CloseReason::Stale(stale)),
-                blames_endpoint: false,
-            }),
-        }
+        standing::stale(&opened, &self.context.state.snapshot(), &self.context.rules).map_or(Ok(()), Err)
     }
 }
 
@@ -321,6 +315,15 @@ struct Failed {
     failure: Failure,
     /// Whether others should pass over the endpoint for a while.
     blames_endpoint: bool,
+}
+
+impl From<Stale> for Failed {
+    fn from(stale: Stale) -> Self {
+        Self {
+            failure: Failure::Closed(crate::connections::CloseReason::Stale(stale)),
+            blames_endpoint: false,
+        }
+    }
 }
 
 impl Failed {
