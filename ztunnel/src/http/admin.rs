@@ -58,10 +58,13 @@ pub(super) async fn answer<B>(
     }
 }
 
+/// A header, and the part of its value that names a host.
+type NamesHost = (HeaderName, fn(&str) -> Option<&str>);
+
 /// Refuses a request that a foreign web page made: its `Host` is a name that was made to point here, or its `Origin`
 /// is elsewhere. No `Host` at all is no browser.
 fn is_from_here(headers: &HeaderMap) -> Result<(), String> {
-    let checks: [(HeaderName, fn(&str) -> Option<&str>); 2] = [
+    let checks: [NamesHost; 2] = [
         (HOST, |host| Some(host)),
         (ORIGIN, |origin| origin.split_once("://").map(|(_, host)| host)),
     ];

@@ -121,11 +121,14 @@ fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// Name, help and value of one counter of a series.
+type Reading = (&'static str, &'static str, fn(&Series) -> u64);
+
 impl Collector for Traffic {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.series.all();
         // What has opened has a series to close in, at zero first: rates of both begin at the same time.
-        let connections: [(&str, &str, fn(&Series) -> u64); 2] = [
+        let connections: [Reading; 2] = [
             (
                 "istio_tcp_connections_opened",
                 "The total number of TCP connections opened",
