@@ -91,7 +91,7 @@ fn floods_of_connections_that_prove_nothing_are_bounded_and_disturb_nobody() {
     // All but a few were refused, and it says why.
     let refused = || {
         let labels = [("reason", "too_many_handshakes")];
-        lab.metric("node-b", "ztunnel_refusals_total", &labels)
+        lab.metric("node-b", "ztunnel_handshake_failures_total", &labels)
     };
     eventually("the refusals are counted", Duration::from_secs(10), || {
         refused() > FLOOD as f64 / 2.0

@@ -10,7 +10,8 @@ use crate::wait::within;
 
 /// Asks for a page on loopback: status and body.
 pub(crate) async fn get(place: &Namespace, port: u16, path: &str) -> Outcome<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    // 1.0: the end of the body is the end of the connection, whatever its size.
+    let request = format!("GET {path} HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let exchange = async {
         let mut socket = place.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         socket.write_all(request.as_bytes()).await?;

@@ -30,10 +30,6 @@ const AT_ONCE: usize = 3;
 
 /// What our own proxy does not do yet. A foreign one is not excused.
 const PENDING: &[&str] = &[
-    "routing/a-gateway-gets-a-tunnel-in-the-tunnel",
-    "routing/application-tunnel-with-proxy-header",
-    "routing/application-tunnel-without-header",
-    "routing/a-waypoint-is-asked-for-the-address-of-its-service",
     "on_demand/begins-with-nothing",
     "on_demand/asks-for-an-address-and-takes-the-alias-for-the-answer",
     "on_demand/calls-in-plain-what-is-not-there",
