@@ -179,7 +179,7 @@ impl MeshState {
 
     /// When what is in force was written to disk, if it comes from there and the control plane has not answered.
     #[cfg(test)]
-    pub(crate) fn from_disk(&self) -> Option<SystemTime> {
+    pub(crate) fn read_from_disk(&self) -> Option<SystemTime> {
         self.inner.progress.borrow().from_disk
     }
 

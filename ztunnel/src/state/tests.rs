@@ -195,11 +195,11 @@ async fn what_is_restored_decides_only_after_the_fall_back_and_until_the_control
         ("1".into(), String::new())
     );
     writer.write(changes, Kinds::NONE).await;
-    assert!(!state.progress().borrow().is_synced() && state.from_disk().is_none());
+    assert!(!state.progress().borrow().is_synced() && state.read_from_disk().is_none());
     assert!(!state.snapshot().policies_synced(), "nothing is let in yet");
 
     writer.fall_back_to_disk(SystemTime::now()).await;
-    assert!(state.progress().borrow().is_synced() && state.from_disk().is_some());
+    assert!(state.progress().borrow().is_synced() && state.read_from_disk().is_some());
     let snapshot = state.snapshot();
     assert!(snapshot.policies_synced() && snapshot.policies().count() == 1);
     assert_eq!(
@@ -209,11 +209,14 @@ async fn what_is_restored_decides_only_after_the_fall_back_and_until_the_control
     );
 
     handler.apply(update(ADDRESS_TYPE_URL, vec![], &[])).await;
-    assert!(state.from_disk().is_some(), "policies are still those from disk");
+    assert!(
+        state.read_from_disk().is_some(),
+        "policies are still those from disk"
+    );
     handler
         .apply(update(AUTHORIZATION_TYPE_URL, vec![], &["shop/bad"]))
         .await;
-    assert!(state.from_disk().is_none());
+    assert!(state.read_from_disk().is_none());
     let snapshot = state.snapshot();
     assert_eq!(
         (snapshot.workloads().count(), snapshot.rejected_policies().count()),
