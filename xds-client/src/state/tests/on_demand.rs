@@ -259,7 +259,10 @@ proptest! {
         for (step, number) in steps.into_iter().chain(ending) {
             let name = format!("net/{number}");
             match step {
-                0 => if client.want(POLICY, &name, now.get()) == Want::Asked { waiting.insert(name); },
+                0 => {
+                    let answer = client.want(POLICY, &name, now.get());
+                    if answer == Want::Asked { waiting.insert(name); }
+                }
                 1 => {
                     let version = server.exists.get(&name).map_or(1, |(_, version)| version + 1);
                     server.exists.insert(name.clone(), (format!("uid-{number}"), version));
