@@ -54,10 +54,10 @@ pub trait Handler: Send {
     /// acknowledged when this is done, and no other is read before.
     fn apply(&mut self, update: Update) -> impl Future<Output = Vec<Rejection>> + Send;
 
-    /// Whether the resource of this name is needed although nobody has asked for it lately. Only names on demand are
+    /// Says of a name whether its resource is needed although nobody has asked for it lately. Only names on demand are
     /// given up, and only when this says no.
-    fn in_use(&self, _name: &str) -> bool {
-        false
+    fn in_use(&self) -> impl Fn(&str) -> bool {
+        |_: &str| false
     }
 }
 
@@ -291,8 +291,7 @@ impl<H: Handler> Client<H> {
     /// Gives up what nobody needs any more.
     async fn tidy(&mut self) {
         self.waiters.forget_the_gone();
-        let handler = &self.handler;
-        let updates = self.state.give_up_idle(now(), |name| handler.in_use(name));
+        let updates = self.state.give_up_idle(now(), self.handler.in_use());
         for update in updates {
             tracing::debug!(
                 resources = update.removed.len(),

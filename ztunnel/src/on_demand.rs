@@ -4,8 +4,6 @@
 //! there a connection waits, and one without an answer in time fails: it never goes out as if the destination were
 //! unknown.
 
-#![allow(dead_code, reason = "routes do not ask yet: see `ROUTES_ASK` in `sources`")]
-
 use mesh::NetworkAddress;
 use mesh::route::Need;
 use std::net::IpAddr;

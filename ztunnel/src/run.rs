@@ -196,7 +196,7 @@ fn rules(config: &Config) -> Rules {
     Rules {
         outbound_policy: config.outbound_policy,
         preferred_service_namespace: config.preferred_service_namespace.as_deref().map(Into::into),
-        on_demand: false,
+        on_demand: config.on_demand && config.discovery.is_some(),
     }
 }
 

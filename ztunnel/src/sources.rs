@@ -19,10 +19,6 @@ use tracing::{info, warn};
 /// How long a start waits for the control plane before it uses what is on disk. Connections wait a little longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Whether connections ask for what the snapshot does not hold. While they do not, nothing may be left out of it: what
-/// is unknown would pass for a destination outside the mesh.
-const ROUTES_ASK: bool = false;
-
 /// What readiness says it waits for.
 const STATE: &str = "state from the control plane";
 
@@ -49,10 +45,7 @@ pub(crate) async fn start(
     let Some(channel) = channel else {
         return Ok(None);
     };
-    let on_demand = if config.on_demand && !ROUTES_ASK {
-        warn!("XDS_ON_DEMAND has no effect in this version: everything is subscribed to");
-        None
-    } else if config.on_demand {
+    let on_demand = if config.on_demand {
         let (asker, demands) = xds_client::on_demand(ADDRESS_TYPE_URL);
         state.ask_through(OnDemand::new(asker, &config.cluster_id));
         // There is no moment at which all is known; what is not is asked for.

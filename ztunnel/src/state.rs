@@ -11,6 +11,8 @@ use arc_swap::ArcSwap;
 use mesh::{Change, Identity, Snapshot, Workload};
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -320,13 +322,19 @@ impl Handler for StateHandler {
         rejections
     }
 
-    /// The pods of this node are, and what they are to be judged by.
-    fn in_use(&self, name: &str) -> bool {
+    /// The pods of this node are, and whatever a connection is open to.
+    fn in_use(&self) -> impl Fn(&str) -> bool {
         let snapshot = self.writer.state.snapshot();
-        let node = &*self.writer.enforcement.node;
-        snapshot
-            .workload(name)
-            .is_some_and(|workload| &*workload.node == node)
+        let node = self.writer.enforcement.node.clone();
+        let open = self.writer.enforcement.connections.list().into_iter();
+        let open: HashSet<IpAddr> = open.map(|one| one.destination.ip().to_canonical()).collect();
+        move |name: &str| {
+            let here = snapshot
+                .workload(name)
+                .is_some_and(|workload| workload.node == node);
+            let address = name.rsplit_once('/').and_then(|(_, ip)| ip.parse().ok());
+            here || address.is_some_and(|ip: IpAddr| open.contains(&ip))
+        }
     }
 }
 

@@ -196,9 +196,13 @@ impl Reach<'_> {
                 self.context.host_names.ask(name).await;
                 Ok(())
             }
-            other => Err(Failure::LookUp(format!(
-                "{other:?} cannot be looked up on demand"
-            ))),
+            other => match self.context.state.on_demand().look_up(other).await {
+                Some(Ok(_)) => Ok(()),
+                Some(Err(error)) => Err(Failure::LookUp(format!("{other:?} is not known: {error}"))),
+                None => Err(Failure::LookUp(format!(
+                    "{other:?} cannot be looked up on demand"
+                ))),
+            },
         }
     }
 
