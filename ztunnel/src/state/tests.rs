@@ -230,6 +230,6 @@ async fn pods_of_this_node_are_in_use_and_others_are_not() {
     handler
         .apply(update(ADDRESS_TYPE_URL, vec![workload("here")], &[]))
         .await;
-    assert!(handler.in_use("Kubernetes//Pod/shop/here"));
-    assert!(!handler.in_use("/10.0.0.5") && !handler.in_use("shop/cart"));
+    assert!(handler.in_use()("Kubernetes//Pod/shop/here"));
+    assert!(!handler.in_use()("/10.0.0.5") && !handler.in_use()("shop/cart"));
 }

@@ -29,11 +29,7 @@ use conformance::{Line, Outcome, Report, print, subject_path};
 const AT_ONCE: usize = 3;
 
 /// What our own proxy does not do yet. A foreign one is not excused.
-const PENDING: &[&str] = &[
-    "on_demand/begins-with-nothing",
-    "on_demand/asks-for-an-address-and-takes-the-alias-for-the-answer",
-    "on_demand/calls-in-plain-what-is-not-there",
-];
+const PENDING: &[&str] = &[];
 
 struct Area {
     name: &'static str,
