@@ -10,8 +10,7 @@ use crate::wait::within;
 
 /// Asks for a page on loopback: status and body.
 pub(crate) async fn get(place: &Namespace, port: u16, path: &str) -> Outcome<(u16, String)> {
-    // 1.0: the end of the body is the end of the connection, whatever its size.
-    let request = format!("GET {path} HTTP/1.0\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let exchange = async {
         let mut socket = place.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         socket.write_all(request.as_bytes()).await?;
@@ -22,5 +21,23 @@ pub(crate) async fn get(place: &Namespace, port: u16, path: &str) -> Outcome<(u1
     let answer = within("a page", Duration::from_secs(5), exchange).await??;
     let (head, body) = answer.split_once("\r\n\r\n").doing("an HTTP answer")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.doing("an HTTP status")?, body.to_owned()))
+    let status = status.doing("an HTTP status")?;
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return Ok((status, whole(body).doing("chunks to their end")?));
+    }
+    Ok((status, body.to_owned()))
+}
+
+/// A body that came in chunks (RFC 9112 section 7.1).
+fn whole(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body += rest.get(..size)?;
+        chunks = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
 }
