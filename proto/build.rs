@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const TEXTS: [&str; 5] = ["workload", "authorization", "ca", "zds", "discovery"];
+const TEXTS: [&str; 6] = ["workload", "authorization", "ca", "zds", "discovery", "origin"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=text");

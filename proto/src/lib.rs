@@ -38,3 +38,16 @@ pub mod zds {
 pub mod discovery {
     include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
 }
+
+/// Package `ztunnel.dev`: what our control plane adds to the messages of others.
+pub mod origin {
+    include!(concat!(env!("OUT_DIR"), "/ztunnel.dev.rs"));
+    /// The name of the extension that holds an [`Origin`].
+    pub const ORIGIN_EXTENSION: &str = "ztunnel.dev/origin";
+    /// The type URL of an [`Origin`].
+    pub const ORIGIN_TYPE_URL: &str = "type.googleapis.com/ztunnel.dev.Origin";
+    /// The name of the extension that holds a [`PeerAuthenticationOrigin`].
+    pub const PEER_AUTHENTICATION_EXTENSION: &str = "ztunnel.dev/peer-authentication";
+    /// The type URL of a [`PeerAuthenticationOrigin`].
+    pub const PEER_AUTHENTICATION_TYPE_URL: &str = "type.googleapis.com/ztunnel.dev.PeerAuthenticationOrigin";
+}
