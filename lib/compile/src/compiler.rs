@@ -167,7 +167,12 @@ impl Compiler {
                     output,
                 );
             }
-            Kind::Namespace | Kind::ServiceAccount | Kind::Deployment | Kind::Node => {}
+            Kind::Namespace
+            | Kind::ServiceAccount
+            | Kind::Deployment
+            | Kind::Node
+            | Kind::NetworkPolicy
+            | Kind::Gateway => {}
         }
     }
 

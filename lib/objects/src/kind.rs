@@ -24,11 +24,15 @@ pub enum Kind {
     PeerAuthentication,
     /// `security.istio.io/v1` AuthorizationPolicy.
     AuthorizationPolicy,
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy,
+    /// `gateway.networking.k8s.io/v1` Gateway.
+    Gateway,
 }
 
 impl Kind {
     /// Every kind, in the order in which a reader wants them: what others refer to comes first.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Namespace,
         Kind::Node,
         Kind::ServiceAccount,
@@ -38,6 +42,8 @@ impl Kind {
         Kind::EndpointSlice,
         Kind::PeerAuthentication,
         Kind::AuthorizationPolicy,
+        Kind::NetworkPolicy,
+        Kind::Gateway,
     ];
 
     /// The kind as manifests spell it.
@@ -52,6 +58,8 @@ impl Kind {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::PeerAuthentication => "PeerAuthentication",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
+            Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::Gateway => "Gateway",
         }
     }
 
@@ -67,6 +75,8 @@ impl Kind {
             Kind::EndpointSlice => "endpointslices",
             Kind::PeerAuthentication => "peerauthentications",
             Kind::AuthorizationPolicy => "authorizationpolicies",
+            Kind::NetworkPolicy => "networkpolicies",
+            Kind::Gateway => "gateways",
         }
     }
 
@@ -82,6 +92,8 @@ impl Kind {
             Kind::EndpointSlice => &[],
             Kind::PeerAuthentication => &["pa"],
             Kind::AuthorizationPolicy => &["ap"],
+            Kind::NetworkPolicy => &["netpol"],
+            Kind::Gateway => &["gtw"],
         }
     }
 
@@ -92,6 +104,8 @@ impl Kind {
             Kind::Deployment => "apps",
             Kind::EndpointSlice => "discovery.k8s.io",
             Kind::PeerAuthentication | Kind::AuthorizationPolicy => "security.istio.io",
+            Kind::NetworkPolicy => "networking.k8s.io",
+            Kind::Gateway => "gateway.networking.k8s.io",
         }
     }
 
@@ -104,6 +118,11 @@ impl Kind {
             Kind::PeerAuthentication | Kind::AuthorizationPolicy => {
                 &["security.istio.io/v1", "security.istio.io/v1beta1"]
             }
+            Kind::NetworkPolicy => &["networking.k8s.io/v1"],
+            Kind::Gateway => &[
+                "gateway.networking.k8s.io/v1",
+                "gateway.networking.k8s.io/v1beta1",
+            ],
         }
     }
 

@@ -16,8 +16,12 @@ mod endpoint_slice;
 /// Which pods are to be enrolled in the mesh.
 pub mod enrolment;
 mod error;
+mod foreign;
+mod gateway;
 mod kind;
+mod lenient;
 mod metadata;
+mod network_policy;
 mod node;
 mod object;
 mod parse;
@@ -41,8 +45,14 @@ pub use deployment::{Deployment, PodTemplate};
 pub use document::{MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_TEXT_BYTES};
 pub use endpoint_slice::{AddressType, Endpoint, EndpointPort, EndpointSlice, TargetReference};
 pub use error::{ParseError, ParseErrors, Warning};
+pub use foreign::{ForeignPolicy, foreign_policy};
+pub use gateway::{
+    Gateway, Listener, NO_WAYPOINT, USE_WAYPOINT_LABEL, USE_WAYPOINT_NAMESPACE_LABEL, WAYPOINT_CLASS,
+};
 pub use kind::{Kind, ObjectKey, UnknownKind};
+pub use lenient::{ReadObject, Reading, UnreadObject, parse_leniently};
 pub use metadata::{Metadata, Owner};
+pub use network_policy::{NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule};
 pub use node::{Node, NodeAddress};
 pub use object::{Object, Spec, timestamp};
 pub use parse::{MAX_ERRORS, parse};

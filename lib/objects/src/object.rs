@@ -10,8 +10,10 @@ use crate::deployment::Deployment;
 use crate::document::{MAX_DEPTH, Tree};
 use crate::endpoint_slice::EndpointSlice;
 use crate::error::{ParseError, ParseErrors};
+use crate::gateway::Gateway;
 use crate::kind::{Kind, ObjectKey};
 use crate::metadata::Metadata;
+use crate::network_policy::NetworkPolicy;
 use crate::node::Node;
 use crate::peer_authentication::PeerAuthentication;
 use crate::pod::Pod;
@@ -54,6 +56,10 @@ pub enum Spec {
     PeerAuthentication(PeerAuthentication),
     /// Who may talk to whom.
     AuthorizationPolicy(AuthorizationPolicy),
+    /// Which packets pass.
+    NetworkPolicy(NetworkPolicy),
+    /// A proxy in front of others.
+    Gateway(Gateway),
 }
 
 impl Spec {
@@ -69,6 +75,8 @@ impl Spec {
             Spec::EndpointSlice(_) => Kind::EndpointSlice,
             Spec::PeerAuthentication(_) => Kind::PeerAuthentication,
             Spec::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
+            Spec::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Spec::Gateway(_) => Kind::Gateway,
         }
     }
 }

@@ -9,8 +9,11 @@ use crate::deployment::Deployment;
 use crate::document::{self, Data, Tree, quoted};
 use crate::endpoint_slice::EndpointSlice;
 use crate::error::{ParseError, ParseErrors};
+use crate::foreign::foreign_policy;
+use crate::gateway::Gateway;
 use crate::kind::{Kind, ObjectKey};
 use crate::metadata::Metadata;
+use crate::network_policy::NetworkPolicy;
 use crate::node::Node;
 use crate::object::{Object, Spec};
 use crate::peer_authentication::PeerAuthentication;
@@ -67,7 +70,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Object>, ParseErrors> {
 }
 
 /// The objects of the documents, those inside of Lists included.
-fn flatten<'a>(file: &str, documents: &'a [Tree], errors: &mut Vec<ParseError>) -> Vec<&'a Tree> {
+pub(crate) fn flatten<'a>(file: &str, documents: &'a [Tree], errors: &mut Vec<ParseError>) -> Vec<&'a Tree> {
     let mut trees = Vec::new();
     for tree in documents {
         if tree.get("kind").and_then(Tree::text) != Some("List") {
@@ -131,8 +134,15 @@ fn whole(mut fields: Fields<'_>) -> Option<(Metadata, Spec)> {
         let known = Kind::ALL
             .map(|kind| format!("{kind} ({})", kind.api_versions().join(", ")))
             .join(", ");
+        let version = version.as_ref().and_then(|version| version.tree().text());
+        let effect = foreign_policy(version.unwrap_or_default(), word).map_or_else(String::new, |policy| {
+            format!(
+                ", so that nothing of it would be enforced: {}. In the mesh, {}",
+                policy.enforced_by, policy.instead
+            )
+        });
         kind.error(format!(
-            "the kind {} is not supported; supported are {known}, and List (v1)",
+            "the kind {} is not supported{effect}; supported are {known}, and List (v1)",
             quoted(word)
         ));
         return None;
@@ -183,6 +193,8 @@ fn spec(kind: Kind, fields: &mut Fields<'_>, namespace: &str) -> Option<Spec> {
         Kind::EndpointSlice => Spec::EndpointSlice(EndpointSlice::read(fields)?),
         Kind::PeerAuthentication => Spec::PeerAuthentication(PeerAuthentication::read(fields)?),
         Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(AuthorizationPolicy::read(fields, namespace)?),
+        Kind::NetworkPolicy => Spec::NetworkPolicy(NetworkPolicy::read(fields)?),
+        Kind::Gateway => Spec::Gateway(Gateway::read(fields)?),
     })
 }
 
@@ -205,7 +217,7 @@ fn describe(tree: &Tree) -> Option<String> {
     }
 }
 
-fn at(file: &str, line: usize, object: Option<String>, problem: String) -> ParseError {
+pub(crate) fn at(file: &str, line: usize, object: Option<String>, problem: String) -> ParseError {
     ParseError {
         file: file.to_owned(),
         line: (line > 0).then_some(line),

@@ -1,6 +1,7 @@
 //! Label selectors.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::read::Field;
 use crate::syntax;
@@ -81,6 +82,30 @@ impl Selector {
             match_labels,
             expressions,
         })
+    }
+}
+
+/// As kubectl writes it: `app=web,tier in (back,front),!old`; nothing for an empty selector.
+impl fmt::Display for Selector {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels = self
+            .match_labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let expressions = self.expressions.iter().map(Requirement::to_string);
+        out.write_str(&labels.chain(expressions).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, values) = (&self.key, self.values.join(","));
+        match self.operator {
+            Operator::In => write!(out, "{key} in ({values})"),
+            Operator::NotIn => write!(out, "{key} notin ({values})"),
+            Operator::Exists => out.write_str(key),
+            Operator::DoesNotExist => write!(out, "!{key}"),
+        }
     }
 }
 

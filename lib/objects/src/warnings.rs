@@ -34,7 +34,12 @@ pub fn warnings(object: &Object) -> Vec<Warning> {
         }
         Spec::PeerAuthentication(policy) => found.peer_authentication(policy),
         Spec::AuthorizationPolicy(policy) => found.authorization_policy(policy),
-        Spec::ServiceAccount | Spec::Service(_) | Spec::Node(_) | Spec::EndpointSlice(_) => {}
+        Spec::ServiceAccount
+        | Spec::Service(_)
+        | Spec::Node(_)
+        | Spec::EndpointSlice(_)
+        | Spec::NetworkPolicy(_)
+        | Spec::Gateway(_) => {}
     }
     found.warnings
 }

@@ -91,8 +91,22 @@ fn columns(kind: Kind) -> (&'static [&'static str], Row) {
             let leaving = object.metadata.deletion_timestamp.is_some();
             vec![if leaving { "Terminating" } else { "Active" }.to_owned(), mode]
         }),
+        Kind::NetworkPolicy => (&["POD-SELECTOR"], pod_selector),
+        Kind::Gateway => (&["CLASS"], |object| vec![text(object, "/spec/gatewayClassName")]),
         Kind::ServiceAccount => (&[], |_| Vec::new()),
     }
+}
+
+fn pod_selector(object: &Object) -> Vec<String> {
+    let objects::Spec::NetworkPolicy(policy) = &object.spec else {
+        return vec![String::new()];
+    };
+    let selector = policy.pod_selector.to_string();
+    vec![if selector.is_empty() {
+        "<none>".to_owned()
+    } else {
+        selector
+    }]
 }
 
 fn pod(object: &Object) -> Vec<String> {

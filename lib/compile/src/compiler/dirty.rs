@@ -71,7 +71,7 @@ impl Dirty {
                 self.peer_authentications = true;
                 self.widen(&[Kind::Pod, Kind::PeerAuthentication], root, namespace);
             }
-            Kind::ServiceAccount | Kind::Deployment => return,
+            Kind::ServiceAccount | Kind::Deployment | Kind::NetworkPolicy | Kind::Gateway => return,
         }
         self.keys.insert(key);
     }

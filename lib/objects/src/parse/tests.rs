@@ -188,6 +188,44 @@ spec:
 }
 
 #[test]
+fn waypoints_are_read() {
+    let text = |spec: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: w}}\nspec: {spec}\n"
+        )
+    };
+    let object = one(&text(
+        "{gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}",
+    ));
+    let Spec::Gateway(gateway) = &object.spec else {
+        panic!()
+    };
+    assert!(gateway.is_waypoint());
+    assert_eq!(
+        (gateway.listeners[0].port, gateway.listeners[0].protocol.as_str()),
+        (15008, "HBONE")
+    );
+    for (spec, problem) in [
+        (
+            "{listeners: [{name: a, port: 1, protocol: TCP}]}",
+            "gatewayClassName is missing",
+        ),
+        ("{gatewayClassName: a, listeners: []}", "at least one listener"),
+        (
+            "{gatewayClassName: a, listeners: [{name: a, port: 0, protocol: TCP}]}",
+            "between 1 and 65535",
+        ),
+        (
+            "{gatewayClassName: a, listeners: [{name: a, port: 1, protocol: b}, {name: a, port: 2, protocol: b}]}",
+            "already a listener",
+        ),
+    ] {
+        let errors = parse("m.yaml", &text(spec)).expect_err(spec).to_string();
+        assert!(errors.contains(problem), "{errors}");
+    }
+}
+
+#[test]
 fn http_attributes_are_warned_about() {
     let object = one(r#"
 apiVersion: security.istio.io/v1
@@ -243,6 +281,10 @@ fn kinds_are_known_by_kubectls_names() {
         ("pa", Kind::PeerAuthentication),
         ("ap", Kind::AuthorizationPolicy),
         ("ns", Kind::Namespace),
+        ("netpol", Kind::NetworkPolicy),
+        ("networkpolicies.networking.k8s.io", Kind::NetworkPolicy),
+        ("gtw", Kind::Gateway),
+        ("gateways.v1.gateway.networking.k8s.io", Kind::Gateway),
         ("no", Kind::Node),
         ("endpointslices.discovery.k8s.io", Kind::EndpointSlice),
         ("pods.v1", Kind::Pod),

@@ -96,6 +96,12 @@ fn documents() {
         "apiVersion: v1\nkind: Ingress\nmetadata: {name: a}\n",
         &[(2, "kind", kind)],
     );
+    let foreign =
+        "\"CiliumNetworkPolicy\" is not supported, so that nothing of it would be enforced: only Cilium";
+    refused(
+        &document("cilium.io/v2", "CiliumNetworkPolicy", "{}"),
+        &[(2, "kind", foreign)],
+    );
     refused(
         &document("v2", "Pod", "{containers: [{name: a}]}"),
         &[(1, "apiVersion", "use v1")],
