@@ -68,6 +68,7 @@ impl Config {
             cluster_id: self.cluster_id.clone(),
             network: self.network.clone(),
             root_namespace: self.root_namespace.clone(),
+            list_dry_run: false,
         }
     }
 }

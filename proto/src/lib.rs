@@ -50,4 +50,8 @@ pub mod origin {
     pub const PEER_AUTHENTICATION_EXTENSION: &str = "ztunnel.dev/peer-authentication";
     /// The type URL of a [`PeerAuthenticationOrigin`].
     pub const PEER_AUTHENTICATION_TYPE_URL: &str = "type.googleapis.com/ztunnel.dev.PeerAuthenticationOrigin";
+    /// The name of the extension that holds [`DryRunPolicies`].
+    pub const DRY_RUN_EXTENSION: &str = "ztunnel.dev/dry-run-policies";
+    /// The type URL of [`DryRunPolicies`].
+    pub const DRY_RUN_TYPE_URL: &str = "type.googleapis.com/ztunnel.dev.DryRunPolicies";
 }

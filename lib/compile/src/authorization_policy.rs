@@ -1,15 +1,18 @@
 //! AuthorizationPolicy to what a node proxy can decide.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use objects::{
     Action, AuthorizationPolicy, IpBlock, Matches, Object, Rule, ServiceAccountRef, Source, Test, selector,
 };
+use proto::origin::{Effect, NotEnforced};
 use proto::security::string_match::MatchType;
 use proto::security::{self, Authorization, Clause, Match, Scope, ServiceAccountMatch, StringMatch};
 
 use crate::index::Index;
+use crate::origin;
 
 /// What was made of a policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,26 +23,41 @@ pub(crate) struct Converted {
     pub(crate) remark: Option<String>,
 }
 
-/// Whether a policy is sent to node proxies at all.
-pub(crate) fn is_sent(object: &Object, policy: &AuthorizationPolicy) -> bool {
-    policy.target_refs.is_empty() && !is_dry_run(object)
+/// The keys of the policies with a selector that selects a pod, each list sorted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Keys {
+    /// Those that are enforced.
+    pub(crate) enforced: Vec<String>,
+    /// Those that are only tried.
+    pub(crate) dry_run: Vec<String>,
 }
 
-/// The keys that a pod lists, sorted: those of policies with a selector, of its own and of the root namespace.
-pub(crate) fn keys_for(index: &Index, root: &str, pod: &Object) -> Vec<String> {
+/// Whether a policy is for node proxies at all.
+pub(crate) fn is_sent(policy: &AuthorizationPolicy) -> bool {
+    policy.target_refs.is_empty()
+}
+
+/// The policies that select a pod by its labels: those of its own and of the root namespace.
+pub(crate) fn keys_for(index: &Index, root: &str, pod: &Object) -> Keys {
     let metadata = &pod.metadata;
     let own = index.authorization_policies(&metadata.namespace);
     // In the root namespace, own policies are the wide ones already.
     let wide = index
         .authorization_policies(root)
         .filter(|_| metadata.namespace != root);
-    let selecting = own.chain(wide).filter(|(object, policy)| {
-        !policy.selector.is_empty()
-            && is_sent(object, policy)
-            && selector::matches(&metadata.labels, &policy.selector)
-    });
-    let mut keys: Vec<String> = selecting.map(|(object, _)| key(object)).collect();
-    keys.sort_unstable();
+    let mut keys = Keys::default();
+    for (object, policy) in own.chain(wide) {
+        let selects = !policy.selector.is_empty()
+            && is_sent(policy)
+            && selector::matches(&metadata.labels, &policy.selector);
+        match (selects, is_dry_run(object)) {
+            (true, false) => keys.enforced.push(key(object)),
+            (true, true) => keys.dry_run.push(key(object)),
+            (false, _) => {}
+        }
+    }
+    keys.enforced.sort_unstable();
+    keys.dry_run.sort_unstable();
     keys
 }
 
@@ -48,17 +66,19 @@ pub(crate) fn key(object: &Object) -> String {
     format!("{}/{}", object.metadata.namespace, object.metadata.name)
 }
 
+/// Whether a policy is to be tried without being enforced.
+pub(crate) fn is_dry_run(object: &Object) -> bool {
+    object
+        .metadata
+        .annotations
+        .get(objects::DRY_RUN_ANNOTATION)
+        .is_some_and(|value| value == "true")
+}
+
 /// Converts a policy. HTTP attributes cannot be decided: an ALLOW rule that names one is left out; from a DENY rule
 /// they are erased, and what then asks for nothing matches nothing.
 pub(crate) fn convert(object: &Object, policy: &AuthorizationPolicy, root: &str) -> Converted {
-    if is_dry_run(object) && policy.target_refs.is_empty() {
-        let remark = "a dry run is not supported: the policy is not sent to node proxies".to_owned();
-        return Converted {
-            policy: None,
-            remark: Some(remark),
-        };
-    }
-    if !is_sent(object, policy) {
+    if !is_sent(policy) {
         return Converted {
             policy: None,
             remark: None,
@@ -70,11 +90,29 @@ pub(crate) fn convert(object: &Object, policy: &AuthorizationPolicy, root: &str)
         (true, false) => Scope::Namespace,
         (false, _) => Scope::WorkloadSelector,
     };
-    let kept = policy
-        .rules
-        .iter()
-        .filter(|rule| policy.action == Action::Deny || rule.http_attributes().next().is_none());
-    let rules: Vec<security::Rule> = kept.map(|rule| convert_rule(rule, &metadata.namespace)).collect();
+    let mut origin = origin::of(object);
+    let mut rules = Vec::new();
+    for (number, rule) in (0..).zip(&policy.rules) {
+        let attributes = sorted(rule.http_attributes());
+        let converted = convert_rule(rule, &metadata.namespace);
+        let effect = match (policy.action, attributes.is_empty()) {
+            (_, true) => None,
+            (Action::Allow, false) => Some(Effect::RuleOmitted),
+            (Action::Deny, false) if can_match(&converted) => Some(Effect::EnforcedWithout),
+            (Action::Deny, false) => Some(Effect::NoEffect),
+        };
+        if let Some(effect) = effect {
+            origin.not_enforced.push(NotEnforced {
+                rule: number,
+                attributes,
+                effect: effect.into(),
+            });
+        }
+        if effect != Some(Effect::RuleOmitted) {
+            rules.push(converted);
+            origin.rules.push(number);
+        }
+    }
     let action = match policy.action {
         Action::Allow => security::Action::Allow,
         Action::Deny => security::Action::Deny,
@@ -86,7 +124,8 @@ pub(crate) fn convert(object: &Object, policy: &AuthorizationPolicy, root: &str)
         scope: scope.into(),
         action: action.into(),
         rules,
-        ..Authorization::default()
+        dry_run: is_dry_run(object),
+        extensions: vec![origin::of_policy(&origin)],
     };
     Converted {
         policy: Some(policy),
@@ -94,27 +133,14 @@ pub(crate) fn convert(object: &Object, policy: &AuthorizationPolicy, root: &str)
     }
 }
 
-fn is_dry_run(object: &Object) -> bool {
-    object
-        .metadata
-        .annotations
-        .get(objects::DRY_RUN_ANNOTATION)
-        .is_some_and(|value| value == "true")
-}
-
 fn remark(policy: &AuthorizationPolicy, rules: &[security::Rule]) -> Option<String> {
     let found = policy.http_attributes();
     if found.is_empty() {
         return None;
     }
-    let matchable = |rule: &security::Rule| {
-        rule.clauses
-            .iter()
-            .all(|clause| clause.matches.iter().any(|part| *part != Match::default()))
-    };
     let effect = match policy.action {
         Action::Allow => "Rules with HTTP attributes are left out, so they allow nothing.",
-        Action::Deny if rules.iter().any(matchable) => {
+        Action::Deny if rules.iter().any(can_match) => {
             "DENY rules are enforced without their HTTP attributes, so they may deny more than they say; a rule of \
              which nothing is left denies nothing."
         }
@@ -125,6 +151,17 @@ fn remark(policy: &AuthorizationPolicy, rules: &[security::Rule]) -> Option<Stri
          enforce HTTP rules. {effect}",
         found.join(", ")
     ))
+}
+
+/// Whether any connection can match: an alternative that asks for nothing never does.
+fn can_match(rule: &security::Rule) -> bool {
+    let mut clauses = rule.clauses.iter();
+    clauses.all(|clause| clause.matches.iter().any(|part| *part != Match::default()))
+}
+
+fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// A rule: one clause for `to`, one for `from`, and one for each condition.

@@ -8,6 +8,7 @@ use proto::security::Authorization;
 use proto::workload::{Address, address::Type};
 
 use crate::index::Index;
+use crate::peer_authentication::EffectiveMtls;
 use crate::settings::Settings;
 use crate::{authorization_policy, endpoint, peer_authentication, service, workload};
 
@@ -72,6 +73,12 @@ impl Compiler {
     /// Every policy by `namespace/name`, as they are now.
     pub fn policies(&self) -> &BTreeMap<String, Authorization> {
         &self.policies
+    }
+
+    /// Whether a port of a pod takes plaintext, and which PeerAuthentication says so; `None` asks for every port that
+    /// no policy names. The pod itself need not be known here.
+    pub fn effective_mtls(&self, pod: &Object, port: Option<u16>) -> EffectiveMtls {
+        peer_authentication::effective(&self.index, &self.settings.root_namespace, pod, port)
     }
 
     /// Takes objects that changed (`None`: gone) and answers what changes on the wire. All of them are taken before

@@ -10,13 +10,14 @@ mod authorization_policy;
 mod compiler;
 mod endpoint;
 mod index;
+mod origin;
 mod peer_authentication;
 mod service;
 mod settings;
 mod workload;
 
 pub use compiler::{Compiler, Output};
-pub use peer_authentication::STATIC_STRICT_POLICY;
+pub use peer_authentication::{EffectiveMtls, STATIC_STRICT_POLICY};
 pub use settings::Settings;
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! PeerAuthentication to DENY policies that match what has no identity.
 //!
 //! Node proxies know no mTLS modes: a port is STRICT because a policy refuses connections without a principal. One
-//! function, [`Levels::refuses_plaintext`], says what holds for a workload's port; the policy and the names that the
+//! function, [`Levels::decide`], says what holds for a workload's port; the policy and the names that the
 //! workload lists both follow from it, so they cannot disagree.
 
-use objects::{MtlsMode, Object, PeerAuthentication, selector};
+use objects::{MtlsMode, Object, ObjectKey, PeerAuthentication, selector};
+use proto::origin::PeerAuthenticationOrigin;
 use proto::security::{
     Action, Authorization, Clause, Match, Rule, Scope, StringMatch, string_match::MatchType,
 };
 
 use crate::index::Index;
+use crate::origin;
 
 /// The name of the policy that refuses every connection without an identity; it lives in the root namespace. The
 /// underscores keep it apart from names that users can give.
@@ -17,12 +19,51 @@ pub const STATIC_STRICT_POLICY: &str = "istio_converted_static_strict";
 /// What the name of a policy made from a single PeerAuthentication begins with.
 const CONVERTED_PREFIX: &str = "converted_peer_authentication_";
 
+/// One object with its content.
+type Given<'a> = (&'a Object, &'a PeerAuthentication);
+
+/// Whether a workload's port takes plaintext, and which object says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectiveMtls {
+    /// The mode; never [`MtlsMode::Unset`]. Where no object says anything it is [`MtlsMode::Permissive`].
+    pub mode: MtlsMode,
+    /// The PeerAuthentication that decides; `None` where none says anything.
+    pub decided_by: Option<ObjectKey>,
+    /// Whether its `portLevelMtls` decides.
+    pub by_port: bool,
+}
+
+/// The mode of a port of a pod; `None` asks for every port that no policy names. This is the one place that knows
+/// the precedence: the policies that are sent and the names that workloads list follow from it.
+pub(crate) fn effective(index: &Index, root: &str, pod: &Object, port: Option<u16>) -> EffectiveMtls {
+    let levels = Levels::of(
+        index,
+        root,
+        &pod.metadata.namespace,
+        workload_policy(index, root, pod),
+    );
+    let decision = levels.decide(port);
+    EffectiveMtls {
+        mode: decision.mode,
+        decided_by: decision.by.map(Object::key),
+        by_port: decision.by_port,
+    }
+}
+
 /// The three levels that decide about a workload, the wider ones first.
 #[derive(Clone, Copy, Debug)]
 struct Levels<'a> {
-    mesh: MtlsMode,
-    namespace: MtlsMode,
-    workload: Option<&'a PeerAuthentication>,
+    mesh: Option<Given<'a>>,
+    namespace: Option<Given<'a>>,
+    workload: Option<Given<'a>>,
+}
+
+/// What the levels say about a port.
+#[derive(Clone, Copy, Debug)]
+struct Decision<'a> {
+    mode: MtlsMode,
+    by: Option<&'a Object>,
+    by_port: bool,
 }
 
 /// What has to be enforced on a workload.
@@ -36,27 +77,61 @@ enum Effect {
     ByPort,
 }
 
-impl Levels<'_> {
-    /// Whether plaintext to a port is refused; `None` asks for every port that the workload's policy does not name.
-    /// A narrower level overrides a wider one unless it is unset, and a port overrides them all.
+impl<'a> Levels<'a> {
+    fn of(index: &'a Index, root: &'a str, namespace: &'a str, workload: Option<Given<'a>>) -> Levels<'a> {
+        Levels {
+            mesh: widest(index, root),
+            namespace: widest(index, namespace),
+            workload,
+        }
+    }
+
+    /// What holds for a port; `None` asks for every port that the workload's policy does not name. A narrower level
+    /// overrides a wider one unless it is unset, and a port overrides them all.
+    fn decide(&self, port: Option<u16>) -> Decision<'a> {
+        if let Some((object, mode)) = self
+            .workload
+            .zip(port)
+            .and_then(|((object, policy), port)| Some((object, *policy.port_modes.get(&port)?)))
+            .filter(|(_, mode)| *mode != MtlsMode::Unset)
+        {
+            return Decision {
+                mode,
+                by: Some(object),
+                by_port: true,
+            };
+        }
+        let narrowest_first = [self.workload, self.namespace, self.mesh];
+        let set = narrowest_first
+            .into_iter()
+            .flatten()
+            .find(|(_, policy)| policy.mode != MtlsMode::Unset);
+        Decision {
+            mode: set.map_or(MtlsMode::Permissive, |(_, policy)| policy.mode),
+            by: set.map(|(object, _)| object),
+            by_port: false,
+        }
+    }
+
     fn refuses_plaintext(&self, port: Option<u16>) -> bool {
-        let own = self.workload.map_or(MtlsMode::Unset, |policy| policy.mode);
-        let of_port = port
-            .zip(self.workload)
-            .and_then(|(port, policy)| policy.port_modes.get(&port))
-            .copied();
-        let narrowest_first = [of_port.unwrap_or_default(), own, self.namespace, self.mesh];
-        narrowest_first.into_iter().find(|mode| *mode != MtlsMode::Unset) == Some(MtlsMode::Strict)
+        self.decide(port).mode == MtlsMode::Strict
+    }
+
+    /// The ports that have a mode of their own, ascending.
+    fn ports(&self) -> impl Iterator<Item = u16> + 'a {
+        let modes = self
+            .workload
+            .into_iter()
+            .flat_map(|(_, policy)| &policy.port_modes);
+        modes
+            .filter(|(_, mode)| **mode != MtlsMode::Unset)
+            .map(|(port, _)| *port)
     }
 
     /// The ports that differ from all others, ascending.
     fn exceptions(&self) -> Vec<u16> {
         let usual = self.refuses_plaintext(None);
-        let ports = self
-            .workload
-            .into_iter()
-            .flat_map(|policy| policy.port_modes.keys().copied());
-        ports
+        self.ports()
             .filter(|port| self.refuses_plaintext(Some(*port)) != usual)
             .collect()
     }
@@ -70,16 +145,24 @@ impl Levels<'_> {
     }
 }
 
-/// The key that a pod lists for its PeerAuthentications, if it has to list one.
-pub(crate) fn key_for(index: &Index, root: &str, pod: &Object) -> Option<String> {
+/// The key that a pod lists for its PeerAuthentications, if it has to list one, and which of them decide.
+pub(crate) fn listed(index: &Index, root: &str, pod: &Object) -> Option<(String, PeerAuthenticationOrigin)> {
     let namespace = &pod.metadata.namespace;
     let own = workload_policy(index, root, pod);
-    let levels = levels(index, root, namespace, own.map(|(_, policy)| policy));
-    match (levels.effect(), own) {
-        (Effect::Everywhere, _) => Some(format!("{root}/{STATIC_STRICT_POLICY}")),
-        (Effect::ByPort, Some((object, _))) => Some(converted_key(namespace, &object.metadata.name)),
-        (Effect::Nothing, _) | (Effect::ByPort, None) => None,
-    }
+    let levels = Levels::of(index, root, namespace, own);
+    let key = match (levels.effect(), own) {
+        (Effect::Everywhere, _) => format!("{root}/{STATIC_STRICT_POLICY}"),
+        (Effect::ByPort, Some((object, _))) => converted_key(namespace, &object.metadata.name),
+        (Effect::Nothing, _) | (Effect::ByPort, None) => return None,
+    };
+    let ports: Vec<u32> = levels.ports().map(u32::from).collect();
+    let by_port = own.filter(|_| !ports.is_empty());
+    let origin = PeerAuthenticationOrigin {
+        base: levels.decide(None).by.map(origin::of),
+        by_port: by_port.map(|(object, _)| origin::of(object)),
+        ports,
+    };
+    Some((key, origin))
 }
 
 /// The resource name of the policy made from one PeerAuthentication.
@@ -98,7 +181,7 @@ pub(crate) fn convert(
     if namespace == root || policy.selector.is_empty() {
         return None;
     }
-    let levels = levels(index, root, namespace, Some(policy));
+    let levels = Levels::of(index, root, namespace, Some((object, policy)));
     if levels.effect() != Effect::ByPort {
         return None;
     }
@@ -137,7 +220,10 @@ pub(crate) fn convert(
         ports.iter().map(strict_port).collect()
     };
     let name = format!("{CONVERTED_PREFIX}{}", object.metadata.name);
-    Some(deny(name, namespace.clone(), rules))
+    Some(Authorization {
+        extensions: vec![origin::of_policy(&origin::of(object))],
+        ..deny(name, namespace.clone(), rules)
+    })
 }
 
 /// Why a policy has less effect than its author may think.
@@ -193,25 +279,8 @@ fn without_identity() -> Match {
     }
 }
 
-fn levels<'a>(
-    index: &Index,
-    root: &str,
-    namespace: &str,
-    workload: Option<&'a PeerAuthentication>,
-) -> Levels<'a> {
-    Levels {
-        mesh: wide_mode(index, root),
-        namespace: wide_mode(index, namespace),
-        workload,
-    }
-}
-
-fn wide_mode(index: &Index, namespace: &str) -> MtlsMode {
-    widest(index, namespace).map_or(MtlsMode::Unset, |(_, policy)| policy.mode)
-}
-
 /// The oldest policy without a selector. `selector: {}` is none.
-fn widest<'a>(index: &'a Index, namespace: &'a str) -> Option<(&'a Object, &'a PeerAuthentication)> {
+fn widest<'a>(index: &'a Index, namespace: &'a str) -> Option<Given<'a>> {
     let wide = index
         .peer_authentications(namespace)
         .filter(|(_, policy)| policy.selector.is_empty());
@@ -219,11 +288,7 @@ fn widest<'a>(index: &'a Index, namespace: &'a str) -> Option<(&'a Object, &'a P
 }
 
 /// The oldest policy that selects a pod. Policies with a selector count for nothing in the root namespace.
-fn workload_policy<'a>(
-    index: &'a Index,
-    root: &str,
-    pod: &'a Object,
-) -> Option<(&'a Object, &'a PeerAuthentication)> {
+fn workload_policy<'a>(index: &'a Index, root: &str, pod: &'a Object) -> Option<Given<'a>> {
     let metadata = &pod.metadata;
     if metadata.namespace == root {
         return None;

@@ -13,6 +13,9 @@ pub struct Settings {
     pub network: String,
     /// The namespace whose policies apply to the whole mesh.
     pub root_namespace: String,
+    /// Whether workloads list dry-run policies as they list the others, for node proxies that know dry runs without
+    /// announcing it. Proxies that are not sent those policies must not be told to list them.
+    pub list_dry_run: bool,
 }
 
 impl Default for Settings {
@@ -23,6 +26,7 @@ impl Default for Settings {
             cluster_id: "Kubernetes".to_owned(),
             network: String::new(),
             root_namespace: "istio-system".to_owned(),
+            list_dry_run: false,
         }
     }
 }

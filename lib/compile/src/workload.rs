@@ -13,7 +13,7 @@ use proto::workload::{
 use crate::authorization_policy::{self, ip_bytes};
 use crate::index::Index;
 use crate::settings::Settings;
-use crate::{peer_authentication, service};
+use crate::{origin, peer_authentication, service};
 
 const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
 const WORKLOAD_NAME_LABEL: &str = "service.istio.io/workload-name";
@@ -66,12 +66,7 @@ pub(crate) fn convert(
     } else {
         NetworkMode::Standard
     };
-    let mut authorization_policies = authorization_policy::keys_for(index, &settings.root_namespace, object);
-    authorization_policies.extend(peer_authentication::key_for(
-        index,
-        &settings.root_namespace,
-        object,
-    ));
+    let (authorization_policies, extensions) = policies(index, settings, object);
     Some(workload::Workload {
         uid: uid(settings, &metadata.namespace, &metadata.name),
         name: metadata.name.clone(),
@@ -101,8 +96,29 @@ pub(crate) fn convert(
             .get(Kind::Node, "", &pod.spec.node_name)
             .and_then(|node| locality(node)),
         network_mode: network_mode.into(),
+        extensions,
         ..workload::Workload::default()
     })
+}
+
+/// The keys of the policies that the pod lists, and what is said about them in extensions.
+fn policies(index: &Index, settings: &Settings, object: &Object) -> (Vec<String>, Vec<workload::Extension>) {
+    let root = &settings.root_namespace;
+    let keys = authorization_policy::keys_for(index, root, object);
+    let mut listed = keys.enforced;
+    let mut extensions = Vec::new();
+    if settings.list_dry_run {
+        listed.extend(keys.dry_run.iter().cloned());
+        listed.sort_unstable();
+    }
+    if let Some((key, origin)) = peer_authentication::listed(index, root, object) {
+        listed.push(key);
+        extensions.push(origin::of_mtls(&origin));
+    }
+    if !keys.dry_run.is_empty() {
+        extensions.push(origin::dry_run(keys.dry_run));
+    }
+    (listed, extensions)
 }
 
 /// The trust domain as messages carry it: empty for the usual one.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use prost::Message;
+use proto::origin::{DRY_RUN_EXTENSION, DRY_RUN_TYPE_URL, DryRunPolicies};
 use proto::workload as wire;
 
 use crate::address::{NetworkAddress, ip_from_bytes};
@@ -69,6 +71,9 @@ pub struct Workload {
     pub services: BTreeMap<Arc<str>, Vec<Port>>,
     /// Policies (`namespace/name`) that select it.
     pub authorization_policies: Vec<Arc<str>>,
+    /// Dry-run policies (`namespace/name`) that select it. One that is not known, or not a dry run any more, counts
+    /// for nothing here: whether it is enforced is said by `authorization_policies` alone.
+    pub dry_run_policies: Vec<Arc<str>>,
     /// Where it runs.
     pub locality: Locality,
     /// It shares its node's addresses, and so is never found by address.
@@ -200,6 +205,7 @@ fn read(workload: wire::Workload) -> Result<Workload, String> {
             .into_iter()
             .map(Arc::from)
             .collect(),
+        dry_run_policies: dry_run_policies(&workload.extensions),
         locality: workload.locality.map(locality).unwrap_or_default(),
         capacity: workload.capacity.unwrap_or(1),
         native_tunnel: workload.native_tunnel,
@@ -291,6 +297,19 @@ fn endpoint_of((service, ports): (String, wire::PortList)) -> Result<(Arc<str>, 
         .collect::<Result<_, _>>();
     let ports = ports.map_err(|reason| format!("services[{service}]: {reason}"))?;
     Ok((service.into(), ports))
+}
+
+/// What our control plane says in an extension; what cannot be read says nothing.
+fn dry_run_policies(extensions: &[wire::Extension]) -> Vec<Arc<str>> {
+    let ours = extensions
+        .iter()
+        .filter(|extension| extension.name == DRY_RUN_EXTENSION);
+    let configs = ours.filter_map(|extension| extension.config.as_ref());
+    configs
+        .filter(|config| config.type_url == DRY_RUN_TYPE_URL)
+        .filter_map(|config| DryRunPolicies::decode(&*config.value).ok())
+        .flat_map(|message| message.policies.into_iter().map(Arc::from))
+        .collect()
 }
 
 fn locality(locality: wire::Locality) -> Locality {

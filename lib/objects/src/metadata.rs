@@ -21,6 +21,8 @@ pub struct Metadata {
     pub uid: String,
     /// The store's revision of the last change; 0 until it was stored.
     pub resource_version: u64,
+    /// Counts the versions of what the object asks for; 0 where the store does not count them.
+    pub generation: i64,
     /// When it was stored first (RFC 3339, UTC).
     pub creation_timestamp: Option<String>,
     /// What selectors look at.
@@ -104,6 +106,9 @@ impl Metadata {
             };
             metadata.resource_version = field.parsed(number).unwrap_or_default();
         }
+        if let Some(field) = fields.get("generation") {
+            metadata.generation = field.integer(0, u32::MAX).map_or(0, i64::from);
+        }
         metadata.creation_timestamp = time(fields.get("creationTimestamp"));
         metadata.deletion_timestamp = time(fields.get("deletionTimestamp"));
         if let Some(field) = fields.get("ownerReferences") {
@@ -121,7 +126,7 @@ impl Metadata {
     pub(crate) fn read_template(field: &Field<'_>) -> Option<Metadata> {
         let mut fields = field.fields()?;
         let metadata = template(&mut fields);
-        fields.keep(&["name", "namespace", "creationTimestamp"]);
+        fields.keep(&["name", "namespace", "creationTimestamp", "generation"]);
         fields.finish();
         Some(metadata)
     }
@@ -150,7 +155,6 @@ fn template(fields: &mut Fields<'_>) -> Metadata {
     }
     fields.keep(&[
         "finalizers",
-        "generation",
         "managedFields",
         "selfLink",
         "deletionGracePeriodSeconds",

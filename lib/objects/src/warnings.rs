@@ -111,7 +111,7 @@ impl Found<'_> {
         {
             self.add(
                 "metadata.annotations",
-                "the policy is a dry run and is not sent to node proxies",
+                "the policy is a dry run: node proxies that know dry runs record what it would decide, and nobody enforces it",
             );
         }
         if !policy.target_refs.is_empty() {

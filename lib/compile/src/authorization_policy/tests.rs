@@ -125,7 +125,7 @@ fn who_lists_a_policy() {
     assert_eq!(listed(policy("demo", "{}")), [0, 0, 0]);
     assert_eq!(listed(policy("demo", "{selector: {}}")), [0, 0, 0]);
     assert_eq!(listed(policy("istio-system", "{}")), [0, 0, 0]);
-    // A policy that is not sent is not listed.
+    // A dry run is listed apart.
     let dry =
         policy("demo", selector).replace("name: p}", "name: p, annotations: {istio.io/dry-run: \"true\"}}");
     assert_eq!(listed(dry), [0, 0, 0]);
@@ -235,17 +235,12 @@ fn http_attributes_are_erased_from_deny_rules() {
 }
 
 #[test]
-fn what_is_not_for_node_proxies_is_not_sent() {
+fn what_is_for_waypoints_is_not_sent() {
     // Row 28.
     assert_eq!(
         convert("{targetRefs: [{kind: Service, name: a}]}"),
         (None, vec![])
     );
-    let dry = policy("demo", "{}").replace("name: p}", "name: p, annotations: {istio.io/dry-run: \"true\"}}");
-    let mut compiler = Compiler::new(Settings::default());
-    let output = compiler.apply(puts(&dry));
-    assert!(output.is_empty());
-    assert!(output.warnings[0].message.contains("not sent"));
 }
 
 #[test]

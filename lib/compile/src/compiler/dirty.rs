@@ -121,11 +121,13 @@ impl Dirty {
     }
 }
 
-/// The labels by which pods list a policy; `None` when no pod does.
-fn listing(object: &Object) -> Option<&objects::selector::Labels> {
+/// The labels by which pods list a policy, and whether they list it as a dry run; `None` when no pod does.
+fn listing(object: &Object) -> Option<(&objects::selector::Labels, bool)> {
     match &object.spec {
-        Spec::AuthorizationPolicy(policy) if authorization_policy::is_sent(object, policy) => {
-            Some(&policy.selector).filter(|selector| !selector.is_empty())
+        Spec::AuthorizationPolicy(policy)
+            if authorization_policy::is_sent(policy) && !policy.selector.is_empty() =>
+        {
+            Some((&policy.selector, authorization_policy::is_dry_run(object)))
         }
         _ => None,
     }

@@ -138,8 +138,8 @@ fn object() -> impl Strategy<Value = String> {
                 + &format!("addressType: IPv4\nendpoints: [{{addresses: [10.0.0.{ip}]{target}}}]\nports: [{{port: 7}}]\n")
         },
     );
-    let peer = (namespace(), name(), labels(), mode(), mode(), 0u8..3).prop_map(
-        move |(namespace, name, labels, mode, port, second)| {
+    let peer = (namespace(), name(), labels(), mode(), mode(), 0u8..3, 0u8..3).prop_map(
+        move |(namespace, name, labels, mode, port, second, generation)| {
             let ports = if labels == "{}" {
                 String::new()
             } else {
@@ -150,12 +150,13 @@ fn object() -> impl Strategy<Value = String> {
             } else {
                 format!(", creationTimestamp: \"2026-08-01T00:00:0{second}Z\"")
             };
+            let rest = format!("{time}, generation: {generation}");
             head(
                 "security.istio.io/v1",
                 "PeerAuthentication",
                 namespace,
                 name,
-                &time,
+                &rest,
             ) + &format!("spec: {{selector: {{matchLabels: {labels}}}, mtls: {{mode: {mode}}}{ports}}}\n")
         },
     );

@@ -69,6 +69,21 @@ fn verdicts(compiler: &Compiler) -> [bool; 3] {
     [9090, 8080, 7000].map(|port| accepts(compiler, workload(compiler, POD), port, None))
 }
 
+/// The same from the function that others ask.
+fn effective(compiler: &Compiler) -> [bool; 3] {
+    let object = puts(&pod("demo", "web", "{app: web}", ""))
+        .remove(0)
+        .1
+        .expect("a pod");
+    [Some(9090), Some(8080), None].map(|port| {
+        let effective = compiler.effective_mtls(&object, port);
+        assert_ne!(effective.mode, objects::MtlsMode::Unset);
+        // Nobody decides only where nobody says anything.
+        assert!(effective.decided_by.is_some() || effective.mode == objects::MtlsMode::Permissive);
+        effective.mode != objects::MtlsMode::Strict
+    })
+}
+
 #[test]
 fn the_table() {
     let (u, d, p, s) = (Some("UNSET"), Some("DISABLE"), Some("PERMISSIVE"), Some("STRICT"));
@@ -165,6 +180,7 @@ fn every_combination_against_the_oracle() {
                         let compiler = mesh(root, namespace, mode, [first, second]);
                         let expected = [first, second, None].map(|port| oracle(root, namespace, mode, port));
                         assert_eq!(verdicts(&compiler), expected, "{case:?}");
+                        assert_eq!(effective(&compiler), expected, "{case:?}");
                         let workload = workload(&compiler, POD);
                         let identity = Some("cluster.local/ns/demo/sa/other");
                         assert!(

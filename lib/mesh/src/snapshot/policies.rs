@@ -50,6 +50,14 @@ impl PolicyState {
         }
     }
 
+    /// Whether it decides nothing.
+    pub fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Known(policy) => policy.dry_run,
+            Self::Closed(closed) => closed.dry_run,
+        }
+    }
+
     /// Whom it selects.
     pub fn scope(&self) -> Scope {
         match self {
@@ -143,11 +151,12 @@ impl Policies {
             .into_iter()
             .flat_map(|policies| policies.values());
         // A listed policy of a wider scope may have been met already; a name may be listed twice.
-        let listed: Vec<_> = workload
+        let dry_run = workload.dry_run_policies.iter().filter_map(|key| self.get(key));
+        let listed = workload
             .authorization_policies
             .iter()
-            .filter_map(|key| self.get(key))
-            .collect();
+            .filter_map(|key| self.get(key));
+        let listed: Vec<_> = listed.chain(dry_run.filter(|state| state.is_dry_run())).collect();
         let mut listed: Vec<&PolicyState> = listed
             .into_iter()
             .filter(|state| match state.scope() {

@@ -39,6 +39,44 @@ fn only_policies_that_select_a_workload_are_looked_at() {
 }
 
 #[test]
+fn policies_listed_as_dry_runs_count_only_while_they_are() {
+    let mut snapshot = mesh(vec![], vec![]);
+    let dry = |name: &str, dry_run: bool| {
+        let mut policy = policy("shop", name, Scope::WorkloadSelector);
+        policy.dry_run = dry_run;
+        Change::Policy(policy)
+    };
+    snapshot.apply([dry("tried", true), dry("enforced", false)]);
+    let message = proto::origin::DryRunPolicies {
+        policies: ["shop/tried", "shop/enforced", "shop/gone", "shop/tried"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    let raw = wire::Workload {
+        extensions: vec![wire::Extension {
+            name: proto::origin::DRY_RUN_EXTENSION.to_owned(),
+            config: Some(prost_types::Any {
+                type_url: proto::origin::DRY_RUN_TYPE_URL.to_owned(),
+                value: prost::Message::encode_to_vec(&message),
+            }),
+        }],
+        ..pod("shop", "cart", &["10.0.0.1"])
+    };
+    let workload = read_pod(raw);
+    let keys = |snapshot: &Snapshot| {
+        snapshot
+            .policies_selecting(&workload)
+            .map(|state| state.key().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&snapshot), ["shop/tried"]);
+    // One that nobody has sent closes nothing: it would not be enforced anyway.
+    assert_eq!(snapshot.unknown_policies(&workload).count(), 0);
+    snapshot.apply([dry("tried", false), dry("enforced", true)]);
+    assert_eq!(keys(&snapshot), ["shop/enforced"]);
+}
+
+#[test]
 fn a_policy_that_changes_scope_leaves_nothing_behind() {
     let mut snapshot = mesh(vec![], vec![]);
     let workload = read_pod(pod("shop", "cart", &["10.0.0.1"]));
