@@ -89,10 +89,13 @@ impl IpPrefix {
         self.length == if self.address.is_ipv4() { 32 } else { 128 }
     }
 
-    /// Whether the address is inside. The families never mix.
+    /// Whether the address is inside. The families never mix. The unspecified address is in no prefix, not even in
+    /// that of all addresses: nobody has it, and it stands for an address that is not known.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        ip.is_ipv4() == self.address.is_ipv4() && masked(ip, self.length) == self.address
+        !ip.is_unspecified()
+            && ip.is_ipv4() == self.address.is_ipv4()
+            && masked(ip, self.length) == self.address
     }
 }
 
