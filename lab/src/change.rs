@@ -160,6 +160,16 @@ pub async fn label(
     settle::wait(layout, &store, &Scope::default(), deadline).await
 }
 
+/// Every object of a lab.
+pub async fn objects(layout: &Layout) -> Result<Vec<Arc<Object>>, LabError> {
+    if !layout.objects().exists() {
+        return Err(LabError::NotUp(layout.name().to_owned()));
+    }
+    let store = open(layout).await?;
+    let (_, objects) = settle::list(&store).await?;
+    Ok(objects)
+}
+
 /// The objects of a kind, or one of them.
 pub async fn find(
     layout: &Layout,
@@ -167,12 +177,8 @@ pub async fn find(
     namespace: Option<&str>,
     name: Option<&str>,
 ) -> Result<Vec<Arc<Object>>, LabError> {
-    if !layout.objects().exists() {
-        return Err(LabError::NotUp(layout.name().to_owned()));
-    }
-    let store = open(layout).await?;
-    let (_, objects) = settle::list(&store).await?;
-    let found: Vec<Arc<Object>> = objects
+    let found: Vec<Arc<Object>> = objects(layout)
+        .await?
         .into_iter()
         .filter(|object| {
             object.kind() == kind

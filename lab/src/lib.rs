@@ -30,7 +30,7 @@ mod supervisor;
 mod up;
 mod zone;
 
-pub use change::{Change, apply, delete, find, label};
+pub use change::{Change, apply, delete, find, label, objects};
 pub use control::{FaultRequest, RestartHow, fault, restart, status};
 pub use down::{Ended, down};
 pub use error::LabError;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::policy::PolicyCommand;
 use crate::values::{assignment, bytes, duration, label, percent, rate};
 
 /// Look at, explain and try out the mesh.
@@ -20,6 +21,9 @@ pub(crate) enum Command {
     /// A whole mesh on this machine: nodes and pods as network namespaces, plain Kubernetes YAML as input
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Questions about policy: who may talk to whom, and why
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// The lab's test application and its clients
     #[command(subcommand)]
     App(AppCommand),

@@ -1,4 +1,4 @@
-//! `ztctl`, the command line: the lab and its test application.
+//! `ztctl`, the command line: the lab, questions about policy, and the lab's test application.
 //!
 //! It holds no logic that another program needs: it reads arguments, calls the crate that does the work, and prints.
 //! Tables go to standard output, everything else to standard error. Exit codes: 0 good, 1 the answer is no, 2 used
@@ -7,6 +7,7 @@
 mod app;
 mod args;
 mod lab_commands;
+mod policy;
 mod print;
 mod values;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match arguments.command {
             Command::Lab(command) => lab_commands::run(command).await,
+            Command::Policy(command) => policy::run(command).await,
             Command::App(command) => app::run(command).await,
         }
     });

@@ -95,6 +95,11 @@ impl Manifests {
         self.objects.iter().map(Object::key).collect()
     }
 
+    /// The objects, in the order of the files.
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+
     /// The objects as documents.
     pub fn documents(&self) -> Vec<serde_json::Value> {
         self.objects.iter().map(|object| object.raw().clone()).collect()

@@ -1,0 +1,104 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use compile::Settings;
+use explain::{Basis, Unanswerable, World};
+use lab::{LabError, Layout, Manifests};
+
+use crate::args::Name;
+
+mod can;
+
+/// The answer is no.
+const NO: u8 = 1;
+/// The command was used wrongly.
+const WRONG: u8 = 2;
+/// The question could not be answered.
+const UNKNOWN: u8 = 3;
+
+#[derive(Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Whether FROM may connect to TO, and why; exit code 0 allowed, 1 denied, 3 could not be answered
+    Can(can::Can),
+}
+
+/// On which objects a question is asked.
+#[derive(Args)]
+pub(crate) struct On {
+    /// A manifest, a directory of manifests, or - for standard input; may be given several times. Without it the
+    /// objects of the running lab count
+    #[arg(short, long = "filename")]
+    pub(crate) filename: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) name: Name,
+    /// The trust domain of every identity
+    #[arg(long, default_value = "cluster.local")]
+    trust_domain: String,
+    /// The namespace whose policies apply to the whole mesh
+    #[arg(long, default_value = "istio-system")]
+    root_namespace: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// Why a command ends without an answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was used wrongly.
+    Usage(String),
+    /// What it would have to know could not be found out.
+    Unknown(String),
+}
+
+/// Runs one of the questions; its exit code.
+pub(crate) async fn run(command: PolicyCommand) -> u8 {
+    let result = match command {
+        PolicyCommand::Can(can) => can.run().await,
+    };
+    result.unwrap_or_else(|failure| {
+        let (text, code) = match failure {
+            Failure::Usage(text) => (text, WRONG),
+            Failure::Unknown(text) => (text, UNKNOWN),
+        };
+        eprintln!("ztctl policy: {text}");
+        code
+    })
+}
+
+impl On {
+    /// The mesh to ask.
+    pub(crate) async fn world(&self) -> Result<World, Failure> {
+        let settings = Settings {
+            trust_domain: self.trust_domain.clone(),
+            root_namespace: self.root_namespace.clone(),
+            ..Settings::default()
+        };
+        if self.filename.is_empty() {
+            let objects = lab::objects(&Layout::new(&self.name.name)?).await?;
+            return Ok(World::new(Basis::Applied, settings, objects));
+        }
+        let manifests = Manifests::read(&self.filename)?;
+        let objects = manifests.objects().iter().cloned().map(Arc::new);
+        Ok(World::new(Basis::Manifests, settings, objects))
+    }
+}
+
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Failure {
+        match error.exit_code() {
+            WRONG => Failure::Usage(error.to_string()),
+            _ => Failure::Unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<Unanswerable> for Failure {
+    fn from(error: Unanswerable) -> Failure {
+        Failure::Unknown(error.to_string())
+    }
+}
