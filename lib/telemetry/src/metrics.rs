@@ -101,6 +101,11 @@ impl Metrics {
         let inner = Inventory::register(&mut families, &settings);
         let build = families.gauges("istio_build", "Version of the component", ["component", "tag"]);
         build.set([&settings.component, &settings.version], 1);
+        for reporter in [Reporter::Source, Reporter::Destination] {
+            // Every tunnel is in a register that keeps its peer's certificates, so there is nothing to count; a query
+            // for the series finds a zero instead of nothing.
+            inner.crl_untracked.add([reporter.as_str()], 0);
+        }
         Self {
             registry: Arc::new(families.into_registry()),
             inner: Arc::new(inner),
@@ -155,14 +160,15 @@ impl Metrics {
         self.inner.tunnel_wait.observe(reporter, after);
     }
 
-    /// A host name was resolved because `source` opened a connection that goes there.
+    /// `source` opened a connection to a workload that is found by its host name.
     pub fn on_demand_dns(&self, source: &WorkloadLabels, hostname: &str) {
         self.inner.on_demand_dns.add(source, hostname);
     }
 
-    /// An open tunnel whose peer's certificates could not be kept, so that a revocation cannot close it.
-    pub fn crl_untracked(&self, reporter: Reporter) {
-        self.inner.crl_untracked.add([reporter.as_str()], 1);
+    /// How old the state in force is, where it is from disk because the control plane has not answered yet.
+    pub fn set_disk_state_age(&self, age: Option<Duration>) {
+        let seconds = age.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+        self.inner.disk_state_age.set([], seconds);
     }
 
     /// Counts a connection's socket as open until the guard is dropped.

@@ -31,6 +31,7 @@ pub(crate) struct Inventory {
     pub(crate) crl_rejections: Arc<CounterFamily<1>>,
     pub(crate) crl_untracked: Arc<CounterFamily<1>>,
     pub(crate) evicted: Arc<CounterFamily<0>>,
+    pub(crate) disk_state_age: Arc<GaugeFamily<0>>,
     pub(crate) connect: Arc<Waits>,
     pub(crate) handshake: Arc<Waits>,
     pub(crate) tunnel_wait: Arc<Waits>,
@@ -124,6 +125,11 @@ impl Inventory {
             evicted: families.counters(
                 "ztunnel_metric_series_evicted",
                 "Series dropped because the workload they name is gone (unstable)",
+                [],
+            ),
+            disk_state_age: families.gauges(
+                "ztunnel_state_from_disk_age_seconds",
+                "Age of the workloads, services and policies in force where they are from disk, else 0 (unstable)",
                 [],
             ),
             connect: families.collect(Waits::new(

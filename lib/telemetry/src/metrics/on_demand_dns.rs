@@ -59,7 +59,7 @@ impl Collector for OnDemandDns {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(
             "istio_on_demand_dns",
-            "Host names resolved because a connection went to a workload that has only a name (unstable)",
+            "Connections to workloads that are found by their host name, by that name (unstable)",
             None,
             MetricType::Counter,
         )?;

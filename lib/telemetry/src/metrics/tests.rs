@@ -259,7 +259,7 @@ fn the_others_have_their_names_and_labels() {
     metrics.closed_early(Reporter::Destination, "drain");
     metrics.denied_by_unknown_policy();
     metrics.revoked(Reporter::Destination);
-    metrics.crl_untracked(Reporter::Source);
+    metrics.set_disk_state_age(Some(Duration::from_secs(90)));
     metrics.on_demand_dns(&workload("client"), "db.example.com");
     metrics.set_certificates(CertificateState::Valid, 4);
     metrics.set_certificates(CertificateState::Valid, 5);
@@ -292,7 +292,8 @@ fn the_others_have_their_names_and_labels() {
         "ztunnel_log_lines_dropped_total 0".to_owned(),
         r#"istio_tcp_sockets_open{reporter="source"} 0"#.to_owned(),
         r#"istio_crl_policy_rejections_total{reporter="destination"} 1"#.to_owned(),
-        r#"istio_crl_untracked_connections_total{reporter="source"} 1"#.to_owned(),
+        r#"istio_crl_untracked_connections_total{reporter="source"} 0"#.to_owned(),
+        "ztunnel_state_from_disk_age_seconds 90".to_owned(),
         concat!(
             r#"istio_on_demand_dns_total{source_workload="client",source_canonical_service="client","#,
             r#"source_canonical_revision="v1",source_workload_namespace="shop","#,
