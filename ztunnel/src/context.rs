@@ -75,6 +75,10 @@ impl Context {
             self.metrics
                 .set_certificates(state, states.iter().filter(|found| **found == state).count());
         }
-        self.metrics.set_proxies(self.pods.list().len(), 0);
+        self.metrics
+            .set_proxies(self.pods.list().len(), self.pods.waiting().len());
+        let written = self.state.read_from_disk();
+        self.metrics
+            .set_disk_state_age(written.map(|written| written.elapsed().unwrap_or_default()));
     }
 }

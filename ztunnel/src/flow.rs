@@ -21,7 +21,7 @@ use telemetry::{
 
 mod parties;
 
-pub(crate) use parties::Parties;
+pub(crate) use parties::{Parties, workload_labels};
 
 /// Which way a connection goes.
 pub(crate) enum Direction {

@@ -5,6 +5,7 @@
 //! one request a connection: nobody who reads slowly keeps others out for long.
 
 mod admin;
+mod health;
 mod pieces;
 mod scrape;
 #[cfg(test)]
@@ -25,7 +26,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
-use tracing::debug;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+/// The thread that answers probes.
+const HEALTH_THREAD: &str = "health";
 
 /// Port of `/healthz/ready`.
 pub(crate) const READINESS_PORT: u16 = 15021;
@@ -42,8 +47,8 @@ const MAX_LARGE_ANSWERS: usize = 8;
 /// What one listener answers.
 #[derive(Clone)]
 pub(crate) enum Pages {
-    /// Readiness.
-    Readiness(Readiness),
+    /// Readiness, of the process and of single pods.
+    Readiness(Readiness, Arc<Context>),
     /// Metrics.
     Metrics(Arc<Context>),
     /// State for people.
@@ -54,7 +59,7 @@ impl Pages {
     /// Time from a connection's beginning to its end.
     fn deadline(&self) -> Duration {
         Duration::from_secs(match self {
-            Self::Readiness(_) => 10,
+            Self::Readiness(..) => 10,
             Self::Metrics(_) => 60,
             Self::Admin(_) => 120,
         })
@@ -140,32 +145,34 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) {
     }
 }
 
+/// Serves `pages` on a thread of its own until `stop`: whether the runtime that moves connections runs is not for that
+/// runtime to say.
+pub(crate) fn serve_apart(listener: TcpListener, pages: Pages, stop: CancellationToken) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let serving = move || {
+        runtime.block_on(async {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    stop.run_until_cancelled(serve(listener, pages)).await;
+                }
+                Err(error) => error!(%error, "probes are not answered"),
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name(HEALTH_THREAD.into())
+        .spawn(serving)?;
+    Ok(())
+}
+
 async fn answer(request: &Request<Incoming>, pages: &Pages, large: Arc<Semaphore>) -> Response<Body> {
     let path = request.uri().path();
     match (pages, request.method(), path) {
-        (Pages::Readiness(readiness), &Method::GET, "/healthz/ready") => match readiness.open() {
-            // The process, since another one may answer on the same port during an upgrade.
-            open if open.is_empty() => {
-                let mut lines = vec!["ready".to_owned(), format!("process {}", std::process::id())];
-                lines.extend(readiness.notes());
-                text(
-                    StatusCode::OK,
-                    lines.into_iter().map(|line| line + "\n").collect(),
-                )
-            }
-            open => text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("not ready, waiting for: {}\n", open.join(", ")),
-            ),
-        },
-        (Pages::Readiness(readiness), &Method::GET, "/healthz/live") => {
-            match readiness.stalled(std::time::Instant::now()) {
-                stalled if stalled.is_empty() => text(StatusCode::OK, "alive\n".into()),
-                stalled => text(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    format!("no progress with: {}\n", stalled.join(", ")),
-                ),
-            }
+        (Pages::Readiness(readiness, context), &Method::GET, "/healthz/ready" | "/healthz/live") => {
+            health::answer(readiness, context, request.uri())
         }
         (Pages::Metrics(context), &Method::GET, "/metrics" | "/stats/prometheus") => {
             scrape::answer(context, request, large).await

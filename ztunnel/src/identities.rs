@@ -219,6 +219,11 @@ impl Identities {
         list
     }
 
+    /// The state of one that is held.
+    pub(crate) fn state(&self, identity: &Identity) -> Option<IdentityState> {
+        Some(self.lock().get(identity)?.state.borrow().clone())
+    }
+
     /// Renews all certificates, spread over some time.
     pub(crate) fn renew_all_early(&self) {
         let now = SystemTime::now();

@@ -34,6 +34,7 @@ mod node;
 mod on_demand;
 mod outbound;
 mod pod_proxy;
+mod pod_readiness;
 mod pods;
 mod proxy_header;
 mod readiness;

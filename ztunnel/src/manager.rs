@@ -1,11 +1,12 @@
 //! The pods that the node agent hands over: connecting to it, starting and stopping what serves a pod.
 //!
 //! A lost agent changes nothing for pods that are served. Its next connection begins with a snapshot; pods that
-//! it does not name have left.
+//! it does not name have left. A pod that cannot be served yet, because one of its ports is taken for example, is
+//! refused to the agent and tried again until it is served or gone.
 
 use crate::context::Context;
 use crate::pod_proxy::PodProxy;
-use crate::pods::{Pod, PodId};
+use crate::pods::{Pod, PodId, Waiting};
 use crate::readiness::Task;
 use mesh::Identity;
 use std::collections::{BTreeSet, HashMap};
@@ -13,12 +14,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sys::Namespace;
 use sys::seqpacket::Connection;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use zds::PodInfo;
 use zds::proxy::{Event, ProtocolError, Received};
 
@@ -26,10 +27,43 @@ use zds::proxy::{Event, ProtocolError, Received};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
 
+/// When pods that cannot be served are tried again: after pauses that grow from the first to the last of these.
+#[derive(Debug)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LAST: Duration = Duration::from_secs(15);
+
+    fn new(now: Instant) -> Self {
+        Self {
+            at: now + Self::FIRST,
+            pause: Self::FIRST,
+        }
+    }
+
+    /// Whether it is time; the next time is later.
+    fn is_due(&mut self, now: Instant) -> bool {
+        if now < self.at {
+            return false;
+        }
+        self.pause = (self.pause * 2).min(Self::LAST);
+        self.at = now + self.pause;
+        true
+    }
+}
+
 /// Owns what serves the pods.
 pub(crate) struct Manager {
     context: Arc<Context>,
     serving: HashMap<PodId, PodProxy>,
+    /// Pods that could not be served when they were handed over.
+    waiting: HashMap<PodId, Arc<Pod>>,
+    /// When those that wait are tried again.
+    retry: Retry,
     draining: JoinSet<()>,
     snapshot_taken: Task,
 }
@@ -49,6 +83,8 @@ impl Manager {
         Self {
             context,
             serving: HashMap::new(),
+            waiting: HashMap::new(),
+            retry: Retry::new(Instant::now()),
             draining: JoinSet::new(),
             snapshot_taken,
         }
@@ -69,6 +105,7 @@ impl Manager {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
             }
+            self.try_again().await;
         }
         for (_, proxy) in self.serving.drain() {
             self.draining
@@ -83,7 +120,14 @@ impl Manager {
         link.send(&hello, None).await?;
         info!("connected to the node agent");
         loop {
-            let (record, descriptors) = link.recv(zds::MAX_RECORD).await?;
+            let received = tokio::select! {
+                received = link.recv(zds::MAX_RECORD) => received,
+                () = tokio::time::sleep_until(self.retry.at.into()), if !self.waiting.is_empty() => {
+                    self.try_again().await;
+                    continue;
+                }
+            };
+            let (record, descriptors) = received?;
             *pause = FIRST_PAUSE;
             match protocol.received(&record, descriptors.len())? {
                 Received::Refused { answer, violation } => {
@@ -149,17 +193,55 @@ impl Manager {
             identity,
             network,
         });
-        let name = pod.full_name();
-        let proxy = PodProxy::start(self.context.clone(), pod)
-            .await
-            .map_err(|error| format!("pod {name}: {error}"))?;
-        info!(pod = name, uid = %id, "serving a pod");
-        self.serving.insert(id, proxy);
-        self.context.metrics.proxy_started();
-        Ok(())
+        let started = self.start(pod.clone()).await;
+        if started.is_err() {
+            if self.waiting.is_empty() {
+                self.retry = Retry::new(Instant::now());
+            }
+            self.waiting.insert(id, pod);
+        }
+        started
+    }
+
+    async fn start(&mut self, pod: Arc<Pod>) -> Result<(), String> {
+        let (id, name) = (pod.id.clone(), pod.full_name());
+        match PodProxy::start(self.context.clone(), pod).await {
+            Ok(proxy) => {
+                info!(pod = name, uid = %id, "serving a pod");
+                self.waiting.remove(&id);
+                self.context.pods.waits_no_more(&id);
+                self.serving.insert(id, proxy);
+                self.context.metrics.proxy_started();
+                Ok(())
+            }
+            Err(error) => {
+                let refusal = format!("pod {name}: {error}");
+                let reason = error.to_string();
+                self.context.pods.waits(&id, Waiting { name, reason });
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Tries to serve the pods that wait, if it is time to.
+    async fn try_again(&mut self) {
+        if self.waiting.is_empty() || !self.retry.is_due(Instant::now()) {
+            return;
+        }
+        let _busy = self.snapshot_taken.busy("pods that could not be served before");
+        let pods: Vec<Arc<Pod>> = self.waiting.values().cloned().collect();
+        for pod in pods {
+            // Why not is shown for as long as it lasts; it was logged when the agent was told.
+            if let Err(reason) = self.start(pod).await {
+                debug!(reason, "a pod cannot be served yet");
+            }
+        }
     }
 
     fn remove(&mut self, id: &PodId) {
+        if self.waiting.remove(id).is_some() {
+            self.context.pods.waits_no_more(id);
+        }
         if let Some(proxy) = self.serving.remove(id) {
             info!(pod = proxy.pod().full_name(), uid = %id, "a pod left; its open connections have the grace period");
             self.context.metrics.proxy_stopped();
@@ -169,9 +251,8 @@ impl Manager {
     }
 
     fn retain(&mut self, named: &BTreeSet<String>) {
-        let gone: Vec<PodId> = self
-            .serving
-            .keys()
+        let known = self.serving.keys().chain(self.waiting.keys());
+        let gone: Vec<PodId> = known
             .filter(|id| !named.contains(&id.to_string()))
             .cloned()
             .collect();

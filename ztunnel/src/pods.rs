@@ -1,7 +1,7 @@
 //! The pods of this node that are in the mesh.
 
 use mesh::Identity;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sys::Namespace;
@@ -42,10 +42,20 @@ impl Pod {
     }
 }
 
-/// The pods that are served now.
+/// A pod that is to be served and cannot be yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// `namespace/name`.
+    pub(crate) name: String,
+    /// Why not.
+    pub(crate) reason: String,
+}
+
+/// The pods that are served now, and those that wait to be.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pods {
     inner: Arc<Mutex<HashMap<PodId, Arc<Pod>>>>,
+    waiting: Arc<Mutex<BTreeMap<PodId, Waiting>>>,
 }
 
 impl Pods {
@@ -65,6 +75,29 @@ impl Pods {
     /// All pods.
     pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// Notes that a pod is to be served, and why it is not.
+    pub(crate) fn waits(&self, id: &PodId, waiting: Waiting) {
+        self.lock_waiting().insert(id.clone(), waiting);
+    }
+
+    /// The pod waits no more: it is served, or gone.
+    pub(crate) fn waits_no_more(&self, id: &PodId) {
+        self.lock_waiting().remove(id);
+    }
+
+    /// Those that wait.
+    pub(crate) fn waiting(&self) -> Vec<(PodId, Waiting)> {
+        let waiting = self.lock_waiting();
+        waiting
+            .iter()
+            .map(|(id, waiting)| (id.clone(), waiting.clone()))
+            .collect()
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, BTreeMap<PodId, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<Pod>>> {

@@ -1,8 +1,8 @@
 //! Whether this proxy is ready to serve, and whether it makes progress.
 //!
 //! Ready: everything that has to be known at the start is known. Alive: no part that works on one thing at a time has
-//! been at the same thing for longer than [`STALLED`], and the runtime runs its tasks; a proxy that is not alive is
-//! best restarted, one that is not ready only has to wait.
+//! been at the same thing for longer than [`STALLED`], and the runtime that moves connections has run its tasks within
+//! [`RUNTIME_STALLED`]; a proxy that is not alive is best restarted, one that is not ready only has to wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Nothing that this proxy does in one go takes so long; the longest is a pod's drain, which has tasks of its own.
 pub(crate) const STALLED: Duration = Duration::from_secs(60);
+
+/// A runtime that runs no task for so long moves no byte either.
+pub(crate) const RUNTIME_STALLED: Duration = Duration::from_secs(10);
 
 /// How often the runtime shows that it runs tasks.
 const BEAT: Duration = Duration::from_secs(1);
@@ -24,8 +27,15 @@ pub(crate) struct Readiness {
 struct Inner {
     open: BTreeSet<&'static str>,
     notes: BTreeMap<&'static str, String>,
-    busy: BTreeMap<u64, (&'static str, Instant)>,
+    busy: BTreeMap<u64, Work>,
     last: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    with: &'static str,
+    since: Instant,
+    limit: Duration,
 }
 
 impl Readiness {
@@ -59,32 +69,37 @@ impl Readiness {
 
     /// Work on one thing begins; it ends when the guard is dropped.
     pub(crate) fn busy(&self, with: &'static str) -> Busy {
+        self.busy_within(with, STALLED)
+    }
+
+    fn busy_within(&self, with: &'static str, limit: Duration) -> Busy {
         let mut inner = self.lock();
         inner.last += 1;
         let number = inner.last;
-        inner.busy.insert(number, (with, Instant::now()));
+        let since = Instant::now();
+        inner.busy.insert(number, Work { with, since, limit });
         Busy {
             number,
             readiness: self.clone(),
         }
     }
 
-    /// What has been worked on for longer than [`STALLED`] at `now`.
+    /// What has been worked on for longer than it may take, at `now`.
     pub(crate) fn stalled(&self, now: Instant) -> Vec<&'static str> {
         let inner = self.lock();
-        let stalled = |(_, since): &&(&'static str, Instant)| now.saturating_duration_since(*since) > STALLED;
+        let stalled = |work: &&Work| now.saturating_duration_since(work.since) > work.limit;
         inner
             .busy
             .values()
             .filter(stalled)
-            .map(|(with, _)| *with)
+            .map(|work| work.with)
             .collect()
     }
 
     /// Shows for ever that the runtime that this is spawned on runs its tasks.
     pub(crate) async fn beat(self) {
         loop {
-            let waiting = self.busy("the runtime's tasks");
+            let waiting = self.busy_within("the runtime's tasks", RUNTIME_STALLED);
             tokio::time::sleep(BEAT).await;
             drop(waiting);
         }

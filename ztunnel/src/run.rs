@@ -92,7 +92,7 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
         seconds, "told to stop; open connections have the drain deadline"
     );
     // No longer ready; during an upgrade the port is the successor's from now on.
-    readiness_page.abort();
+    readiness_page.cancel();
     context.identities.stopping();
     stop.cancel();
     if let Err(error) = serving.await {
@@ -221,18 +221,19 @@ fn root_source(setting: &str) -> RootSource {
     }
 }
 
-/// Serves the pages for people and probes, and gives the task that answers whether this process is ready.
-fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<JoinHandle<()>> {
+/// Serves the pages for people and probes. Cancelling what this gives ends the page that says whether this process is
+/// ready.
+fn serve_pages(context: &Arc<Context>, readiness: Readiness) -> io::Result<CancellationToken> {
     let ipv6 = context.config.ipv6;
     let readiness_listener = http::bind(READINESS_PORT, ipv6, false)?;
     let metrics_listener = http::bind(context.config.metrics_port, ipv6, false)?;
     let admin_listener = http::bind(context.config.admin_port, ipv6, true)?;
     tokio::spawn(http::serve(metrics_listener, Pages::Metrics(context.clone())));
     tokio::spawn(http::serve(admin_listener, Pages::Admin(context.clone())));
-    Ok(tokio::spawn(http::serve(
-        readiness_listener,
-        Pages::Readiness(readiness),
-    )))
+    let stop = CancellationToken::new();
+    let pages = Pages::Readiness(readiness, context.clone());
+    http::serve_apart(readiness_listener, pages, stop.clone())?;
+    Ok(stop)
 }
 
 async fn wait_for_signal() -> io::Result<()> {

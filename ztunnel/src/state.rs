@@ -180,9 +180,13 @@ impl MeshState {
     }
 
     /// When what is in force was written to disk, if it comes from there and the control plane has not answered.
-    #[cfg(test)]
     pub(crate) fn read_from_disk(&self) -> Option<SystemTime> {
         self.inner.progress.borrow().from_disk
+    }
+
+    /// Whether there is enough to decide by.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.inner.progress.borrow().is_synced()
     }
 
     /// Replaces the snapshot by one with `changes` and gives both. `complete` is known from here on.

@@ -104,6 +104,7 @@ async fn one_workload_is_served_without_node_agent_and_discovery() {
         .env("ALT_CA_HOSTNAME", support::NAME)
         .env("AUTH_TOKEN", text(&token))
         .env("ISTIO_META_DNS_CAPTURE", "false")
+        .env("AUTHZ_POLICY_INFO_LOGGING", "true")
         .network(&network)
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -140,6 +141,18 @@ async fn one_workload_is_served_without_node_agent_and_discovery() {
     accepted.expect("a connection in time").unwrap();
     let denied = call("stranger").await;
     assert!(matches!(denied, Err(ConnectError::Status(401))), "{denied:?}");
+
+    // Both decisions are told, since that was asked for.
+    let lines = std::fs::read_to_string(authority.directory.path().join("log")).unwrap();
+    let told = |verdict: &str, caller: &str| {
+        lines
+            .lines()
+            .any(|line| line.contains("policy decided") && line.contains(verdict) && line.contains(caller))
+    };
+    assert!(
+        told("Allow", "sa/client") && told("Deny", "sa/stranger"),
+        "{lines}"
+    );
 
     // The file is followed: now it is the other way round.
     std::fs::write(&file, "workloads: 7").unwrap();

@@ -166,7 +166,7 @@ fn name_service(labels: &mut TrafficLabels, service: &Service) {
     labels.destination_service_name = Label::from(&*service.name);
 }
 
-fn workload_labels(workload: &Workload, proven: bool) -> WorkloadLabels {
+pub(crate) fn workload_labels(workload: &Workload, proven: bool) -> WorkloadLabels {
     let principal = if proven {
         Label::from(workload.identity().to_string().as_str())
     } else {

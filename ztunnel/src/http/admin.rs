@@ -12,6 +12,7 @@ mod workloads;
 
 use super::{Body, no_such_page, page, pieces, text, whole};
 use crate::context::Context;
+use crate::pod_readiness;
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::IpAddr;
@@ -41,6 +42,12 @@ pub(super) async fn answer<B>(
         (&Method::GET, "/connections") => {
             json(pieces::body(large, move |out| connections::write(&context, out)).await)
         }
+        (&Method::GET, "/pods") => json(
+            pieces::body(large, move |out| {
+                Ok(serde_json::to_writer_pretty(out, &pod_readiness::all(&context))?)
+            })
+            .await,
+        ),
         (&Method::GET | &Method::POST, "/logging") => logging::answer(&context.log, request.method(), query),
         (&Method::POST, "/quitquitquit") => {
             info!("told to stop by POST /quitquitquit");
@@ -50,7 +57,7 @@ pub(super) async fn answer<B>(
                 "shutting down: open connections have the drain deadline\n".into(),
             )
         }
-        (_, "/" | "/config_dump" | "/connections" | "/logging" | "/quitquitquit") => text(
+        (_, "/" | "/config_dump" | "/connections" | "/pods" | "/logging" | "/quitquitquit") => text(
             StatusCode::METHOD_NOT_ALLOWED,
             "this page is not for this method; GET / lists what there is\n".into(),
         ),
@@ -104,6 +111,7 @@ fn dashboard(context: &Context) -> String {
          <ul>\n\
          <li><a href=\"/config_dump\">/config_dump</a>: workloads, services, policies, certificates, connections</li>\n\
          <li><a href=\"/connections\">/connections</a>: open connections</li>\n\
+         <li><a href=\"/pods\">/pods</a>: which pods are ready, and what the others wait for</li>\n\
          <li><a href=\"/logging\">/logging</a>: the log filter; POST changes it</li>\n\
          <li>POST /quitquitquit: drain and stop</li>\n\
          </ul>\n</body></html>\n",

@@ -60,7 +60,7 @@ pub(crate) async fn exchange(to: SocketAddr, head: &str) -> (String, Vec<u8>) {
 async fn readiness_names_what_is_waited_for() {
     let readiness = Readiness::default();
     let task = readiness.task("state");
-    let at = served(Pages::Readiness(readiness.clone())).await;
+    let at = served(Pages::Readiness(readiness.clone(), context())).await;
     let ask = "GET /healthz/ready HTTP/1.1\r\nHost: any.name";
     let (head, body) = exchange(at, ask).await;
     assert!(head.starts_with("HTTP/1.1 500"), "{head}");
@@ -147,7 +147,7 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
 
 #[tokio::test]
 async fn a_request_head_has_a_bound() {
-    let at = served(Pages::Readiness(Readiness::default())).await;
+    let at = served(Pages::Readiness(Readiness::default(), context())).await;
     let long = "x".repeat(MAX_HEAD + 1);
     let mut stream = TcpStream::connect(at).await.unwrap();
     // The server may have closed before all of it is taken.

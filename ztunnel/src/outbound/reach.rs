@@ -4,7 +4,7 @@ use super::tunnels::{TunnelRequest, Tunnels};
 use super::{Reached, Upstream};
 use crate::context::{CONNECT_DEADLINE, Context};
 use crate::failure::Failure;
-use crate::flow::{Flow, Parties};
+use crate::flow::{Flow, Parties, workload_labels};
 use crate::pods::Pod;
 use mesh::route::{self, Facts, HboneRoute, Hop, Need, Request, Route};
 use mesh::standing::{self, Opened, Stale, Way};
@@ -44,6 +44,8 @@ struct History {
     tried: Vec<Arc<str>>,
     /// What was looked up.
     asked: Vec<Need>,
+    /// Host names by which endpoints were found; each is counted once a connection.
+    named: Vec<Arc<str>>,
     /// The last failure: with every endpoint tried, it says more than that none is left.
     last: Option<Failure>,
 }
@@ -87,6 +89,9 @@ impl Reach<'_> {
                     service,
                     ..
                 } => {
+                    if let Some(name) = workload.as_deref().and_then(name_of) {
+                        self.count_name(own, &name, history);
+                    }
                     let endpoint = workload.as_ref().map(|workload| workload.uid.clone());
                     (
                         endpoint,
@@ -97,8 +102,16 @@ impl Reach<'_> {
                         },
                     )
                 }
-                Route::Hbone(route) => (Some(route.next.uid.clone()), Attempt::Tunnel(route)),
+                Route::Hbone(route) => {
+                    if let Some(name) = name_of(&route.next) {
+                        self.count_name(own, &name, history);
+                    }
+                    (Some(route.next.uid.clone()), Attempt::Tunnel(route))
+                }
                 Route::Wait(need) if history.asked.len() < MAX_WAITS && !history.asked.contains(&need) => {
+                    if let Need::Hostname(name) = &need {
+                        self.count_name(own, name, history);
+                    }
                     self.look_up(&need).await?;
                     history.asked.push(need);
                     continue;
@@ -143,6 +156,14 @@ impl Reach<'_> {
             .last
             .take()
             .unwrap_or_else(|| Failure::BadRequest("no endpoint was tried".into())))
+    }
+
+    fn count_name(&self, own: &Workload, name: &Arc<str>, history: &mut History) {
+        if !history.named.contains(name) {
+            let source = workload_labels(own, true);
+            self.context.metrics.on_demand_dns(&source, name);
+            history.named.push(name.clone());
+        }
     }
 
     fn route(&self, own: &Workload, tried: &[Arc<str>], asked: &[Need], entropy: u64) -> Route {
@@ -302,6 +323,12 @@ impl Reach<'_> {
         self.flow.goes(opened.clone());
         standing::stale(&opened, &self.context.state.snapshot(), &self.context.rules).map_or(Ok(()), Err)
     }
+}
+
+/// The name by which a workload without addresses is found.
+fn name_of(workload: &Workload) -> Option<Arc<str>> {
+    let by_name = workload.addresses.is_empty() && !workload.hostname.is_empty();
+    by_name.then(|| workload.hostname.clone())
 }
 
 /// What is tried.

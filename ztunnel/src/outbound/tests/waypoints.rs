@@ -95,6 +95,17 @@ async fn a_host_name_is_resolved_when_a_connection_needs_it() {
     let node = Node::new(&issuer, &[], servers, workloads, services).await;
     let client = node.client("client");
     echo(&mut client.connect(net.at(100, 80)).await, b"by its name").await;
+    echo(&mut client.connect(net.at(100, 80)).await, b"by its name again").await;
     let mut lost = client.connect(net.at(101, 80)).await;
     assert_eq!(end(&mut lost).await, Err(ErrorKind::ConnectionReset));
+
+    // Each connection counts once, looked up anew or not, found or not.
+    let scrape = node.context.metrics.encode();
+    for (name, count) in [("db.example", 2), ("lost.example", 1)] {
+        let series = "istio_on_demand_dns_total{source_workload=\"unknown\"";
+        let ending = format!("hostname=\"{name}\"}} {count}");
+        let counted =
+            |line: &str| line.starts_with(series) && line.contains("sa/client\"") && line.ends_with(&ending);
+        assert!(scrape.lines().any(counted), "{name} in {scrape}");
+    }
 }

@@ -1,0 +1,60 @@
+//! The admin pages.
+
+use super::agent::is_served;
+use super::running::{ADMIN, PROBES, Running, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quitting_by_request_ends_the_process_in_good_order() {
+    let Some(mut proxy) = Running::start(&[("ENABLE_PROXY", "false")]).await else {
+        return;
+    };
+    let refused = proxy.get(ADMIN, "/quitquitquit").await.unwrap();
+    assert_eq!(refused.status, 405);
+    let told = proxy.ask("POST", ADMIN, "/quitquitquit").await.unwrap();
+    assert_eq!(told.status, 200);
+    let ended = tokio::time::timeout(super::running::LIMIT, proxy.child.wait());
+    let status = ended.await.expect("it ends").unwrap();
+    assert!(status.success(), "{status}");
+    assert!(proxy.log().contains("told to stop by POST /quitquitquit"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_level_changes_while_it_runs() {
+    // Somebody to miss: the attempt to reach the agent is a line of level warn, again and again.
+    let Some(proxy) = Running::start(&[("RUST_LOG", "error")]).await else {
+        return;
+    };
+    assert!(!proxy.log().contains("no node agent"), "{}", proxy.log());
+    let shown = proxy.get(ADMIN, "/logging").await.unwrap().text();
+    assert!(shown.starts_with("current log filter: error\n"), "{shown}");
+    let changed = proxy.ask("POST", ADMIN, "/logging?level=info").await.unwrap();
+    assert_eq!(changed.status, 200);
+    eventually("lines of the new level", || async {
+        proxy.log().contains("no node agent")
+    })
+    .await;
+    let wrong = proxy.ask("POST", ADMIN, "/logging?level=loud").await.unwrap();
+    assert_eq!(wrong.status, 400);
+    let reset = proxy.ask("POST", ADMIN, "/logging?reset").await.unwrap();
+    assert_eq!(reset.text(), "new log filter: error\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_is_disabled_is_ready_and_serves_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let agent = sys::seqpacket::Listener::bind(directory.path().join("agent")).unwrap();
+    let proxy = Running::start_in(directory, &[("ENABLE_PROXY", "false")]).await;
+    eventually("it is ready", || async {
+        proxy.get(PROBES, "/healthz/ready").await.unwrap().status == 200
+    })
+    .await;
+    assert!(proxy.log().contains("ENABLE_PROXY is false"));
+    // Ready, and yet it has neither listeners nor asked for pods.
+    assert!(!is_served(&proxy.network).await);
+    let nobody = tokio::time::timeout(std::time::Duration::from_millis(500), agent.accept()).await;
+    assert!(nobody.is_err(), "it has connected to the node agent");
+}
