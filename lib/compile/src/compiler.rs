@@ -7,6 +7,7 @@ use objects::{Object, ObjectKey, Spec, Warning};
 use proto::security::Authorization;
 use proto::workload::{Address, address::Type};
 
+use crate::condition::Condition;
 use crate::index::Index;
 use crate::peer_authentication::EffectiveMtls;
 use crate::settings::Settings;
@@ -23,6 +24,7 @@ pub struct Compiler {
     index: Index,
     addresses: BTreeMap<String, Address>,
     policies: BTreeMap<String, Authorization>,
+    conditions: BTreeMap<ObjectKey, Vec<Condition>>,
 }
 
 /// What changes on the wire.
@@ -36,6 +38,9 @@ pub struct Output {
     pub removed_addresses: BTreeSet<String>,
     /// Names of policies that are gone.
     pub removed_policies: BTreeSet<String>,
+    /// The whole set of conditions of each policy that was given this time, and of others whose conditions are other
+    /// than before. Empty for a policy that is no affair of node proxies. Objects that are gone are not here.
+    pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
     /// What objects that were given this time mean other than their authors may think, as far as it takes the mesh
     /// to know it. [`objects::warnings`] tells what an object shows by itself.
     pub warnings: Vec<Warning>,
@@ -75,6 +80,11 @@ impl Compiler {
         &self.policies
     }
 
+    /// The conditions of every policy, as they are now.
+    pub fn conditions(&self) -> &BTreeMap<ObjectKey, Vec<Condition>> {
+        &self.conditions
+    }
+
     /// Whether a port of a pod takes plaintext, and which PeerAuthentication says so; `None` asks for every port that
     /// no policy names. The pod itself need not be known here.
     pub fn effective_mtls(&self, pod: &Object, port: Option<u16>) -> EffectiveMtls {
@@ -102,6 +112,11 @@ impl Compiler {
             let name = format!("{root}/{}", peer_authentication::STATIC_STRICT_POLICY);
             let policy = any.then(|| peer_authentication::static_strict(root));
             self.put_policy(name, policy, &mut output);
+        }
+        for key in &given {
+            if let Some(conditions) = self.conditions.get(key) {
+                output.conditions.insert(key.clone(), conditions.clone());
+            }
         }
         output.warnings = self.warnings(&given);
         output
@@ -153,26 +168,35 @@ impl Compiler {
                 }
             }
             Kind::AuthorizationPolicy => {
-                let made = match spec {
-                    Some((object, Spec::AuthorizationPolicy(policy))) => {
-                        authorization_policy::convert(object, policy, &settings.root_namespace).policy
-                    }
-                    _ => None,
-                };
-                self.put_policy(format!("{}/{}", key.namespace, key.name), made, output);
-            }
-            Kind::PeerAuthentication => {
-                let made = match spec {
-                    Some((object, Spec::PeerAuthentication(policy))) => {
-                        peer_authentication::convert(index, &settings.root_namespace, object, policy)
-                    }
-                    _ => None,
-                };
+                let made =
+                    match spec {
+                        Some((object, Spec::AuthorizationPolicy(policy))) => Some(
+                            authorization_policy::convert(object, policy, &settings.root_namespace),
+                        ),
+                        _ => None,
+                    };
+                let (policy, condition) = made.map(|made| (made.policy, made.condition)).unzip();
+                let conditions = condition.map(|condition| Vec::from_iter(condition));
                 self.put_policy(
-                    peer_authentication::converted_key(&key.namespace, &key.name),
-                    made,
+                    format!("{}/{}", key.namespace, key.name),
+                    policy.flatten(),
                     output,
                 );
+                self.put_conditions(key, conditions, output);
+            }
+            Kind::PeerAuthentication => {
+                let root = &settings.root_namespace;
+                let made = match spec {
+                    Some((object, Spec::PeerAuthentication(policy))) => Some((
+                        peer_authentication::convert(index, root, object, policy),
+                        peer_authentication::condition(index, root, object, policy),
+                    )),
+                    _ => None,
+                };
+                let (policy, condition) = made.unzip();
+                let name = peer_authentication::converted_key(&key.namespace, &key.name);
+                self.put_policy(name, policy.flatten(), output);
+                self.put_conditions(key, condition.map(|condition| vec![condition]), output);
             }
             Kind::Namespace
             | Kind::ServiceAccount
@@ -215,30 +239,29 @@ impl Compiler {
         }
     }
 
+    fn put_conditions(&mut self, key: &ObjectKey, made: Option<Vec<Condition>>, output: &mut Output) {
+        if self.conditions.get(key) == made.as_ref() {
+            return;
+        }
+        match made {
+            Some(made) => {
+                self.conditions.insert(key.clone(), made.clone());
+                output.conditions.insert(key.clone(), made);
+            }
+            None => drop(self.conditions.remove(key)),
+        }
+    }
+
     fn warnings(&self, given: &BTreeSet<ObjectKey>) -> Vec<Warning> {
+        let known = |key: &ObjectKey| Some((key.clone(), self.conditions.get(key)?));
         let mut found = Vec::new();
-        for key in given {
-            let Some(object) = self.index.get_key(key) else {
-                continue;
-            };
-            let root = &self.settings.root_namespace;
-            let (field, message) = match &object.spec {
-                Spec::AuthorizationPolicy(policy) => (
-                    "spec.rules",
-                    authorization_policy::convert(object, policy, root).remark,
-                ),
-                Spec::PeerAuthentication(policy) => (
-                    "spec.selector",
-                    peer_authentication::remark(&self.index, root, object, policy),
-                ),
-                _ => continue,
-            };
-            let warning = |message| Warning {
-                object: key.clone(),
-                field: field.to_owned(),
-                message,
-            };
-            found.extend(message.map(warning));
+        for (object, conditions) in given.iter().filter_map(known) {
+            let unclean = conditions.iter().filter(|condition| !condition.is_clean());
+            found.extend(unclean.map(|condition| Warning {
+                object: object.clone(),
+                field: "spec".to_owned(),
+                message: condition.message.clone(),
+            }));
         }
         found
     }

@@ -8,6 +8,7 @@
 
 mod authorization_policy;
 mod compiler;
+mod condition;
 mod endpoint;
 mod index;
 mod origin;
@@ -17,6 +18,7 @@ mod settings;
 mod workload;
 
 pub use compiler::{Compiler, Output};
+pub use condition::Condition;
 pub use peer_authentication::{EffectiveMtls, STATIC_STRICT_POLICY};
 pub use settings::Settings;
 

@@ -2,6 +2,10 @@
 //!
 //! What a layer 4 proxy can decide has types; the HTTP attributes are checked for their shape and kept by name, so
 //! that whoever converts the policy can say which of them is not enforced.
+//!
+//! What cannot be read is refused where objects enter. In a policy that is stored already it must not vanish, since
+//! that could open: single values are kept as unreadable ones, a rule with anything else wrong counts as unreadable,
+//! and a policy with anything else wrong as one that denies everything ([`AuthorizationPolicy::unreadable`]).
 
 use crate::read::{Field, Fields};
 use crate::selector::{Labels, read_workload_selector};
@@ -32,6 +36,9 @@ pub struct AuthorizationPolicy {
     pub action: Action,
     /// The policy matches when any rule does. Without rules, it matches nothing.
     pub rules: Vec<Rule>,
+    /// Why the policy as a whole cannot be read; empty unless it was stored so. Then the action is DENY and the only
+    /// rule matches everything, and where it cannot be told whom the policy selects, that is everybody.
+    pub unreadable: Vec<String>,
 }
 
 /// What a match means.
@@ -42,6 +49,27 @@ pub enum Action {
     Allow,
     /// The connection is refused, whatever is allowed.
     Deny,
+    /// The request is logged: nothing for node proxies. Refused where objects enter.
+    Audit,
+    /// An external authorizer is asked: nothing for node proxies. Refused where objects enter.
+    Custom,
+}
+
+impl Action {
+    /// Whether node proxies know the action.
+    pub fn is_supported(self) -> bool {
+        matches!(self, Action::Allow | Action::Deny)
+    }
+
+    /// The action as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Allow => "ALLOW",
+            Action::Deny => "DENY",
+            Action::Audit => "AUDIT",
+            Action::Custom => "CUSTOM",
+        }
+    }
 }
 
 /// What a policy is attached to.
@@ -64,6 +92,9 @@ pub struct Rule {
     pub to: Vec<Operation>,
     /// Further conditions.
     pub when: Vec<Condition>,
+    /// Why the rule cannot be read; empty unless it was stored so. Then nothing else of it is kept: it matches
+    /// everything in a DENY policy and nothing in an ALLOW policy.
+    pub unreadable: Vec<String>,
 }
 
 /// What is done; every part must match.
@@ -76,12 +107,19 @@ pub struct Operation {
 }
 
 /// A positive and a negative list: any of the first (when there are some), none of the second.
+///
+/// Values that cannot be read exist only in objects that were stored so. They can only close: in a DENY policy they
+/// count as matching in a positive and as not matching in a negative list, in an ALLOW policy the other way round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matches<T> {
     /// One of these must match, unless there are none.
     pub any: Vec<T>,
     /// None of these may match.
     pub none: Vec<T>,
+    /// Values of the first list that cannot be read, in words.
+    pub unreadable_any: Vec<String>,
+    /// Values of the second list that cannot be read, in words.
+    pub unreadable_none: Vec<String>,
 }
 
 impl<T> Default for Matches<T> {
@@ -89,6 +127,8 @@ impl<T> Default for Matches<T> {
         Matches {
             any: Vec::new(),
             none: Vec::new(),
+            unreadable_any: Vec::new(),
+            unreadable_none: Vec::new(),
         }
     }
 }
@@ -96,7 +136,29 @@ impl<T> Default for Matches<T> {
 impl<T> Matches<T> {
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.any.is_empty() && self.none.is_empty()
+        self.any.is_empty() && self.none.is_empty() && self.unreadable().next().is_none()
+    }
+
+    /// The values that cannot be read, in words.
+    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
+        let all = self.unreadable_any.iter().chain(&self.unreadable_none);
+        all.map(String::as_str)
+    }
+
+    fn read(
+        fields: &mut Fields<'_>,
+        any: &'static str,
+        none: &'static str,
+        read: impl Fn(&Field<'_>) -> Option<T>,
+    ) -> Matches<T> {
+        let (any, unreadable_any) = list(fields, any, &read);
+        let (none, unreadable_none) = list(fields, none, &read);
+        Matches {
+            any,
+            none,
+            unreadable_any,
+            unreadable_none,
+        }
     }
 }
 
@@ -109,61 +171,135 @@ impl AuthorizationPolicy {
         found
     }
 
+    /// The policy that stands for one that cannot be read.
+    pub(crate) fn closed(unreadable: Vec<String>) -> AuthorizationPolicy {
+        AuthorizationPolicy {
+            action: Action::Deny,
+            rules: vec![Rule::default()],
+            unreadable,
+            ..AuthorizationPolicy::default()
+        }
+    }
+
+    /// The same policy once something in it cannot be read: it closes whom it selects. What is no affair of node
+    /// proxies stays so.
+    pub(crate) fn close(&mut self, problems: Vec<String>) {
+        if problems.is_empty() || !self.target_refs.is_empty() || !self.action.is_supported() {
+            return;
+        }
+        let mut closed = AuthorizationPolicy::closed(std::mem::take(&mut self.unreadable));
+        closed.unreadable.extend(problems);
+        closed.selector = std::mem::take(&mut self.selector);
+        *self = closed;
+    }
+
     pub(crate) fn read(fields: &mut Fields<'_>, namespace: &str) -> Option<AuthorizationPolicy> {
         fields.keep(&["status"]);
         let Some(field) = fields.get("spec") else {
             return Some(AuthorizationPolicy::default());
         };
         let mut spec = field.fields()?;
+        let before = field.mark();
         let action = spec
             .get("action")
             .map_or(Some(Action::Allow), |field| read_action(&field));
-        let selector = spec.get("selector");
-        let (one, many) = (spec.get("targetRef"), spec.get("targetRefs"));
-        if [&selector, &one, &many].into_iter().flatten().count() > 1 {
-            field.error("at most one of selector, targetRef and targetRefs may be given");
-        }
-        let mut target_refs: Vec<TargetRef> = one
-            .iter()
-            .filter_map(|field| TargetRef::read(field, namespace))
-            .collect();
-        if let Some(many) = &many {
-            let items = many.items_up_to(MAX_TARGET_REFS);
-            target_refs.extend(items.iter().filter_map(|field| TargetRef::read(field, namespace)));
-        }
+        let mut unreadable = match action {
+            Some(_) => Vec::new(),
+            None => field.take_back(before),
+        };
+        let before = field.mark();
+        let (selector, target_refs) = read_scope(&field, &mut spec, namespace);
+        let problems = if target_refs.is_empty() {
+            field.take_back(before)
+        } else {
+            Vec::new()
+        };
+        // When it cannot be told whom the policy selects, it is everybody.
+        let selector = if problems.is_empty() {
+            selector
+        } else {
+            Labels::new()
+        };
+        unreadable.extend(problems);
         let rules_field = spec.get("rules");
         let rules = rules_field
             .map(|field| field.items_up_to(MAX_RULES))
             .unwrap_or_default();
-        if action == Some(Action::Deny) && rules.is_empty() {
+        // A stored one is understood: it denies nothing.
+        if action == Some(Action::Deny) && rules.is_empty() && !field.is_stored() {
             field.error("a policy with action DENY needs rules; `rules: [{}]` denies everything");
         }
-        if let Some(provider) = spec.get("provider") {
+        if let Some(provider) = spec.get("provider")
+            && action != Some(Action::Custom)
+        {
             provider.error("a provider belongs to the action CUSTOM, which is not enforced here: drop it");
         }
-        let selector = read_workload_selector(selector);
         let rules = rules.iter().filter_map(Rule::read).collect();
         spec.finish();
-        Some(AuthorizationPolicy {
+        let action = if field.is_stored() {
+            action.or(Some(Action::Deny))
+        } else {
+            action
+        };
+        let mut policy = AuthorizationPolicy {
             selector,
             target_refs,
             action: action?,
             rules,
-        })
+            unreadable: Vec::new(),
+        };
+        policy.close(unreadable);
+        Some(policy)
     }
 }
 
 fn read_action(field: &Field<'_>) -> Option<Action> {
-    let reason = match field.tree().text() {
-        Some("AUDIT") => "only the proxies that write audit logs understand it",
-        Some("CUSTOM") => "it asks an external authorizer, which a layer 4 proxy does not do",
+    let (action, reason) = match field.tree().text() {
+        Some("AUDIT") => (
+            Action::Audit,
+            "only the proxies that write audit logs understand it",
+        ),
+        Some("CUSTOM") => (
+            Action::Custom,
+            "it asks an external authorizer, which a layer 4 proxy does not do",
+        ),
         _ => return field.choice(&[("ALLOW", Action::Allow), ("DENY", Action::Deny)]),
     };
-    let action = field.tree().text().unwrap_or_default();
-    field.error(format!(
-        "the action {action} is not enforced here: {reason}; use ALLOW or DENY"
-    ));
-    None
+    if !field.is_stored() {
+        field.error(format!(
+            "the action {} is not enforced here: {reason}; use ALLOW or DENY",
+            action.as_str()
+        ));
+    }
+    Some(action)
+}
+
+/// Whom the policy is for.
+fn read_scope(field: &Field<'_>, spec: &mut Fields<'_>, namespace: &str) -> (Labels, Vec<TargetRef>) {
+    let selector = spec.get("selector");
+    let (one, many) = (spec.get("targetRef"), spec.get("targetRefs"));
+    if [&selector, &one, &many].into_iter().flatten().count() > 1 {
+        field.error("at most one of selector, targetRef and targetRefs may be given");
+        if field.is_stored() {
+            // It cannot be told which of them is meant.
+            return (Labels::new(), Vec::new());
+        }
+    }
+    let many = many
+        .map(|many| many.items_up_to(MAX_TARGET_REFS))
+        .unwrap_or_default();
+    // A stored reference that cannot be read still makes the policy a waypoint's.
+    let unreadable = || TargetRef {
+        group: String::new(),
+        kind: String::new(),
+        name: String::new(),
+    };
+    let read = |target: &Field<'_>| {
+        let stands_for = target.is_stored().then(unreadable);
+        TargetRef::read(target, namespace).or(stands_for)
+    };
+    let target_refs = one.iter().chain(&many).filter_map(read).collect();
+    (read_workload_selector(selector), target_refs)
 }
 
 impl TargetRef {
@@ -223,6 +359,19 @@ impl Rule {
     }
 
     fn read(field: &Field<'_>) -> Option<Rule> {
+        let before = field.mark();
+        let rule = Rule::read_parts(field);
+        let unreadable = field.take_back(before);
+        if unreadable.is_empty() {
+            return rule;
+        }
+        Some(Rule {
+            unreadable,
+            ..Rule::default()
+        })
+    }
+
+    fn read_parts(field: &Field<'_>) -> Option<Rule> {
         let mut fields = field.fields()?;
         let mut rule = Rule::default();
         if let Some(from) = fields.get("from") {
@@ -274,10 +423,10 @@ impl Operation {
     fn read(field: &Field<'_>) -> Option<Operation> {
         const HTTP: [&str; 6] = ["hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"];
         let mut fields = field.fields()?;
-        let mut operation = Operation::default();
-        operation.ports.any = list(&mut fields, "ports", |item| item.parsed(port));
-        operation.ports.none = list(&mut fields, "notPorts", |item| item.parsed(port));
-        operation.http = http(&mut fields, &HTTP);
+        let operation = Operation {
+            ports: Matches::read(&mut fields, "ports", "notPorts", |item| item.parsed(port)),
+            http: http(&mut fields, &HTTP),
+        };
         if fields.nothing_found() {
             field.error("an empty operation would match everything; drop the entry if that is meant");
         }
@@ -286,19 +435,36 @@ impl Operation {
     }
 }
 
-/// A list of values that each must be good; null is absent.
-fn list<T>(fields: &mut Fields<'_>, name: &'static str, read: impl Fn(&Field<'_>) -> Option<T>) -> Vec<T> {
+/// A list of values that each must be good, and what of a stored one cannot be read; null is absent.
+fn list<T>(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    read: impl Fn(&Field<'_>) -> Option<T>,
+) -> (Vec<T>, Vec<String>) {
+    let (mut good, mut unreadable) = (Vec::new(), Vec::new());
     let Some(field) = fields.get(name) else {
-        return Vec::new();
+        return (good, unreadable);
     };
-    not_empty(&field, field.items()).iter().filter_map(read).collect()
+    for item in not_empty(&field, field.items()) {
+        let before = item.mark();
+        match read(&item) {
+            Some(value) => good.push(value),
+            None if item.is_stored() => {
+                item.take_back(before);
+                unreadable.push(item.in_words());
+            }
+            None => {}
+        }
+    }
+    (good, unreadable)
 }
 
 /// The names of those HTTP attributes that are given.
 fn http(fields: &mut Fields<'_>, names: &[&'static str]) -> Vec<&'static str> {
     let mut found = Vec::new();
     for name in names {
-        if !list(fields, name, |item| item.checked(some_text).map(drop)).is_empty() {
+        let (good, unreadable) = list(fields, name, |item| item.checked(some_text).map(drop));
+        if !good.is_empty() || !unreadable.is_empty() {
             found.push(*name);
         }
     }

@@ -55,7 +55,7 @@ pub use metadata::{Metadata, Owner};
 pub use network_policy::{NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule};
 pub use node::{Node, NodeAddress};
 pub use object::{Object, Spec, timestamp};
-pub use parse::{MAX_ERRORS, parse};
+pub use parse::{MAX_ERRORS, parse, parse_stored};
 pub use peer_authentication::{MtlsMode, PeerAuthentication};
 pub use pod::{
     Container, ContainerPort, EnvSource, EnvVar, FieldRef, Phase, Pod, PodCondition, PodSpec, PodStatus,

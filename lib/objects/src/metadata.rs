@@ -118,7 +118,10 @@ impl Metadata {
                 .filter_map(owner)
                 .fold(None, |first, owner| first.or(Some(owner)));
         }
-        fields.finish();
+        // What the store's keeper adds to the metadata in later versions changes no meaning.
+        if !field.is_stored() {
+            fields.finish();
+        }
         Some(metadata)
     }
 

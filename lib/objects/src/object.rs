@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::authorization_policy::AuthorizationPolicy;
 use crate::deployment::Deployment;
@@ -33,6 +33,7 @@ pub struct Object {
     /// What it says, by kind.
     pub spec: Spec,
     raw: Value,
+    is_placeholder: bool,
 }
 
 /// What an object says, by kind. For kinds with a status that the mesh reads, that is inside.
@@ -93,8 +94,69 @@ impl Object {
         parse::object("", &tree).map_err(ParseErrors)
     }
 
+    /// Reads an object that is stored already from JSON, with the rules of [`crate::parse_stored`].
+    ///
+    /// # Errors
+    /// As [`crate::parse_stored`].
+    pub fn from_stored_value(value: &Value, key: &ObjectKey) -> Result<Object, ParseErrors> {
+        let Some(tree) = Tree::from_value(value) else {
+            return Err(refused(format!("nested deeper than {MAX_DEPTH} levels")));
+        };
+        parse::stored("", &tree, key)
+    }
+
+    /// The policy that stands for a stored one of which nothing can be read: it refuses everything that the one
+    /// there could have refused. `None` for other kinds, which close nothing.
+    pub fn closed(key: &ObjectKey, problem: &str) -> Option<Object> {
+        let unreadable = vec![problem.to_owned()];
+        let (spec, written) = match key.kind {
+            Kind::AuthorizationPolicy => (
+                Spec::AuthorizationPolicy(AuthorizationPolicy::closed(unreadable)),
+                json!({"action": "DENY", "rules": [{}]}),
+            ),
+            Kind::PeerAuthentication => (
+                Spec::PeerAuthentication(PeerAuthentication::closed(unreadable)),
+                json!({"mtls": {"mode": "STRICT"}}),
+            ),
+            _ => return None,
+        };
+        let metadata = Metadata {
+            name: key.name.clone(),
+            namespace: key.namespace.clone(),
+            ..Metadata::default()
+        };
+        let raw = json!({
+            "apiVersion": key.kind.api_versions().first(),
+            "kind": key.kind.as_str(),
+            "metadata": {"name": key.name, "namespace": key.namespace},
+            "spec": written,
+        });
+        let mut object = Object::new(metadata, spec, raw);
+        object.is_placeholder = true;
+        Some(object)
+    }
+
+    /// Whether this only stands for what is stored ([`Object::closed`]): it must not be written back.
+    pub fn is_placeholder(&self) -> bool {
+        self.is_placeholder
+    }
+
+    /// Why a stored policy cannot be read as a whole; empty for all others.
+    pub fn unreadable(&self) -> &[String] {
+        match &self.spec {
+            Spec::AuthorizationPolicy(policy) => &policy.unreadable,
+            Spec::PeerAuthentication(policy) => &policy.unreadable,
+            _ => &[],
+        }
+    }
+
     pub(crate) fn new(metadata: Metadata, spec: Spec, raw: Value) -> Object {
-        Object { metadata, spec, raw }
+        Object {
+            metadata,
+            spec,
+            raw,
+            is_placeholder: false,
+        }
     }
 
     /// The kind.

@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::object::{Object, Spec};
 use crate::peer_authentication::PeerAuthentication;
 use crate::pod::Pod;
-use crate::read::{Field, Fields, Reader};
+use crate::read::{Field, Fields, Reader, in_words};
 use crate::service::Service;
 
 /// How many errors are reported for one text; a text with more is hardly a manifest.
@@ -67,6 +67,27 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Object>, ParseErrors> {
         });
     }
     Err(ParseErrors(errors))
+}
+
+/// Reads one object that is stored already, where `key` belongs. What [`parse`] would refuse in a policy is kept as
+/// what cannot be read, and can only close: a policy never vanishes because a part of it is not understood.
+///
+/// # Errors
+/// When the text is not a document, not the object of that key, or no policy and wrong in any way.
+pub fn parse_stored(file: &str, text: &str, key: &ObjectKey) -> Result<Object, ParseErrors> {
+    let (documents, errors) = document::read(text);
+    if !errors.is_empty() {
+        let errors = errors.into_iter();
+        let errors = errors.map(|error| at(file, error.line, None, error.problem));
+        return Err(ParseErrors(errors.collect()));
+    }
+    match documents.as_slice() {
+        [tree] => stored(file, tree, key),
+        _ => {
+            let problem = format!("holds {} objects instead of one", documents.len());
+            Err(ParseErrors(vec![at(file, 0, None, problem)]))
+        }
+    }
 }
 
 /// The objects of the documents, those inside of Lists included.
@@ -124,6 +145,73 @@ pub(crate) fn object(file: &str, tree: &Tree) -> Result<Object, Vec<ParseError>>
         written.insert("namespace".to_owned(), Value::String(metadata.namespace.clone()));
     }
     Ok(Object::new(metadata, spec, raw))
+}
+
+/// Reads one object that is stored already; see [`parse_stored`].
+pub(crate) fn stored(file: &str, tree: &Tree, key: &ObjectKey) -> Result<Object, ParseErrors> {
+    let errors = match object(file, tree) {
+        Ok(object) if object.key() == *key => return Ok(object),
+        Ok(object) => {
+            let problem = format!("is {} where {key} belongs", object.key());
+            return Err(ParseErrors(vec![at(file, tree.line, None, problem)]));
+        }
+        Err(errors) => errors,
+    };
+    let text = |name: &str| {
+        tree.get("metadata")
+            .and_then(|metadata| metadata.get(name))
+            .and_then(Tree::text)
+    };
+    let is_meant = tree.get("kind").and_then(Tree::text) == Some(key.kind.as_str())
+        && text("name") == Some(&key.name)
+        && text("namespace").unwrap_or(crate::DEFAULT_NAMESPACE) == key.namespace;
+    if !is_meant {
+        return Err(ParseErrors(errors));
+    }
+    let reader = Reader::stored(file, describe(tree));
+    let Some(mut fields) = Field::root(&reader, tree).fields() else {
+        return Err(ParseErrors(errors));
+    };
+    let before = fields.field().mark();
+    let metadata = fields
+        .get("metadata")
+        .and_then(|field| Metadata::read(key.kind, &field));
+    let of_metadata = fields.field().take_back(before);
+    if fields
+        .get("apiVersion")
+        .and_then(|field| field.text())
+        .is_none_or(|version| !key.kind.api_versions().contains(&version))
+    {
+        fields.field().error("the apiVersion is not known");
+    }
+    fields.keep(&["kind"]);
+    let spec = match key.kind {
+        Kind::AuthorizationPolicy => {
+            let policy = AuthorizationPolicy::read(&mut fields, &key.namespace);
+            fields.finish();
+            let problems = [of_metadata, in_words(reader.into_errors())].concat();
+            let mut policy = policy.unwrap_or_else(|| AuthorizationPolicy::closed(Vec::new()));
+            policy.close(problems);
+            Spec::AuthorizationPolicy(policy)
+        }
+        Kind::PeerAuthentication => {
+            let policy = PeerAuthentication::read(&mut fields);
+            fields.finish();
+            let problems = in_words(reader.into_errors());
+            let mut policy = policy.unwrap_or_else(|| PeerAuthentication::closed(Vec::new()));
+            // Of two policies the older one decides: without an age nobody can tell.
+            policy.selects_unknown |= !of_metadata.is_empty();
+            policy.close([of_metadata, problems].concat());
+            Spec::PeerAuthentication(policy)
+        }
+        _ => return Err(ParseErrors(errors)),
+    };
+    let metadata = metadata.unwrap_or_else(|| Metadata {
+        name: key.name.clone(),
+        namespace: key.namespace.clone(),
+        ..Metadata::default()
+    });
+    Ok(Object::new(metadata, spec, tree.to_value()))
 }
 
 fn whole(mut fields: Fields<'_>) -> Option<(Metadata, Spec)> {

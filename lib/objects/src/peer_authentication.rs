@@ -14,6 +14,11 @@ pub struct PeerAuthentication {
     pub mode: MtlsMode,
     /// Other modes of some ports. These are the workload's ports, not a Service's.
     pub port_modes: BTreeMap<u16, MtlsMode>,
+    /// Why the policy cannot be read; empty unless it was stored so. Then it says STRICT for every port.
+    pub unreadable: Vec<String>,
+    /// It cannot even be told whom the policy selects: it then holds for everybody in its namespace, whatever
+    /// others say.
+    pub selects_unknown: bool,
 }
 
 /// Whether plaintext is accepted.
@@ -38,19 +43,47 @@ const MODES: [(&str, MtlsMode); 4] = [
 ];
 
 impl PeerAuthentication {
+    /// The policy that stands for one of which nothing can be read.
+    pub(crate) fn closed(unreadable: Vec<String>) -> PeerAuthentication {
+        PeerAuthentication {
+            mode: MtlsMode::Strict,
+            unreadable,
+            selects_unknown: true,
+            ..PeerAuthentication::default()
+        }
+    }
+
+    /// The same policy once something in it cannot be read.
+    pub(crate) fn close(&mut self, problems: Vec<String>) {
+        if !problems.is_empty() {
+            self.mode = MtlsMode::Strict;
+            self.port_modes.clear();
+            self.unreadable.extend(problems);
+        }
+    }
+
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<PeerAuthentication> {
         fields.keep(&["status"]);
         let Some(field) = fields.get("spec") else {
             return Some(PeerAuthentication::default());
         };
         let mut spec = field.fields()?;
+        let before = field.mark();
+        let selector = read_workload_selector(spec.get("selector"));
+        let problems = field.take_back(before);
+        if !problems.is_empty() {
+            // The rest is read for its field names alone.
+            spec.keep(&["mtls", "portLevelMtls"]);
+            spec.finish();
+            return Some(PeerAuthentication::closed(problems));
+        }
         let mut policy = PeerAuthentication {
-            selector: read_workload_selector(spec.get("selector")),
+            selector,
             mode: spec
                 .get("mtls")
                 .and_then(|field| read_mode(&field))
                 .unwrap_or_default(),
-            port_modes: BTreeMap::new(),
+            ..PeerAuthentication::default()
         };
         if let Some(field) = spec.get("portLevelMtls") {
             policy.read_ports(&field);

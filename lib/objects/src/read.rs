@@ -11,8 +11,14 @@ use crate::error::ParseError;
 pub(crate) struct Reader<'a> {
     file: &'a str,
     object: Option<String>,
+    /// The object is stored already: what cannot be read is kept as such where that can be done.
+    stored: bool,
     errors: RefCell<Vec<ParseError>>,
 }
+
+/// A place in the list of problems.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(usize);
 
 impl<'a> Reader<'a> {
     /// `object` names the object in messages, for documents that hold several or come from no file.
@@ -20,7 +26,16 @@ impl<'a> Reader<'a> {
         Reader {
             file,
             object,
+            stored: false,
             errors: RefCell::default(),
+        }
+    }
+
+    /// For an object that is stored already.
+    pub(crate) fn stored(file: &'a str, object: Option<String>) -> Reader<'a> {
+        Reader {
+            stored: true,
+            ..Reader::new(file, object)
         }
     }
 
@@ -39,6 +54,24 @@ impl<'a> Reader<'a> {
         errors.sort_by_key(|error| error.line);
         errors
     }
+}
+
+/// Problems as sentences, the first few.
+pub(crate) fn in_words(errors: Vec<ParseError>) -> Vec<String> {
+    const MOST: usize = 5;
+    let left = errors.len().saturating_sub(MOST);
+    let mut words: Vec<String> = errors
+        .into_iter()
+        .take(MOST)
+        .map(|error| match error.field.as_str() {
+            "" => error.problem,
+            field => format!("{field}: {}", error.problem),
+        })
+        .collect();
+    if left > 0 {
+        words.push(format!("and {left} further problems"));
+    }
+    words
 }
 
 /// A value at its path. What is wrong with it is recorded, and then reading gives `None`.
@@ -65,6 +98,32 @@ impl<'a> Field<'a> {
 
     fn wrong_type(&self, wanted: &str, hint: &str) {
         self.error(format!("is {}, but must be {wanted}{hint}", self.tree.describe()));
+    }
+
+    /// Whether the object is stored already.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.reader.stored
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.reader.errors.borrow().len())
+    }
+
+    /// What was recorded since the mark, taken back, when the object is stored already; nothing otherwise.
+    pub(crate) fn take_back(&self, mark: Mark) -> Vec<String> {
+        if !self.reader.stored {
+            return Vec::new();
+        }
+        let mut errors = self.reader.errors.borrow_mut();
+        let from = mark.0.min(errors.len());
+        in_words(errors.split_off(from))
+    }
+
+    /// The value in words.
+    pub(crate) fn in_words(&self) -> String {
+        self.tree
+            .text()
+            .map_or_else(|| self.tree.describe().to_string(), quoted)
     }
 
     pub(crate) fn tree(&self) -> &'a Tree {

@@ -130,6 +130,7 @@ impl Found<'_> {
         if !http.is_empty() {
             let effect = match policy.action {
                 Action::Allow => "rules that name them allow nothing",
+                Action::Audit | Action::Custom => "the action is not enforced at all",
                 Action::Deny => {
                     "rules are enforced without them, and deny more than they say or, when nothing is \
                                  left, nothing"

@@ -20,11 +20,14 @@ const MODES: [&str; 4] = ["UNSET", "DISABLE", "PERMISSIVE", "STRICT"];
 struct Mirror {
     addresses: BTreeMap<String, proto::workload::Address>,
     policies: BTreeMap<String, proto::security::Authorization>,
+    conditions: BTreeMap<ObjectKey, Vec<crate::Condition>>,
 }
 
 impl Mirror {
-    /// Takes an output; panics on what is not news.
-    fn take(&mut self, output: crate::Output) {
+    /// Takes an output and what is gone with it; panics on what is not news.
+    fn take(&mut self, gone: &[ObjectKey], output: crate::Output) {
+        self.conditions.retain(|key, _| !gone.contains(key));
+        self.conditions.extend(output.conditions);
         for (name, address) in output.addresses {
             assert_ne!(
                 self.addresses.insert(name.clone(), address.clone()),
@@ -206,11 +209,19 @@ proptest! {
                     changes.push((key, object));
                 }
             }
-            mirror.take(compiler.apply(changes));
+            let given: Vec<ObjectKey> = changes.iter().map(|(key, _)| key.clone()).collect();
+            let gone: Vec<ObjectKey> = given.iter().filter(|key| !now.contains_key(*key)).cloned().collect();
+            let output = compiler.apply(changes);
+            // Whoever is given a policy is told its conditions, be they new or not.
+            for key in given.iter().filter(|key| now.contains_key(*key)) {
+                prop_assert_eq!(output.conditions.get(key), compiler.conditions().get(key));
+            }
+            mirror.take(&gone, output);
             let mut fresh = Compiler::new(Settings::default());
             fresh.apply(now.iter().map(|(key, object)| (key.clone(), Some(Arc::clone(object)))));
             prop_assert_eq!(&mirror.addresses, fresh.addresses());
             prop_assert_eq!(&mirror.policies, fresh.policies());
+            prop_assert_eq!(&mirror.conditions, fresh.conditions());
             prop_assert_eq!(&mirror.addresses, compiler.addresses());
             // Every policy that a workload lists is there, and the model of the node proxy accepts everything.
             for address in mirror.addresses.values() {

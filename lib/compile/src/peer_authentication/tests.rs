@@ -362,7 +362,7 @@ fn the_oldest_policy_of_a_level_decides() {
     assert!(
         output.warnings[0]
             .to_string()
-            .contains("PeerAuthentication demo/b: spec.selector: the older policy a")
+            .contains("PeerAuthentication demo/b: spec: the older policy a")
     );
 }
 

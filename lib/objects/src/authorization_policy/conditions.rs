@@ -1,7 +1,7 @@
 //! The `when` conditions of a rule.
 
 use super::source::{principal, service_account};
-use super::{Matches, ServiceAccountRef, block, list, pattern, port, some_text};
+use super::{Matches, ServiceAccountRef, block, pattern, port, some_text};
 use crate::document::quoted;
 use crate::read::{Field, Fields};
 use crate::syntax::IpBlock;
@@ -76,9 +76,7 @@ impl Condition {
 }
 
 fn both<T>(fields: &mut Fields<'_>, read: fn(&str) -> Result<T, String>) -> Matches<T> {
-    let any = list(fields, "values", |item| item.parsed(read));
-    let none = list(fields, "notValues", |item| item.parsed(read));
-    Matches { any, none }
+    Matches::read(fields, "values", "notValues", |item| item.parsed(read))
 }
 
 const KNOWN: [&str; 14] = [

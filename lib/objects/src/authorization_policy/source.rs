@@ -1,7 +1,9 @@
 //! Who: the `source` of a rule.
 
-use super::{Matches, block, http, list, pattern};
-use crate::read::{Field, Fields};
+use std::convert::Infallible;
+
+use super::{Matches, block, http, pattern};
+use crate::read::Field;
 use crate::syntax::{self, IpBlock};
 
 /// How many service accounts a list may hold, and how long each may be.
@@ -19,6 +21,8 @@ pub struct Source {
     pub service_accounts: Matches<ServiceAccountRef>,
     /// Addresses that packets come from.
     pub ip_blocks: Matches<IpBlock>,
+    /// Trust domains are not enforced, so no value can be read: policies that enter have none.
+    pub trust_domains: Matches<Infallible>,
     /// The HTTP attributes that are also named, which a layer 4 proxy cannot decide.
     pub http: Vec<&'static str>,
 }
@@ -41,29 +45,37 @@ impl Source {
             "notRequestPrincipals",
         ];
         let mut fields = field.fields()?;
-        let mut source = Source::default();
-        source.principals.any = list(&mut fields, "principals", |item| item.parsed(principal));
-        source.principals.none = list(&mut fields, "notPrincipals", |item| item.parsed(principal));
-        source.namespaces.any = list(&mut fields, "namespaces", |item| item.parsed(pattern));
-        source.namespaces.none = list(&mut fields, "notNamespaces", |item| item.parsed(pattern));
-        source.service_accounts.any = service_accounts(&mut fields, "serviceAccounts");
-        source.service_accounts.none = service_accounts(&mut fields, "notServiceAccounts");
-        source.ip_blocks.any = list(&mut fields, "ipBlocks", |item| item.parsed(block));
-        source.ip_blocks.none = list(&mut fields, "notIpBlocks", |item| item.parsed(block));
-        source.http = http(&mut fields, &HTTP);
-        for name in ["trustDomains", "notTrustDomains"] {
+        for name in ["serviceAccounts", "notServiceAccounts"] {
             if let Some(field) = fields.get(name) {
-                field.error(
+                // Only for the limit; the items are read below.
+                field.items_up_to(MAX_SERVICE_ACCOUNTS);
+            }
+        }
+        let source = Source {
+            principals: Matches::read(&mut fields, "principals", "notPrincipals", |item| {
+                item.parsed(principal)
+            }),
+            namespaces: Matches::read(&mut fields, "namespaces", "notNamespaces", |item| {
+                item.parsed(pattern)
+            }),
+            service_accounts: Matches::read(&mut fields, "serviceAccounts", "notServiceAccounts", |item| {
+                item.parsed(service_account)
+            }),
+            ip_blocks: Matches::read(&mut fields, "ipBlocks", "notIpBlocks", |item| item.parsed(block)),
+            trust_domains: Matches::read(&mut fields, "trustDomains", "notTrustDomains", |item| {
+                item.error(
                     "trust domains are not enforced here, and leaving the field out silently would change what the \
                      policy means: write the trust domain into principals, such as example.org/*",
                 );
-            }
-        }
+                None
+            }),
+            http: http(&mut fields, &HTTP),
+        };
         let others = source.principals.any.len()
             + source.principals.none.len()
             + source.namespaces.any.len()
             + source.namespaces.none.len();
-        if others > 0 && !source.service_accounts.is_empty() {
+        if others > 0 && !source.service_accounts.is_empty() && !field.is_stored() {
             field.error(
                 "serviceAccounts and notServiceAccounts exclude principals and namespaces: use one kind",
             );
@@ -74,14 +86,6 @@ impl Source {
         fields.finish();
         Some(source)
     }
-}
-
-fn service_accounts(fields: &mut Fields<'_>, name: &'static str) -> Vec<ServiceAccountRef> {
-    if let Some(field) = fields.get(name) {
-        // Only for the limit; the items are read below.
-        field.items_up_to(MAX_SERVICE_ACCOUNTS);
-    }
-    list(fields, name, |item| item.parsed(service_account))
 }
 
 /// `namespace/name`, or a name in the policy's namespace.
