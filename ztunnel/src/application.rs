@@ -126,10 +126,10 @@ fn tell(context: &Context, pod: &Pod, subject: &InboundSubject, decision: &Decis
     }
     let (pod, source, destination) = (pod.full_name(), subject.source_ip, subject.destination);
     let peer = subject.peer.as_ref().map(ToString::to_string);
-    let (verdict, reason) = (decision.verdict, &decision.reason);
+    let verdict = decision.verdict;
     if loud {
-        info!(pod, peer, %source, %destination, ?verdict, %reason, "policy decided");
+        info!(pod, peer, %source, %destination, ?verdict, reason = %decision, "policy decided");
     } else {
-        debug!(pod, peer, %source, %destination, ?verdict, %reason, "policy decided");
+        debug!(pod, peer, %source, %destination, ?verdict, reason = %decision, "policy decided");
     }
 }

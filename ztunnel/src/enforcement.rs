@@ -134,15 +134,14 @@ impl Enforcement {
     async fn end(&self, pod: &Pod, socket: &SocketInfo, decision: &Decision) {
         let (source, destination) = (socket.remote, socket.local);
         let pod_name = pod.full_name();
-        let reason = &decision.reason;
         match unproxied::end(&pod.network, socket).await {
             Ok(how) => {
                 self.metrics
                     .closed_early(Reporter::Destination, "unproxied_connection");
-                info!(pod = pod_name, %source, %destination, ?how, %reason, "ended a plaintext connection that is older than enrolment");
+                info!(pod = pod_name, %source, %destination, ?how, reason = %decision, "ended a plaintext connection that is older than enrolment");
             }
             Err(error) => {
-                warn!(pod = pod_name, %source, %destination, %error, %reason, "cannot end a plaintext connection that policy refuses");
+                warn!(pod = pod_name, %source, %destination, %error, reason = %decision, "cannot end a plaintext connection that policy refuses");
             }
         }
     }
@@ -165,7 +164,7 @@ impl Enforcement {
         let Some(decision) = self.decide_by(pod, subject, snapshot) else {
             return Some("the control plane no longer knows this pod".into());
         };
-        (decision.verdict == Verdict::Deny).then(|| decision.reason.to_string())
+        (decision.verdict == Verdict::Deny).then(|| decision.to_string())
     }
 
     fn workload(&self, pod: &Pod, snapshot: &Snapshot) -> Option<Arc<Workload>> {

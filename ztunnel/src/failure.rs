@@ -84,7 +84,7 @@ pub(crate) enum Failure {
         status: u16,
     },
     /// Policy: refused here.
-    #[error("{}", .0.reason)]
+    #[error("{0}")]
     Denied(Box<Decision>),
     /// Peer: the request is not one that this proxy serves.
     #[error("{0}")]

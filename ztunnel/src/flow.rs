@@ -104,9 +104,9 @@ impl Flow {
 
     /// What policy decided. A refusal is logged when the connection closes, with everything else about it.
     pub(crate) fn decided(&self, decision: &Decision) {
-        tracing::debug!(source = %self.source, destination = %self.destination, reason = %decision.reason, "policy decided");
+        tracing::debug!(source = %self.source, destination = %self.destination, reason = %decision, "policy decided");
         for dry_run in &decision.dry_run {
-            tracing::debug!(source = %self.source, policy = &*dry_run.policy, verdict = ?dry_run.verdict, "a dry-run policy would have decided");
+            tracing::debug!(source = %self.source, policy = %dry_run.policy, verdict = %dry_run.verdict, "a dry-run policy would have decided");
         }
     }
 

@@ -170,11 +170,11 @@ impl EndpointAnswer {
         let Ground::Decided(decision) = &self.ground else {
             return None;
         };
-        let key = decision.reason.policy()?;
+        let policy = decision.reason.policy()?;
         Some(Deciding {
-            kind: None,
-            name: key.to_string(),
-            rule: None,
+            kind: policy.kind().map(|kind| kind.to_string()),
+            name: policy.name(),
+            rule: decision.reason.rule(),
         })
     }
 

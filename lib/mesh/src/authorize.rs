@@ -3,7 +3,13 @@
 //! The order: nothing passes before the first complete set of policies. A matching DENY refuses; so does a
 //! policy that selects the workload and is not understood or not known. Without any ALLOW policy the connection
 //! passes; with some, one of them has to match. Dry-run policies are evaluated beside this and decide nothing.
+//!
+//! [`authorize`] says what decided; [`explain`] walks the same policies with the same matching and keeps all of it.
 
+mod decide;
+mod explain;
+mod named;
+mod nearest;
 mod reason;
 #[cfg(test)]
 mod tests;
@@ -11,19 +17,28 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use reason::Reason;
+pub use decide::MAX_NOT_ENFORCED;
+pub use explain::{
+    ExplainedClause, ExplainedMatch, ExplainedPolicy, ExplainedRule, Explanation, FailedCondition,
+    MAX_WANTED, PolicyOutcome, SelectedBy, explain,
+};
+pub use named::{NamedPolicy, NotEnforced};
+pub use nearest::{Difference, Facts, MAX_TRIALS, MAX_VALUES, NearestMiss};
+pub use reason::{MAX_NAMED_POLICIES, Reason};
 
 use crate::identity::Identity;
-use crate::policy::{Action, Attributes, Policy, is_mtls_policy};
-use crate::snapshot::{PolicyState, Snapshot};
+use crate::policy::Attributes;
+use crate::snapshot::Snapshot;
 use crate::workload::Workload;
+use decide::Selection;
 
 /// What is decided about.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection<'a> {
     /// Who calls: the identity in the certificate of this very session; none for plaintext.
     pub peer: Option<&'a Identity>,
-    /// The address the caller connects from.
+    /// The address the caller connects from. The unspecified address stands for one that is not known, in questions
+    /// about callers that need not exist: it is in no block, so no positive list holds and every negative one does.
     pub source_ip: IpAddr,
     /// The destination.
     pub workload: &'a Workload,
@@ -31,7 +46,7 @@ pub struct Connection<'a> {
     pub destination: SocketAddr,
 }
 
-/// What was decided, and on what ground.
+/// What was decided, and on what ground. `Display` is the reason and the nearest miss.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Pass or not.
@@ -40,6 +55,10 @@ pub struct Decision {
     pub reason: Reason,
     /// The snapshot's revision that this rests on.
     pub revision: u64,
+    /// The smallest change found with which a refused connection would pass.
+    pub nearest_miss: Option<NearestMiss>,
+    /// Parts of policies that select the workload and that nobody enforces; at most [`MAX_NOT_ENFORCED`].
+    pub not_enforced: Vec<NotEnforced>,
     /// Policies that were tried out: they decide nothing.
     pub dry_run: Vec<DryRun>,
 }
@@ -56,9 +75,9 @@ pub enum Verdict {
 /// What one dry-run policy would have done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DryRun {
-    /// Its `namespace/name`.
-    pub policy: Arc<str>,
-    /// The rule that matches, counted from 0.
+    /// Which.
+    pub policy: NamedPolicy,
+    /// The rule that matches, of the object, counted from 0.
     pub rule: Option<usize>,
     /// The verdict if this policy were enforced beside those that are.
     pub verdict: Verdict,
@@ -73,116 +92,54 @@ impl Decision {
     }
 }
 
+impl std::fmt::Display for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.reason)?;
+        if let Some(miss) = &self.nearest_miss {
+            write!(f, "; {miss}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Verdict {
+    /// `allow` or `deny`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Decides whether a connection may pass.
 pub fn authorize(connection: &Connection<'_>, snapshot: &Snapshot) -> Decision {
+    decision(
+        connection,
+        &Selection::new(connection.workload, snapshot),
+        snapshot,
+    )
+}
+
+fn decision(connection: &Connection<'_>, selection: &Selection<'_>, snapshot: &Snapshot) -> Decision {
     let attributes = Attributes::new(connection.peer, connection.source_ip, connection.destination);
-    let (reason, dry_run) = if snapshot.policies_synced() {
-        let reason = decide(connection, &attributes, snapshot);
-        let dry_run = dry_runs(connection.workload, &attributes, snapshot, &reason);
-        (reason, dry_run)
-    } else {
-        (Reason::PoliciesNotSynced, Vec::new())
-    };
+    let ground = selection.decide(&attributes);
+    let verdict = ground.verdict();
     Decision {
-        verdict: reason.verdict(),
-        reason,
+        verdict,
+        reason: selection.reason(&ground, connection),
         revision: snapshot.revision(),
-        dry_run,
-    }
-}
-
-fn decide(connection: &Connection<'_>, attributes: &Attributes<'_>, snapshot: &Snapshot) -> Reason {
-    let mut closed = None;
-    let mut allowed = None;
-    let mut unmatched = Vec::new();
-    for state in snapshot.policies_selecting(connection.workload) {
-        match state {
-            PolicyState::Closed(placeholder) if !placeholder.dry_run => closed = closed.or(Some(placeholder)),
-            PolicyState::Known(policy) if !policy.dry_run => match (policy.action, allowed.is_some()) {
-                (Action::Deny, _) => {
-                    if let Some(rule) = policy.matching_rule(attributes) {
-                        return denied(policy, rule, connection.peer);
-                    }
-                }
-                (Action::Allow, true) => {}
-                (Action::Allow, false) => match policy.matching_rule(attributes) {
-                    Some(rule) => allowed = Some((policy, rule)),
-                    None => unmatched.push(policy.key()),
-                },
-            },
-            PolicyState::Closed(_) | PolicyState::Known(_) => {}
-        }
-    }
-    if let Some(placeholder) = closed {
-        let (policy, reason) = (placeholder.key.clone(), placeholder.reason.clone());
-        return Reason::PolicyNotUnderstood { policy, reason };
-    }
-    // Of a policy made of PeerAuthentication one thing is known without having it: it refuses nobody but
-    // callers without identity.
-    let mut unknown = snapshot.unknown_policies(connection.workload);
-    if let Some(policy) = unknown.find(|key| connection.peer.is_none() || !is_mtls_policy(key)) {
-        return Reason::PolicyUnknown {
-            policy: policy.clone(),
-        };
-    }
-    match allowed {
-        Some((policy, rule)) => Reason::AllowedByPolicy {
-            policy: policy.key().clone(),
-            rule,
+        nearest_miss: match verdict {
+            Verdict::Allow => None,
+            Verdict::Deny => nearest::nearest_miss(connection, &attributes, selection, &ground, snapshot),
         },
-        None if unmatched.is_empty() => Reason::NoAllowPolicy,
-        None => Reason::NoAllowPolicyMatched {
-            policies: unmatched.into_iter().cloned().collect(),
-        },
-    }
-}
-
-fn denied(policy: &Policy, rule: usize, peer: Option<&Identity>) -> Reason {
-    let policy = policy.key().clone();
-    if peer.is_none() && is_mtls_policy(&policy) {
-        Reason::MtlsRequired { policy, rule }
-    } else {
-        Reason::DeniedByPolicy { policy, rule }
-    }
-}
-
-fn dry_runs(
-    workload: &Workload,
-    attributes: &Attributes<'_>,
-    snapshot: &Snapshot,
-    enforced: &Reason,
-) -> Vec<DryRun> {
-    let dry_run = |state: &PolicyState| match state {
-        PolicyState::Known(policy) if policy.dry_run => {
-            let rule = policy.matching_rule(attributes);
-            let verdict = with_one_more(enforced, policy.action, rule.is_some());
-            Some(DryRun {
-                policy: policy.key().clone(),
-                rule,
-                verdict,
-                not_understood: None,
-            })
-        }
-        PolicyState::Closed(closed) if closed.dry_run => Some(DryRun {
-            policy: closed.key.clone(),
-            rule: None,
-            verdict: Verdict::Deny,
-            not_understood: Some(closed.reason.clone()),
-        }),
-        PolicyState::Known(_) | PolicyState::Closed(_) => None,
-    };
-    snapshot
-        .policies_selecting(workload)
-        .filter_map(dry_run)
-        .collect()
-}
-
-/// The verdict if one more policy had been enforced.
-fn with_one_more(enforced: &Reason, action: Action, matches: bool) -> Verdict {
-    match (action, matches, enforced) {
-        (Action::Deny, true, _) => Verdict::Deny,
-        (Action::Allow, true, Reason::NoAllowPolicyMatched { .. }) => Verdict::Allow,
-        (Action::Allow, false, Reason::NoAllowPolicy) => Verdict::Deny,
-        _ => enforced.verdict(),
+        not_enforced: selection.not_enforced(),
+        dry_run: selection.dry_runs(&attributes, &ground),
     }
 }

@@ -4,18 +4,27 @@
 //! match or a protobuf field it has no meaning for) rejects it, since leaving a condition out would let more
 //! through than its author wrote.
 
+mod condition;
 mod decode;
+mod index;
 mod matching;
+mod origin;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use std::sync::Arc;
 
-use crate::address::IpPrefix;
-use crate::rejected::Rejected;
-
+pub use condition::{
+    Accounts, Attribute, Clause, Condition, Match, Rule, ServiceAccountMatch, StringMatch, Strings, Values,
+};
 pub(crate) use matching::Attributes;
+pub use origin::{
+    Effect, MAX_NOT_ENFORCED_ATTRIBUTES, MAX_NOT_ENFORCED_RULES, NotEnforcedRule, ObjectKind, Origin,
+    PeerAuthentications,
+};
+
+use crate::rejected::Rejected;
 
 /// The largest policy in encoded bytes. Kubernetes objects are limited to less.
 pub const MAX_POLICY_SIZE: usize = 4 << 20;
@@ -36,10 +45,11 @@ pub struct Policy {
     pub scope: Scope,
     /// What a match means.
     pub action: Action,
-    /// It matches when any of its rules does; without rules never.
-    pub rules: Vec<Rule>,
     /// It is evaluated and recorded, but decides nothing.
     pub dry_run: bool,
+    /// The object of the user that it was made of, where the control plane tells.
+    pub origin: Option<Arc<Origin>>,
+    rules: Vec<Rule>,
     key: Arc<str>,
 }
 
@@ -63,61 +73,6 @@ pub enum Action {
     Deny,
 }
 
-/// Matches when all its clauses do; without clauses always.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rule {
-    /// The clauses.
-    pub clauses: Vec<Clause>,
-}
-
-/// Matches when any of its matches does; without matches always.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Clause {
-    /// The matches.
-    pub matches: Vec<Match>,
-}
-
-/// Holds when every attribute named in it holds; without any never. A positive list holds when one of its values
-/// does, a negative list when none does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the message and say it all")]
-pub struct Match {
-    pub namespaces: Vec<StringMatch>,
-    pub not_namespaces: Vec<StringMatch>,
-    pub service_accounts: Vec<ServiceAccountMatch>,
-    pub not_service_accounts: Vec<ServiceAccountMatch>,
-    pub principals: Vec<StringMatch>,
-    pub not_principals: Vec<StringMatch>,
-    pub source_ips: Vec<IpPrefix>,
-    pub not_source_ips: Vec<IpPrefix>,
-    pub destination_ips: Vec<IpPrefix>,
-    pub not_destination_ips: Vec<IpPrefix>,
-    pub destination_ports: Vec<u16>,
-    pub not_destination_ports: Vec<u16>,
-}
-
-/// How a string is compared.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum StringMatch {
-    /// The same.
-    Exact(Arc<str>),
-    /// It begins so.
-    Prefix(Arc<str>),
-    /// It ends so.
-    Suffix(Arc<str>),
-    /// It is not empty.
-    Presence,
-}
-
-/// An exact service account, of any trust domain.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ServiceAccountMatch {
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub service_account: Arc<str>,
-}
-
 impl Policy {
     /// A policy of parts that are known to be good.
     pub fn new(namespace: &str, name: &str, scope: Scope, action: Action, rules: Vec<Rule>) -> Self {
@@ -126,8 +81,9 @@ impl Policy {
             namespace: namespace.into(),
             scope,
             action,
-            rules,
             dry_run: false,
+            origin: None,
+            rules,
             key: format!("{namespace}/{name}").into(),
         }
     }
@@ -135,6 +91,25 @@ impl Policy {
     /// `namespace/name`, under which it is delivered, found and listed.
     pub fn key(&self) -> &Arc<str> {
         &self.key
+    }
+
+    /// It matches when any of its rules does; without rules never.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Whether a rule tells one identity from another.
+    pub(crate) fn names_callers(&self) -> bool {
+        let mut matches = self
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.clauses)
+            .flat_map(Clause::matches);
+        matches.any(|one| {
+            one.conditions()
+                .iter()
+                .any(|condition| condition.values.names_callers())
+        })
     }
 
     /// Reads an encoded `istio.security.Authorization`, whole or not at all.

@@ -14,6 +14,7 @@ use proto::workload as wire;
 use crate::address::{NetworkAddress, ip_from_bytes};
 use crate::gateway::GatewayAddress;
 use crate::identity::Identity;
+use crate::policy::PeerAuthentications;
 use crate::port::{Port, port_number};
 use crate::rejected::Rejected;
 
@@ -74,6 +75,8 @@ pub struct Workload {
     /// Dry-run policies (`namespace/name`) that select it. One that is not known, or not a dry run any more, counts
     /// for nothing here: whether it is enforced is said by `authorization_policies` alone.
     pub dry_run_policies: Vec<Arc<str>>,
+    /// The objects that decide whether it takes plaintext, where the control plane tells.
+    pub peer_authentication: Option<Arc<PeerAuthentications>>,
     /// Where it runs.
     pub locality: Locality,
     /// It shares its node's addresses, and so is never found by address.
@@ -206,6 +209,7 @@ fn read(workload: wire::Workload) -> Result<Workload, String> {
             .map(Arc::from)
             .collect(),
         dry_run_policies: dry_run_policies(&workload.extensions),
+        peer_authentication: PeerAuthentications::of_workload(&workload.extensions),
         locality: workload.locality.map(locality).unwrap_or_default(),
         capacity: workload.capacity.unwrap_or(1),
         native_tunnel: workload.native_tunnel,

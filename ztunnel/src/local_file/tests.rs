@@ -80,7 +80,7 @@ async fn workloads_services_and_policies_come_as_discovery_would_send_them() {
     assert!(snapshot.service_by_prefix(&inside, "other").is_some());
     let policy = snapshot.policies().next().unwrap();
     assert_eq!(&**policy.key(), "demo/nobody");
-    assert_eq!(policy.rules[0].clauses[0].matches.len(), 2);
+    assert_eq!(policy.rules()[0].clauses[0].matches().len(), 2);
     assert!(snapshot.policies_synced());
 }
 

@@ -1,6 +1,8 @@
 mod attributes;
 mod closed;
+mod nearest;
 mod oracle;
+mod truth;
 
 use prost::Message;
 use proto::security as message;
@@ -8,7 +10,7 @@ use proto::security::string_match::MatchType;
 
 use super::*;
 use crate::change::Change;
-use crate::policy::Scope;
+use crate::policy::{Action, Scope};
 use crate::rejected::Rejected;
 use crate::testing::{identity, ip, pod, read_pod};
 
@@ -74,6 +76,14 @@ fn strict() -> message::Authorization {
     )
 }
 
+/// A policy whose object the control plane did not tell.
+fn named(key: &str) -> NamedPolicy {
+    NamedPolicy {
+        key: key.into(),
+        origin: None,
+    }
+}
+
 fn change(raw: &message::Authorization) -> Change {
     Change::decode_policy(&format!("{}/{}", raw.namespace, raw.name), &raw.encode_to_vec())
 }
@@ -127,7 +137,7 @@ fn deny_comes_before_allow_and_names_the_rule() {
     assert_eq!(
         decision.reason,
         Reason::DeniedByPolicy {
-            policy: "shop/deny".into(),
+            policy: named("shop/deny"),
             rule: 1
         }
     );
@@ -139,11 +149,11 @@ fn deny_comes_before_allow_and_names_the_rule() {
     assert_eq!(
         decision.reason,
         Reason::AllowedByPolicy {
-            policy: "shop/allow".into(),
+            policy: named("shop/allow"),
             rule: 1
         }
     );
-    assert_eq!(decision.reason.policy().map(|key| &**key), Some("shop/allow"));
+    assert_eq!(decision.reason.policy(), Some(&named("shop/allow")));
 }
 
 #[test]
@@ -172,7 +182,7 @@ fn without_a_matching_allow_policy_all_of_them_are_named() {
     assert_eq!(decision.verdict, Verdict::Deny);
     assert_eq!(
         decision.reason.to_string(),
-        "no ALLOW policy matched: shop/b, shop/a select this workload"
+        "two ALLOW policies select this workload and none matched: shop/b, shop/a"
     );
     assert_eq!(decision.reason.code(), "no_allow_policy_matched");
 }
@@ -196,7 +206,7 @@ fn strict_refuses_callers_without_identity() {
 
 #[test]
 fn every_reason_is_a_sentence_with_its_own_code() {
-    let (policy, rule, reason): (Arc<str>, _, Arc<str>) = ("shop/p".into(), 3, "why".into());
+    let (policy, rule, reason): (_, _, Arc<str>) = (named("shop/p"), 3, "why".into());
     let all = [
         Reason::DeniedByPolicy {
             policy: policy.clone(),
@@ -215,6 +225,7 @@ fn every_reason_is_a_sentence_with_its_own_code() {
         },
         Reason::NoAllowPolicyMatched {
             policies: vec![policy.clone()],
+            count: 1,
         },
         Reason::AllowedByPolicy { policy, rule },
         Reason::NoAllowPolicy,
@@ -229,6 +240,6 @@ fn every_reason_is_a_sentence_with_its_own_code() {
     }
     assert_eq!(
         all[4].to_string(),
-        "no ALLOW policy matched: shop/p selects this workload"
+        "one ALLOW policy selects this workload and did not match: shop/p"
     );
 }

@@ -6,7 +6,8 @@ use proto::security as message;
 use proto::security::string_match::MatchType;
 
 use super::{
-    Action, Clause, MAX_POLICY_SIZE, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch, wire,
+    Accounts, Action, Clause, Condition, MAX_POLICY_SIZE, Match, Origin, Policy, Rule, Scope,
+    ServiceAccountMatch, StringMatch, Strings, Values, wire,
 };
 use crate::address::{IpPrefix, ip_from_bytes};
 use crate::port::port_number;
@@ -57,6 +58,7 @@ fn read(policy: message::Authorization, key: &str) -> Result<Policy, String> {
         },
         rules: each("rules", policy.rules, rule)?,
         dry_run: policy.dry_run,
+        origin: Origin::of_policy(&policy.extensions),
         name: policy.name.into(),
         namespace: policy.namespace.into(),
         key: key.into(),
@@ -85,9 +87,7 @@ fn rule(rule: message::Rule) -> Result<Rule, String> {
 }
 
 fn clause(clause: message::Clause) -> Result<Clause, String> {
-    Ok(Clause {
-        matches: each("matches", clause.matches, one_match)?,
-    })
+    Ok(Clause::new(each("matches", clause.matches, one_match)?))
 }
 
 fn one_match(raw: message::Match) -> Result<Match, String> {
@@ -97,20 +97,50 @@ fn one_match(raw: message::Match) -> Result<Match, String> {
             extension.name
         ));
     }
-    Ok(Match {
-        namespaces: each("namespaces", raw.namespaces, string_match)?,
-        not_namespaces: each("not_namespaces", raw.not_namespaces, string_match)?,
-        service_accounts: each("service_accounts", raw.service_accounts, service_account)?,
-        not_service_accounts: each("not_service_accounts", raw.not_service_accounts, service_account)?,
-        principals: each("principals", raw.principals, string_match)?,
-        not_principals: each("not_principals", raw.not_principals, string_match)?,
-        source_ips: each("source_ips", raw.source_ips, prefix)?,
-        not_source_ips: each("not_source_ips", raw.not_source_ips, prefix)?,
-        destination_ips: each("destination_ips", raw.destination_ips, prefix)?,
-        not_destination_ips: each("not_destination_ips", raw.not_destination_ips, prefix)?,
-        destination_ports: each("destination_ports", raw.destination_ports, port)?,
-        not_destination_ports: each("not_destination_ports", raw.not_destination_ports, port)?,
-    })
+    let strings = |name, list| each(name, list, string_match).map(Strings::from);
+    let accounts = |name, list| each(name, list, service_account).map(Accounts::from);
+    let blocks = |name, list| each(name, list, prefix);
+    let ports = |name, list| each(name, list, port);
+    let is = |values| Condition {
+        negated: false,
+        values,
+    };
+    let is_not = |values| Condition {
+        negated: true,
+        values,
+    };
+    Ok(Match::new(vec![
+        is(Values::Namespaces(strings("namespaces", raw.namespaces)?)),
+        is_not(Values::Namespaces(strings("not_namespaces", raw.not_namespaces)?)),
+        is(Values::ServiceAccounts(accounts(
+            "service_accounts",
+            raw.service_accounts,
+        )?)),
+        is_not(Values::ServiceAccounts(accounts(
+            "not_service_accounts",
+            raw.not_service_accounts,
+        )?)),
+        is(Values::Principals(strings("principals", raw.principals)?)),
+        is_not(Values::Principals(strings("not_principals", raw.not_principals)?)),
+        is(Values::SourceIps(blocks("source_ips", raw.source_ips)?)),
+        is_not(Values::SourceIps(blocks("not_source_ips", raw.not_source_ips)?)),
+        is(Values::DestinationIps(blocks(
+            "destination_ips",
+            raw.destination_ips,
+        )?)),
+        is_not(Values::DestinationIps(blocks(
+            "not_destination_ips",
+            raw.not_destination_ips,
+        )?)),
+        is(Values::DestinationPorts(ports(
+            "destination_ports",
+            raw.destination_ports,
+        )?)),
+        is_not(Values::DestinationPorts(ports(
+            "not_destination_ports",
+            raw.not_destination_ports,
+        )?)),
+    ]))
 }
 
 fn string_match(raw: message::StringMatch) -> Result<StringMatch, String> {

@@ -1,8 +1,9 @@
-//! Whether a policy matches a connection.
+//! Whether a policy matches a connection. Deciding, explaining and foretelling all go through here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{Clause, Match, Policy, Rule, ServiceAccountMatch, StringMatch};
+use super::condition::{Accounts, ClauseIndex, Strings};
+use super::{Attribute, Clause, Condition, Match, Policy, Rule, ServiceAccountMatch, StringMatch, Values};
 use crate::address::IpPrefix;
 use crate::identity::Identity;
 
@@ -20,11 +21,7 @@ struct Peer<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    pub(crate) fn new(
-        peer: Option<&'a Identity>,
-        source_ip: IpAddr,
-        destination: std::net::SocketAddr,
-    ) -> Self {
+    pub(crate) fn new(peer: Option<&'a Identity>, source_ip: IpAddr, destination: SocketAddr) -> Self {
         Self {
             peer: peer.map(|identity| Peer {
                 identity,
@@ -35,83 +32,118 @@ impl<'a> Attributes<'a> {
             destination_port: destination.port(),
         }
     }
+
+    /// Whether the caller has an identity.
+    pub(crate) fn has_peer(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// The attribute in words; none if the connection lacks it.
+    pub(crate) fn text(&self, attribute: Attribute) -> Option<String> {
+        let peer = self.peer.as_ref();
+        match attribute {
+            Attribute::Namespace => peer.map(|peer| peer.identity.namespace().to_owned()),
+            Attribute::ServiceAccount => peer.map(|peer| {
+                let identity = peer.identity;
+                format!("{}/{}", identity.namespace(), identity.service_account())
+            }),
+            Attribute::Principal => peer.map(|peer| peer.principal.clone()),
+            Attribute::SourceIp => (!self.source_ip.is_unspecified()).then(|| self.source_ip.to_string()),
+            Attribute::DestinationIp => Some(self.destination_ip.to_string()),
+            Attribute::DestinationPort => Some(self.destination_port.to_string()),
+        }
+    }
 }
 
 impl Policy {
     /// The first rule that matches.
     pub(crate) fn matching_rule(&self, attributes: &Attributes<'_>) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.matches(attributes))
+        self.rules.iter().position(|rule| rule.applies(attributes))
     }
 }
 
 impl Rule {
-    fn matches(&self, attributes: &Attributes<'_>) -> bool {
-        self.clauses.iter().all(|clause| clause.matches(attributes))
+    pub(crate) fn applies(&self, attributes: &Attributes<'_>) -> bool {
+        self.clauses.iter().all(|clause| clause.applies(attributes))
     }
 }
 
 impl Clause {
-    fn matches(&self, attributes: &Attributes<'_>) -> bool {
-        self.matches.is_empty() || self.matches.iter().any(|one| one.matches(attributes))
+    pub(crate) fn applies(&self, attributes: &Attributes<'_>) -> bool {
+        let matches = self.matches();
+        match &self.index {
+            Some(index) => {
+                let mut others = index.others.iter().filter_map(|position| matches.get(*position));
+                index.accepts_name(attributes) || others.any(|one| one.applies(attributes))
+            }
+            None => matches.is_empty() || matches.iter().any(|one| one.applies(attributes)),
+        }
+    }
+}
+
+impl ClauseIndex {
+    fn accepts_name(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.peer.as_ref().is_some_and(|peer| {
+            self.principals.matches(&peer.principal)
+                || self.namespaces.matches(peer.identity.namespace())
+                || self.service_accounts.matches(peer.identity)
+        })
     }
 }
 
 impl Match {
-    /// An attribute that the caller lacks has no value, so no positive list holds and every negative one does.
-    fn matches(&self, attributes: &Attributes<'_>) -> bool {
-        let peer = attributes.peer.as_ref();
-        let namespace =
-            |value: &StringMatch| peer.is_some_and(|peer| value.matches(peer.identity.namespace()));
-        let principal = |value: &StringMatch| peer.is_some_and(|peer| value.matches(&peer.principal));
-        let account = |value: &ServiceAccountMatch| peer.is_some_and(|peer| value.matches(peer.identity));
-        let source = |value: &IpPrefix| value.contains(attributes.source_ip);
-        let destination = |value: &IpPrefix| value.contains(attributes.destination_ip);
-        let port = |value: &u16| *value == attributes.destination_port;
-        !self.is_empty()
-            && holds(&self.namespaces, &self.not_namespaces, namespace)
-            && holds(&self.principals, &self.not_principals, principal)
-            && holds(&self.service_accounts, &self.not_service_accounts, account)
-            && holds(&self.source_ips, &self.not_source_ips, source)
-            && holds(&self.destination_ips, &self.not_destination_ips, destination)
-            && holds(&self.destination_ports, &self.not_destination_ports, port)
-    }
-
-    fn is_empty(&self) -> bool {
-        let Self {
-            namespaces,
-            not_namespaces,
-            service_accounts,
-            not_service_accounts,
-            principals,
-            not_principals,
-            source_ips,
-            not_source_ips,
-            destination_ips,
-            not_destination_ips,
-            destination_ports,
-            not_destination_ports,
-        } = self;
-        [namespaces, not_namespaces, principals, not_principals]
-            .iter()
-            .all(|list| list.is_empty())
-            && [service_accounts, not_service_accounts]
-                .iter()
-                .all(|list| list.is_empty())
-            && [source_ips, not_source_ips, destination_ips, not_destination_ips]
-                .iter()
-                .all(|l| l.is_empty())
-            && [destination_ports, not_destination_ports]
-                .iter()
-                .all(|list| list.is_empty())
+    pub(crate) fn applies(&self, attributes: &Attributes<'_>) -> bool {
+        let conditions = self.conditions();
+        !conditions.is_empty() && conditions.iter().all(|condition| condition.holds(attributes))
     }
 }
 
-fn holds<T>(positive: &[T], negative: &[T], matches: impl Fn(&T) -> bool) -> bool {
-    (positive.is_empty() || positive.iter().any(&matches)) && !negative.iter().any(matches)
+impl Condition {
+    /// An attribute that the caller lacks has no value, so no positive list holds and every negative one does.
+    pub(crate) fn holds(&self, attributes: &Attributes<'_>) -> bool {
+        self.values.fit(attributes) != self.negated
+    }
+}
+
+impl Values {
+    /// Whether one of them fits.
+    fn fit(&self, attributes: &Attributes<'_>) -> bool {
+        let peer = attributes.peer.as_ref();
+        match self {
+            Self::Namespaces(list) => peer.is_some_and(|peer| list.fit(peer.identity.namespace())),
+            Self::ServiceAccounts(list) => peer.is_some_and(|peer| list.fit(peer.identity)),
+            Self::Principals(list) => peer.is_some_and(|peer| list.fit(&peer.principal)),
+            Self::SourceIps(list) => any_contains(list, attributes.source_ip),
+            Self::DestinationIps(list) => any_contains(list, attributes.destination_ip),
+            Self::DestinationPorts(list) => list.contains(&attributes.destination_port),
+        }
+    }
+}
+
+fn any_contains(list: &[IpPrefix], ip: IpAddr) -> bool {
+    list.iter().any(|prefix| prefix.contains(ip))
+}
+
+impl Strings {
+    fn fit(&self, value: &str) -> bool {
+        match &self.index {
+            Some(index) => index.matches(value),
+            None => self.iter().any(|one| one.matches(value)),
+        }
+    }
+}
+
+impl Accounts {
+    fn fit(&self, identity: &Identity) -> bool {
+        match &self.index {
+            Some(index) => index.matches(identity),
+            None => self.iter().any(|one| one.matches(identity)),
+        }
+    }
 }
 
 impl StringMatch {
-    fn matches(&self, value: &str) -> bool {
+    pub(crate) fn matches(&self, value: &str) -> bool {
         match self {
             Self::Exact(text) => value == &**text,
             Self::Prefix(text) => value.starts_with(&**text),
@@ -122,7 +154,7 @@ impl StringMatch {
 }
 
 impl ServiceAccountMatch {
-    fn matches(&self, identity: &Identity) -> bool {
+    pub(crate) fn matches(&self, identity: &Identity) -> bool {
         *self.namespace == *identity.namespace() && *self.service_account == *identity.service_account()
     }
 }

@@ -77,27 +77,36 @@ fn every_field_is_read() {
         (policy.scope, policy.action, policy.dry_run),
         (Scope::WorkloadSelector, Action::Deny, true)
     );
-    let one = &policy.rules[0].clauses[0].matches[0];
-    assert_eq!(one.namespaces, [StringMatch::Exact("a".into())]);
-    assert_eq!(one.not_namespaces, [StringMatch::Prefix("b".into())]);
-    assert_eq!(one.principals, [StringMatch::Suffix("c".into())]);
-    assert_eq!(one.not_principals, [StringMatch::Presence]);
-    let account = ServiceAccountMatch {
-        namespace: "ns".into(),
-        service_account: "sa".into(),
-    };
-    assert_eq!(
-        (&one.service_accounts, &one.not_service_accounts),
-        (&vec![account.clone()], &vec![account])
-    );
-    assert_eq!(one.source_ips[0].to_string(), "10.0.0.0/8");
-    assert_eq!(one.not_source_ips[0].to_string(), "fd00::/64");
-    assert_eq!(one.destination_ips[0].to_string(), "10.0.0.1/32");
-    assert_eq!(one.not_destination_ips[0].to_string(), "0.0.0.0/0");
-    assert_eq!(
-        (&one.destination_ports, &one.not_destination_ports),
-        (&vec![1, 80], &vec![65_535])
-    );
+    let says: Vec<_> = policy.rules()[0].clauses[0].matches()[0]
+        .conditions()
+        .iter()
+        .map(|condition| {
+            (
+                condition.attribute(),
+                condition.negated,
+                condition.values.texts(9).join(" "),
+            )
+        })
+        .collect();
+    let says: Vec<_> = says
+        .iter()
+        .map(|(attribute, negated, values)| (*attribute, *negated, values.as_str()))
+        .collect();
+    let expected = [
+        (Attribute::Namespace, false, "a"),
+        (Attribute::Namespace, true, "b*"),
+        (Attribute::ServiceAccount, false, "ns/sa"),
+        (Attribute::ServiceAccount, true, "ns/sa"),
+        (Attribute::Principal, false, "*c"),
+        (Attribute::Principal, true, "*"),
+        (Attribute::SourceIp, false, "10.0.0.0/8"),
+        (Attribute::SourceIp, true, "fd00::/64"),
+        (Attribute::DestinationIp, false, "10.0.0.1/32"),
+        (Attribute::DestinationIp, true, "0.0.0.0/0"),
+        (Attribute::DestinationPort, false, "1 80"),
+        (Attribute::DestinationPort, true, "65535"),
+    ];
+    assert_eq!(says, expected);
 }
 
 #[test]

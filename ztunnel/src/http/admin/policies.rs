@@ -1,20 +1,29 @@
 //! A policy as `config_dump` shows it.
 
-use mesh::policy::{Action, Match, Policy, Scope, ServiceAccountMatch, StringMatch};
+use mesh::policy::{Action, Attribute, Condition, Match, Policy, Scope, StringMatch, Values};
 use serde_json::{Map, Value, json};
 
 pub(super) fn describe(policy: &Policy) -> Value {
     let rules: Vec<Vec<Vec<Value>>> = policy
-        .rules
+        .rules()
         .iter()
         .map(|rule| {
             let clauses = rule.clauses.iter();
             clauses
-                .map(|clause| clause.matches.iter().map(describe_match).collect())
+                .map(|clause| clause.matches().iter().map(describe_match).collect())
                 .collect()
         })
         .collect();
-    json!({
+    let origin = policy.origin.as_ref().map(|origin| {
+        json!({
+            "kind": origin.kind.as_str(),
+            "namespace": &*origin.namespace,
+            "name": &*origin.name,
+            "generation": origin.generation,
+            "rules": origin.rules,
+        })
+    });
+    let mut value = json!({
         "name": &*policy.name,
         "namespace": &*policy.namespace,
         "scope": match policy.scope {
@@ -28,33 +37,51 @@ pub(super) fn describe(policy: &Policy) -> Value {
         },
         "rules": rules,
         "dryRun": policy.dry_run,
-    })
+    });
+    if let (Some(origin), Some(fields)) = (origin, value.as_object_mut()) {
+        fields.insert("origin".to_owned(), origin);
+    }
+    value
 }
 
 fn describe_match(found: &Match) -> Value {
-    let mut value = Map::new();
-    let mut put = |name: &str, list: Vec<Value>| {
-        if !list.is_empty() {
-            value.insert(name.to_owned(), list.into());
-        }
-    };
-    let strings = |list: &[StringMatch]| list.iter().map(string).collect();
-    let accounts = |list: &[ServiceAccountMatch]| list.iter().map(account).collect();
-    put("namespaces", strings(&found.namespaces));
-    put("notNamespaces", strings(&found.not_namespaces));
-    put("serviceAccounts", accounts(&found.service_accounts));
-    put("notServiceAccounts", accounts(&found.not_service_accounts));
-    put("principals", strings(&found.principals));
-    put("notPrincipals", strings(&found.not_principals));
-    let prefixes = |list: &[mesh::IpPrefix]| list.iter().map(|prefix| prefix.to_string().into()).collect();
-    put("sourceIps", prefixes(&found.source_ips));
-    put("notSourceIps", prefixes(&found.not_source_ips));
-    put("destinationIps", prefixes(&found.destination_ips));
-    put("notDestinationIps", prefixes(&found.not_destination_ips));
-    let ports = |list: &[u16]| list.iter().map(|port| (*port).into()).collect();
-    put("destinationPorts", ports(&found.destination_ports));
-    put("notDestinationPorts", ports(&found.not_destination_ports));
-    value.into()
+    let fields = found.conditions().iter().map(|condition| {
+        let name = name(condition).to_owned();
+        (name, values(&condition.values))
+    });
+    Value::Object(fields.collect::<Map<_, _>>())
+}
+
+fn name(condition: &Condition) -> &'static str {
+    match (condition.attribute(), condition.negated) {
+        (Attribute::Namespace, false) => "namespaces",
+        (Attribute::Namespace, true) => "notNamespaces",
+        (Attribute::ServiceAccount, false) => "serviceAccounts",
+        (Attribute::ServiceAccount, true) => "notServiceAccounts",
+        (Attribute::Principal, false) => "principals",
+        (Attribute::Principal, true) => "notPrincipals",
+        (Attribute::SourceIp, false) => "sourceIps",
+        (Attribute::SourceIp, true) => "notSourceIps",
+        (Attribute::DestinationIp, false) => "destinationIps",
+        (Attribute::DestinationIp, true) => "notDestinationIps",
+        (Attribute::DestinationPort, false) => "destinationPorts",
+        (Attribute::DestinationPort, true) => "notDestinationPorts",
+    }
+}
+
+fn values(values: &Values) -> Value {
+    match values {
+        Values::Namespaces(list) | Values::Principals(list) => list.iter().map(string).collect(),
+        Values::ServiceAccounts(list) => list
+            .iter()
+            .map(|one| json!({ "namespace": &*one.namespace, "serviceAccount": &*one.service_account }))
+            .collect(),
+        Values::SourceIps(list) | Values::DestinationIps(list) => list
+            .iter()
+            .map(|prefix| Value::from(prefix.to_string()))
+            .collect(),
+        Values::DestinationPorts(list) => list.iter().map(|port| Value::from(*port)).collect(),
+    }
 }
 
 fn string(found: &StringMatch) -> Value {
@@ -64,8 +91,4 @@ fn string(found: &StringMatch) -> Value {
         StringMatch::Suffix(text) => json!({ "Suffix": &**text }),
         StringMatch::Presence => json!({ "Presence": {} }),
     }
-}
-
-fn account(found: &ServiceAccountMatch) -> Value {
-    json!({ "namespace": &*found.namespace, "serviceAccount": &*found.service_account })
 }

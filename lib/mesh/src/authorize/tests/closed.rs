@@ -88,7 +88,7 @@ fn dry_run_decides_nothing_and_is_recorded() {
     let decision = ask(&synced(&[refusing.clone()]), &[], Some(CLIENT));
     assert!(decision.is_allowed());
     let expected = DryRun {
-        policy: "shop/try".into(),
+        policy: named("shop/try"),
         rule: Some(0),
         verdict: Verdict::Deny,
         not_understood: None,

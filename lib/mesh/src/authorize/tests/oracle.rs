@@ -9,13 +9,13 @@ use proptest::test_runner::TestRunner;
 use super::*;
 
 #[derive(Debug, Clone)]
-struct Case {
+pub(super) struct Case {
     policies: Vec<message::Authorization>,
     listed: Vec<String>,
     peer: Option<(&'static str, &'static str)>,
-    source: u8,
-    destination: u8,
-    port: u16,
+    pub(super) source: u8,
+    pub(super) destination: u8,
+    pub(super) port: u16,
 }
 
 impl Case {
@@ -24,19 +24,30 @@ impl Case {
             .map(|(namespace, account)| format!("td/ns/{namespace}/sa/{account}"))
     }
 
-    fn decide(&self) -> Decision {
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.peer
+            .map(|(namespace, account)| Identity::new("td", namespace, account))
+    }
+
+    pub(super) fn workload(&self) -> Workload {
         let mut raw = pod("a", "w", &["10.0.0.1"]);
         raw.authorization_policies = self.listed.clone();
-        let peer = self
-            .peer
-            .map(|(namespace, account)| Identity::new("td", namespace, account));
+        read_pod(raw)
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        synced(&self.policies)
+    }
+
+    pub(super) fn decide(&self) -> Decision {
+        let peer = self.identity();
         let connection = Connection {
             peer: peer.as_ref(),
             source_ip: ip(&format!("10.0.0.{}", self.source)),
-            workload: &read_pod(raw),
+            workload: &self.workload(),
             destination: SocketAddr::new(ip(&format!("10.0.0.{}", self.destination)), self.port),
         };
-        authorize(&connection, &synced(&self.policies))
+        authorize(&connection, &self.snapshot())
     }
 }
 
@@ -247,7 +258,7 @@ fn any_policy() -> impl Strategy<Value = message::Authorization> {
     )
 }
 
-fn any_case() -> impl Strategy<Value = Case> {
+pub(super) fn any_case() -> impl Strategy<Value = Case> {
     let names = vec![
         "a/p",
         "a/q",
@@ -318,7 +329,7 @@ proptest! {
         for number in 0..case.policies.len() {
             if case.policies[number].dry_run {
                 let name = key(&case.policies[number]);
-                let foretold = before.dry_run.iter().find(|dry_run| *dry_run.policy == *name);
+                let foretold = before.dry_run.iter().find(|dry_run| *dry_run.policy.key == *name);
                 case.policies[number].dry_run = false;
                 let enforced = case.decide().verdict;
                 case.policies[number].dry_run = true;

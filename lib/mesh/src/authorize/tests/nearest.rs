@@ -1,0 +1,214 @@
+//! The nearest miss: what it says, and that it is true.
+
+use super::*;
+
+fn principals(values: &[&str]) -> message::Match {
+    let exact = |value: &&str| text(MatchType::Exact((*value).to_owned()));
+    message::Match {
+        principals: values.iter().map(exact).collect(),
+        ..Default::default()
+    }
+}
+
+fn ports(values: &[u32]) -> message::Match {
+    message::Match {
+        destination_ports: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn of_namespace(action: Action, rules: Vec<message::Rule>) -> message::Authorization {
+    policy("shop/p", Scope::Namespace, action, rules)
+}
+
+/// What is said to a caller of `shop/cart:8080` under these policies.
+fn said(policies: &[message::Authorization], peer: Option<&str>) -> String {
+    let decision = ask(&synced(policies), &[STRICT], peer);
+    assert!(!decision.is_allowed());
+    decision
+        .nearest_miss
+        .map_or_else(|| "nothing".to_owned(), |miss| miss.to_string())
+}
+
+#[test]
+fn the_rule_with_the_fewest_failing_attributes_is_named() {
+    let far = rule(&[&[principals(&["cluster.local/ns/a/sa/b"])], &[ports(&[9090])]]);
+    let near = rule(&[
+        &[principals(&["cluster.local/ns/web/sa/client"])],
+        &[ports(&[9090, 9091])],
+    ]);
+    let allow = of_namespace(Action::Allow, vec![far.clone(), near]);
+    let policies = [strict(), allow];
+    assert_eq!(
+        said(&policies, Some(CLIENT)),
+        "would be allowed if the port were 9090 or 9091 (ALLOW policy shop/p, rule 1)"
+    );
+    let policies = [strict(), of_namespace(Action::Allow, vec![far])];
+    assert_eq!(
+        said(&policies, Some(CLIENT)),
+        "would be allowed if the source were cluster.local/ns/a/sa/b and the port were 9090 (ALLOW policy shop/p, \
+         rule 0)"
+    );
+}
+
+#[test]
+fn values_are_bounded_and_counted() {
+    let names: Vec<String> = (0..1000).map(|n| format!("cluster.local/ns/a/sa/s{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let policies = [
+        strict(),
+        of_namespace(Action::Allow, vec![rule(&[&[principals(&names)]])]),
+    ];
+    assert_eq!(
+        said(&policies, Some(CLIENT)),
+        "would be allowed if the source were cluster.local/ns/a/sa/s0, cluster.local/ns/a/sa/s1 or \
+         cluster.local/ns/a/sa/s2 (the rule lists 997 more) (ALLOW policy shop/p, rule 0)"
+    );
+}
+
+#[test]
+fn a_value_that_another_policy_refuses_is_not_named() {
+    let allow = of_namespace(
+        Action::Allow,
+        vec![rule(&[&[principals(&[
+            "cluster.local/ns/a/sa/b",
+            "cluster.local/ns/a/sa/c",
+        ])]])],
+    );
+    let deny = policy(
+        "shop/deny",
+        Scope::Namespace,
+        Action::Deny,
+        vec![rule(&[&[principals(&["cluster.local/ns/a/sa/b"])]])],
+    );
+    assert_eq!(
+        said(&[strict(), allow, deny], Some(CLIENT)),
+        "would be allowed if the source were cluster.local/ns/a/sa/c (the rule lists 1 more) (ALLOW policy shop/p, \
+         rule 0)"
+    );
+}
+
+#[test]
+fn patterns_come_with_what_was_tried() {
+    let one = |match_type| {
+        let one = message::Match {
+            principals: vec![text(match_type)],
+            ..Default::default()
+        };
+        said(
+            &[strict(), of_namespace(Action::Allow, vec![rule(&[&[one]])])],
+            Some(CLIENT),
+        )
+    };
+    let at_end = "(ALLOW policy shop/p, rule 0)";
+    assert_eq!(
+        one(MatchType::Prefix("cluster.local/ns/oth".into())),
+        format!(
+            "would be allowed if the source were cluster.local/ns/oth*, such as cluster.local/ns/oth/sa/client {at_end}"
+        )
+    );
+    assert_eq!(
+        one(MatchType::Suffix("/sa/other".into())),
+        format!(
+            "would be allowed if the source were */sa/other, such as cluster.local/ns/web/sa/other {at_end}"
+        )
+    );
+    // Nobody can have such a name.
+    assert_eq!(one(MatchType::Exact("other".into())), "nothing");
+}
+
+#[test]
+fn strict_asks_for_mtls() {
+    assert_eq!(
+        said(&[strict()], None),
+        format!("would be allowed if the caller used mTLS (PeerAuthentication {STRICT})")
+    );
+    // Where policies tell callers apart, it is said for whom it holds.
+    let allow = of_namespace(
+        Action::Allow,
+        vec![rule(&[&[principals(&["cluster.local/ns/shop/sa/default"])]])],
+    );
+    assert_eq!(
+        said(&[strict(), allow], None),
+        format!(
+            "would be allowed if the caller used mTLS, as cluster.local/ns/shop/sa/default (PeerAuthentication \
+             {STRICT})"
+        )
+    );
+    let allow = of_namespace(
+        Action::Allow,
+        vec![rule(&[&[principals(&["cluster.local/ns/a/sa/b"])]])],
+    );
+    assert_eq!(
+        said(&[strict(), allow], None),
+        "would be allowed if the source were cluster.local/ns/a/sa/b (ALLOW policy shop/p, rule 0)"
+    );
+    // The policy has not come yet, and can mean nothing else.
+    assert_eq!(
+        said(&[], None),
+        format!("would be allowed if the caller used mTLS (PeerAuthentication {STRICT})")
+    );
+}
+
+#[test]
+fn the_caller_in_plaintext_is_who_is_at_its_address() {
+    let allow = of_namespace(
+        Action::Allow,
+        vec![rule(&[&[principals(&["cluster.local/ns/web/sa/default"])]])],
+    );
+    let mut snapshot = synced(&[strict(), allow]);
+    snapshot.apply([Change::Workload(read_pod(pod("web", "caller", &["10.0.1.7"])))]);
+    let miss = ask(&snapshot, &[STRICT], None).nearest_miss.unwrap();
+    let identity = Some(identity("spiffe://cluster.local/ns/web/sa/default"));
+    assert_eq!(miss.differences, [Difference::Mtls { identity }]);
+}
+
+#[test]
+fn a_deny_names_what_it_refuses() {
+    let deny = |one| [strict(), of_namespace(Action::Deny, vec![rule(&[&[one]])])];
+    let at_end = "(DENY policy shop/p, rule 0)";
+    let principal = principals(&["cluster.local/ns/web/sa/client"]);
+    assert_eq!(
+        said(&deny(principal), Some(CLIENT)),
+        format!(
+            "would be allowed if the source were not cluster.local/ns/web/sa/client but \
+             cluster.local/ns/web/sa/default {at_end}"
+        )
+    );
+    assert_eq!(
+        said(&deny(ports(&[8080, 8081])), Some(CLIENT)),
+        format!("would be allowed if the port were not 8080 but 8082 {at_end}")
+    );
+    let source = message::Match {
+        source_ips: vec![block("10.0.1.7", 32), block("10.0.0.0", 8)],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(&deny(source), Some(CLIENT)),
+        format!("would be allowed if the source address were not in 10.0.0.0/8 but 11.0.1.7 {at_end}")
+    );
+    let not_namespace = message::Match {
+        not_namespaces: vec![text(MatchType::Exact("shop".into()))],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(&deny(not_namespace), Some(CLIENT)),
+        format!("would be allowed if the source were in namespace shop {at_end}")
+    );
+    // Nothing is outside of everything.
+    let everywhere = message::Match {
+        source_ips: vec![block("0.0.0.0", 0)],
+        ..Default::default()
+    };
+    assert_eq!(said(&deny(everywhere), Some(CLIENT)), "nothing");
+    assert_eq!(
+        said(&[of_namespace(Action::Deny, vec![rule(&[])])], None),
+        "nothing"
+    );
+}
+
+#[test]
+fn what_passes_has_no_nearest_miss() {
+    let decision = ask(&synced(&[]), &[], Some(CLIENT));
+    assert!(decision.is_allowed() && decision.nearest_miss.is_none());
+}
