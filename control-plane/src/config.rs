@@ -47,6 +47,10 @@ pub struct Config {
     /// The namespace whose policies apply to the whole mesh
     #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
     pub root_namespace: String,
+    /// Which proxies are told of dry-run policies: those that announce that they know them (ZTUNNEL_DRY_RUN_POLICIES
+    /// "true" in their node metadata), all, or none. A proxy that does not know them enforces them
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = DryRunPolicies::Announced)]
+    pub dry_run_policies: DryRunPolicies,
     /// How long a certificate lives when its request does not say
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub certificate_life: Duration,
@@ -58,6 +62,17 @@ pub struct Config {
         value_parser = account
     )]
     pub trusted_node_accounts: Vec<(String, String)>,
+}
+
+/// Which proxies are told of dry-run policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DryRunPolicies {
+    /// Those that say that they do not enforce them.
+    Announced,
+    /// All; older ones enforce them.
+    All,
+    /// None.
+    None,
 }
 
 impl Config {
@@ -144,6 +159,10 @@ mod tests {
             [("istio-system".to_owned(), "ztunnel".to_owned())]
         );
         assert_eq!(config.compile_settings(), compile::Settings::default());
+        assert_eq!(config.dry_run_policies, DryRunPolicies::Announced);
+        let all = parse(&["--dry-run-policies", "all"]).unwrap();
+        assert_eq!(all.dry_run_policies, DryRunPolicies::All);
+        assert!(parse(&["--dry-run-policies", "some"]).is_err());
     }
 
     #[test]

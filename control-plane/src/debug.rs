@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
+use crate::xds::history::History;
 use crate::xds::proxies::Proxies;
 use crate::xds::table::View;
 
@@ -43,7 +44,7 @@ pub(crate) struct Debug {
 #[derive(Default)]
 struct Shared {
     /// Empty until everything is compiled once and clients are served.
-    views: OnceLock<watch::Receiver<Arc<View>>>,
+    views: OnceLock<watch::Receiver<Arc<History>>>,
     proxies: Proxies,
 }
 
@@ -58,13 +59,14 @@ impl Debug {
     }
 
     /// From now on the program counts as ready.
-    pub(crate) fn ready(&self, views: watch::Receiver<Arc<View>>) {
+    pub(crate) fn ready(&self, views: watch::Receiver<Arc<History>>) {
         // There is one server for each of these, so it is set once.
         let _ = self.shared.views.set(views);
     }
 
     fn view(&self) -> Option<Arc<View>> {
-        self.shared.views.get().map(|views| views.borrow().clone())
+        let views = self.shared.views.get()?;
+        Some(views.borrow().latest().clone())
     }
 
     /// The answer to a question, and whether it is good news.

@@ -18,7 +18,7 @@ mod server;
 mod xds;
 
 pub use certificate::ServerCertificateError;
-pub use config::Config;
+pub use config::{Config, DryRunPolicies};
 pub use debug::DebugSocketError;
 pub use pipeline::Stopped;
 pub use server::{Error, Running, start};

@@ -3,6 +3,7 @@
 mod debounce;
 mod encode;
 mod merge;
+mod split;
 
 #[cfg(test)]
 mod tests;
@@ -19,25 +20,27 @@ use tokio::sync::{oneshot, watch};
 use self::debounce::Debounce;
 use self::merge::Merged;
 use crate::pods::Pods;
+use crate::xds::history::History;
 use crate::xds::table::View;
 
-/// Watches the source and publishes a view for what changes, until the future is dropped. The first view is given
+/// Watches the source and publishes views for what changes, until the future is dropped. The first view is given
 /// away when everything has been read and compiled once; later ones go to the receiver that comes with it.
 pub(crate) async fn run(
     source: Arc<dyn ObjectSource>,
     settings: compile::Settings,
     pods: Pods,
-    first: oneshot::Sender<watch::Receiver<Arc<View>>>,
+    first: oneshot::Sender<watch::Receiver<Arc<History>>>,
 ) -> Result<(), Stopped> {
     let mut batches = source.watch();
     let mut worker = Worker {
         compiler: Compiler::new(settings),
         view: View::default(),
+        history: None,
     };
     let mut merged = Merged::default();
     let mut debounce = Debounce::default();
     let mut first = Some(first);
-    let mut views: Option<watch::Sender<Arc<View>>> = None;
+    let mut views: Option<watch::Sender<Arc<History>>> = None;
     loop {
         let due = async {
             match debounce.due() {
@@ -59,12 +62,14 @@ pub(crate) async fn run(
         worker = tokio::task::spawn_blocking(move || worker.compile(work))
             .await
             .map_err(|_| Stopped::Panic)?;
-        let view = Arc::new(worker.view.clone());
-        log(&view, changes, started.elapsed());
+        log(&worker.view, changes, started.elapsed());
+        let Some(history) = worker.history.clone().map(Arc::new) else {
+            continue;
+        };
         match &views {
-            Some(views) => drop(views.send_replace(view)),
+            Some(views) => drop(views.send_replace(history)),
             None => {
-                let (sender, receiver) = watch::channel(view);
+                let (sender, receiver) = watch::channel(history);
                 tracing::info!(revision, "everything is compiled");
                 // Nobody waits for it any more: the program is stopping.
                 let _ = first.take().map(|first| first.send(receiver));
@@ -112,16 +117,39 @@ fn log(view: &View, changes: usize, took: Duration) {
 struct Worker {
     compiler: Compiler,
     view: View,
+    /// Empty until everything is compiled once.
+    history: Option<History>,
 }
 
 impl Worker {
+    /// Compiles so that each policy is a change of its own. The revision is reached with the last of them.
     fn compile(mut self, work: merge::Work) -> Worker {
-        let output = self.compiler.apply(work.changes);
-        for warning in &output.warnings {
+        let steps = match self.history {
+            Some(_) => split::steps(work.changes),
+            // Nobody has been told anything yet.
+            None => vec![work.changes],
+        };
+        let outputs = steps.into_iter().map(|changes| self.compiler.apply(changes));
+        let mut outputs: Vec<Output> = outputs.collect();
+        for warning in outputs.iter().flat_map(|output| &output.warnings) {
             tracing::warn!("{warning}");
         }
-        publish(&mut self.view, output, work.revision);
+        outputs.retain(|output| !output.is_empty());
+        let last = outputs.pop().unwrap_or_default();
+        for output in outputs {
+            self.publish(output, self.view.revision);
+        }
+        self.publish(last, work.revision);
         self
+    }
+
+    fn publish(&mut self, output: Output, revision: u64) {
+        publish(&mut self.view, output, revision);
+        let view = Arc::new(self.view.clone());
+        match &mut self.history {
+            Some(history) => history.push(view),
+            None => self.history = Some(History::new(view)),
+        }
     }
 }
 

@@ -137,6 +137,7 @@ pub async fn start(
     )));
     let discovery = DiscoveryService::new(service::Settings {
         views: views.clone(),
+        dry_run_policies: config.dry_run_policies,
         authenticator: authenticator.clone(),
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         proxies,

@@ -1,9 +1,11 @@
 //! Serving workloads, services and policies over delta xDS.
 //!
-//! [`table`] holds what is served, encoded once for everybody; [`session`] is the protocol of one stream, without
-//! I/O; [`service`] joins the two to gRPC; [`proxies`] knows who is connected and how far each one is.
+//! [`table`] holds what is served, encoded once for everybody, and [`history`] how it came to be so; [`session`] is
+//! the protocol of one stream, without I/O; [`service`] joins them to gRPC; [`proxies`] knows who is connected and how
+//! far each one is.
 
 pub(crate) mod codec;
+pub(crate) mod history;
 pub(crate) mod node;
 pub(crate) mod proxies;
 pub(crate) mod resource;

@@ -20,10 +20,11 @@ fn it_is_ready_once_there_is_a_view() {
         get(&debug, "/debug/sync"),
         (200, json!({ "revision": null, "proxies": [] }))
     );
-    let (_sender, receiver) = watch::channel(Arc::new(View {
+    let view = View {
         revision: 4,
         ..View::default()
-    }));
+    };
+    let (_sender, receiver) = watch::channel(Arc::new(History::new(Arc::new(view))));
     debug.ready(receiver);
     assert_eq!(get(&debug, "/healthz").0, 200);
     assert_eq!(

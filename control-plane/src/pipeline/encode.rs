@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost::Message;
-use proto::security::Authorization;
+use proto::security::{Authorization, Scope};
 use proto::workload::address::Type;
 use proto::workload::{Address, NetworkAddress, NetworkMode, Service, Workload};
 
@@ -12,12 +12,12 @@ use crate::xds::ResourceKind;
 use crate::xds::resource::{Links, Resource};
 
 pub(super) fn policy(name: &str, policy: &Authorization) -> Resource {
-    Resource::new(
-        ResourceKind::Authorization,
-        name,
-        policy.encode_to_vec(),
-        Links::default(),
-    )
+    let links = Links {
+        is_wide: matches!(policy.scope(), Scope::Global | Scope::Namespace),
+        is_dry_run: policy.dry_run,
+        ..Links::default()
+    };
+    Resource::new(ResourceKind::Authorization, name, policy.encode_to_vec(), links)
 }
 
 pub(super) fn address(name: &str, address: &Address) -> Resource {
@@ -43,6 +43,12 @@ fn of_workload(workload: &Workload) -> Links {
             .keys()
             .map(|service| service.as_str().into())
             .collect(),
+        listed: workload
+            .authorization_policies
+            .iter()
+            .map(|policy| policy.as_str().into())
+            .collect(),
+        ..Links::default()
     }
 }
 

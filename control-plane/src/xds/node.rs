@@ -36,6 +36,21 @@ pub(crate) enum Refusal {
     },
 }
 
+/// The key in `Node.metadata` by which a proxy says that it evaluates dry-run policies without enforcing them. Older
+/// proxies enforce them.
+const DRY_RUN_KEY: &str = "ZTUNNEL_DRY_RUN_POLICIES";
+
+/// Whether the proxy says that it knows what a dry-run policy is.
+pub(crate) fn knows_dry_run(node: Option<&Node>) -> bool {
+    let metadata = node.and_then(|node| node.metadata.as_ref());
+    let value = metadata.and_then(|metadata| metadata.fields.get(DRY_RUN_KEY));
+    match value.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(text)) => text == "true",
+        Some(Kind::BoolValue(knows)) => *knows,
+        _ => false,
+    }
+}
+
 impl ProxyName {
     /// Whether this is who the token says: a node proxy, speaking as itself on its own node.
     pub(crate) fn check(&self, caller: &Caller, trusted: &[(String, String)]) -> Result<(), Refusal> {
@@ -140,6 +155,14 @@ mod tests {
             let bad = ProxyName::from_node(Some(&node(id, &METADATA)));
             assert_eq!(bad, Err(NodeError::BadId(id.to_owned())));
         }
+    }
+
+    #[test]
+    fn only_true_says_that_dry_run_is_known() {
+        let said = |value: &str| knows_dry_run(Some(&node(ID, &[(DRY_RUN_KEY, value)])));
+        assert!(said("true"));
+        assert!(!said("false") && !said("") && !said("1"));
+        assert!(!knows_dry_run(None) && !knows_dry_run(Some(&node(ID, &METADATA))));
     }
 
     #[test]

@@ -22,16 +22,28 @@ pub(crate) struct Resource {
     pub(crate) node: Option<Arc<str>>,
     /// The services (`namespace/hostname`) that a workload belongs to.
     pub(crate) services: Vec<Arc<str>>,
+    /// The policies (`namespace/name`) that a workload lists.
+    pub(crate) listed: Vec<Arc<str>>,
+    /// Of a policy: it holds for a namespace or for the mesh, listed or not.
+    pub(crate) is_wide: bool,
+    /// Of a policy: it is tried out and decides nothing, where the proxy knows of such policies.
+    pub(crate) is_dry_run: bool,
+    /// Made of name and version; see [`super::table::Table::fingerprint`].
+    pub(crate) fingerprint: u128,
     /// The message `Resource`, complete.
     pub(crate) encoded: Bytes,
 }
 
-/// What on-demand clients may ask for a resource by, and what comes with it.
+/// What on-demand clients may ask for a resource by and what comes with it, and how workloads and policies hang
+/// together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
     pub(crate) aliases: Vec<Arc<str>>,
     pub(crate) node: Option<Arc<str>>,
     pub(crate) services: Vec<Arc<str>>,
+    pub(crate) listed: Vec<Arc<str>>,
+    pub(crate) is_wide: bool,
+    pub(crate) is_dry_run: bool,
 }
 
 impl Resource {
@@ -49,10 +61,14 @@ impl Resource {
         };
         Resource {
             name: name.into(),
+            fingerprint: fingerprint(name, &version),
             version: version.into(),
             aliases: links.aliases,
             node: links.node,
             services: links.services,
+            listed: links.listed,
+            is_wide: links.is_wide,
+            is_dry_run: links.is_dry_run,
             encoded: message.encode_to_vec().into(),
         }
     }
@@ -69,6 +85,17 @@ impl Resource {
             Err(_) => self.encoded.clone(),
         }
     }
+}
+
+/// A number for a resource of this name in this version.
+pub(crate) fn fingerprint(name: &str, version: &str) -> u128 {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in [name, "\0", version] {
+        context.update(part.as_bytes());
+    }
+    let digest = context.finish();
+    let bytes = digest.as_ref().iter().take(16);
+    bytes.fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
 /// 96 bits of SHA-256 in hex: short, because clients send all versions back when they reconnect.

@@ -20,10 +20,11 @@ use tonic::{Status, Streaming};
 
 use super::ResourceKind;
 use super::codec::DeltaCodec;
-use super::node::ProxyName;
+use super::history::History;
+use super::node::{self, ProxyName};
 use super::proxies::{Connected, Proxies};
-use super::session::{Next, Rejection, Request, Response, Session};
-use super::table::View;
+use super::session::{Client, Next, Rejection, Request, Response, Session};
+use crate::config::DryRunPolicies;
 
 /// The longest request that is read, in bytes.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -44,7 +45,9 @@ pub(crate) struct DiscoveryService {
 
 pub(crate) struct Settings {
     /// What is served.
-    pub(crate) views: watch::Receiver<Arc<View>>,
+    pub(crate) views: watch::Receiver<Arc<History>>,
+    /// Who is told of dry-run policies.
+    pub(crate) dry_run_policies: DryRunPolicies,
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// Namespace and service account of the node proxies.
     pub(crate) trusted_node_accounts: Vec<(String, String)>,
@@ -191,7 +194,15 @@ impl Stream {
     ) -> Result<(), Status> {
         let mut views = self.shared.settings.views.clone();
         let number: u64 = rand::random();
-        let mut session = Session::new(number, &name.node, views.borrow_and_update().clone());
+        let client = Client {
+            node: name.node.as_str().into(),
+            dry_run: match self.shared.settings.dry_run_policies {
+                DryRunPolicies::Announced => node::knows_dry_run(first.node.as_ref()),
+                DryRunPolicies::All => true,
+                DryRunPolicies::None => false,
+            },
+        };
+        let mut session = Session::new(number, client, views.borrow_and_update().clone());
         let connected = self.shared.settings.proxies.connect(name.clone(), number);
         tracing::info!(node = name.node, pod = name.pod, "proxy connected");
         let jitter = Duration::from_secs(rand::random::<u64>() % STREAM_LIFE_JITTER_SECONDS);

@@ -9,11 +9,12 @@
 //!                                            └─▶ Idle (nothing to send)
 //! ```
 //!
-//! A change is sent as a plan of up to three steps: policies that are new or changed, then addresses, then policies
-//! that are gone. So a proxy never knows a workload before the policies that the workload lists, nor loses a policy
-//! that a workload still lists. The next step waits until the proxy has answered the one before; a proxy that does
-//! not answer is given a few seconds. A plan is for one state of the mesh: what changes meanwhile is in the next
-//! plan, all at once, so that a slow proxy is owed one plan at most.
+//! A change is sent as a plan of a few steps, whose order [`plan`] explains. So a proxy never knows a workload before
+//! the policies that the workload lists, nor loses a policy that a workload still lists, nor has a policy change under
+//! a workload that no longer wants it. The next step waits until the proxy has answered the one before; a proxy that
+//! does not answer is given a few seconds. A plan is for one change of a policy, or for all changes of addresses up to
+//! the next such. A proxy that is slow is led through what it missed, as far as that is remembered; one that is
+//! further behind, or comes back with what is no remembered state, is told of the whole difference by one plan.
 
 mod plan;
 mod rejection;
@@ -30,8 +31,9 @@ use bytes::Bytes;
 
 use self::plan::Plan;
 use self::rejection::Rejections;
-use self::subscription::Subscription;
+use self::subscription::{Shown, Subscription};
 use super::ResourceKind;
+use super::history::History;
 use super::table::View;
 
 /// How long a proxy may take to answer a step before the next one is sent all the same.
@@ -45,21 +47,39 @@ pub(crate) struct Session {
     /// Makes this stream's nonces unlike those of any other.
     stream: u64,
     nonces: u64,
-    /// The proxy's own node, whose workloads it is told of without asking.
-    node: Arc<str>,
-    latest: Arc<View>,
+    client: Client,
+    history: Arc<History>,
     subscriptions: HashMap<ResourceKind, Subscription>,
     first_request: Option<Instant>,
     plan: Option<Plan>,
     awaited: Option<Awaited>,
     unanswered: HashMap<ResourceKind, Unanswered>,
-    /// The generation and the revision of the last view all of which was sent.
-    told: Option<u64>,
+    /// The last view all of which was sent, or of which the proxy has everything from an earlier stream.
+    told: Option<Arc<View>>,
+    /// The revision of the last view all of which was sent.
     sent: u64,
     acknowledged: u64,
     /// How many steps had no answer in time.
     overdue: u64,
     rejections: Rejections,
+}
+
+/// Who is served.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    /// The proxy's own node, whose workloads it is told of without asking.
+    pub(crate) node: Arc<str>,
+    /// It is told of dry-run policies.
+    pub(crate) dry_run: bool,
+}
+
+impl Client {
+    fn shown<'a>(&self, view: &'a View, kind: ResourceKind) -> Shown<'a> {
+        Shown {
+            table: view.table(kind),
+            dry_run: self.dry_run,
+        }
+    }
 }
 
 /// A step without whose answer the next one is not sent yet.
@@ -125,12 +145,12 @@ pub(crate) enum RequestError {
 }
 
 impl Session {
-    pub(crate) fn new(stream: u64, node: &str, view: Arc<View>) -> Session {
+    pub(crate) fn new(stream: u64, client: Client, history: Arc<History>) -> Session {
         Session {
             stream,
             nonces: 0,
-            node: node.into(),
-            latest: view,
+            client,
+            history,
             subscriptions: HashMap::new(),
             first_request: None,
             plan: None,
@@ -144,9 +164,9 @@ impl Session {
         }
     }
 
-    /// The mesh is now so. Views must come in order.
-    pub(crate) fn update(&mut self, view: Arc<View>) {
-        self.latest = view;
+    /// The mesh is now so. Histories must come in order.
+    pub(crate) fn update(&mut self, history: Arc<History>) {
+        self.history = history;
     }
 
     /// Takes a request; returns what the proxy rejects with it.
@@ -184,12 +204,9 @@ impl Session {
                 if let Some(until) = self.held_until(now) {
                     return Next::Wait(until);
                 }
-                let owed = self.subscriptions.values().any(Subscription::is_owed);
-                if !owed && self.told == Some(self.latest.generation) {
-                    return Next::Wait(None);
-                }
-                match Plan::new(self.latest.clone(), &self.node, &mut self.subscriptions) {
-                    Some(plan) => self.plan = Some(plan),
+                match self.plan() {
+                    Some(Some(plan)) => self.plan = Some(plan),
+                    Some(None) => return Next::Wait(None),
                     None => return Next::Restart,
                 }
                 continue;
@@ -198,7 +215,7 @@ impl Session {
             if let Some(step) = plan.next() {
                 return Next::Send(self.send(now, step, revision));
             }
-            self.told = Some(plan.view().generation);
+            self.told = Some(plan.view().clone());
             self.sent = revision;
             self.plan = None;
             self.settle();
@@ -223,6 +240,47 @@ impl Session {
     /// What the proxy has not accepted, and has not been sent anew.
     pub(crate) fn rejected(&self) -> impl Iterator<Item = &Rejection> {
         self.rejections.iter()
+    }
+
+    /// The next plan, if there is anything to tell; `None` when the client is too far behind for one.
+    fn plan(&mut self) -> Option<Option<Plan>> {
+        if self.told.is_none() {
+            self.resume();
+        }
+        let latest = self.history.latest();
+        let generation = self.told.as_ref().map(|told| told.generation);
+        let owed = self.subscriptions.values().any(Subscription::is_owed);
+        if !owed && generation == Some(latest.generation) {
+            return Some(None);
+        }
+        let next = generation.and_then(|generation| self.history.after(generation));
+        let view = next.unwrap_or(latest).clone();
+        Plan::new(self.told.as_deref(), view, &self.client, &mut self.subscriptions).map(Some)
+    }
+
+    /// Begins where an earlier stream of the proxy ended, if what it has is all of a view that is remembered.
+    fn resume(&mut self) {
+        let mut has = Vec::new();
+        for kind in ResourceKind::ALL {
+            let before = self.subscriptions.get(&kind).and_then(Subscription::fingerprint_before);
+            let Some(before) = before else { return };
+            has.push((kind, before));
+        }
+        if has.iter().all(|(_, before)| *before == 0) {
+            return;
+        }
+        let dry_run = self.client.dry_run;
+        let is_had = |view: &View| {
+            has.iter()
+                .all(|(kind, before)| view.table(*kind).fingerprint(dry_run) == *before)
+        };
+        let Some(view) = self.history.find(is_had).cloned() else {
+            return;
+        };
+        for (kind, subscription) in &mut self.subscriptions {
+            subscription.resume(self.client.shown(&view, *kind));
+        }
+        self.told = Some(view);
     }
 
     /// While a plan must not begin yet: until when, where time alone ends it.
@@ -257,8 +315,10 @@ impl Session {
     }
 
     fn is_known(&self, kind: ResourceKind, name: &str) -> bool {
-        let view = self.plan.as_ref().map_or(&*self.latest, Plan::view);
-        view.table(kind).get(name).is_some() || self.latest.table(kind).get(name).is_some()
+        let latest = self.history.latest();
+        let view = self.plan.as_ref().map_or(latest, Plan::view);
+        let is_in = |view: &View| view.table(kind).get(name).is_some();
+        is_in(view) || is_in(latest)
     }
 
     fn send(&mut self, now: Instant, step: plan::Step, revision: u64) -> Response {

@@ -18,7 +18,7 @@ pub(crate) const MAX_REMOVED: usize = 65_536;
 pub(crate) struct View {
     /// The revision of the store that this was compiled from.
     pub(crate) revision: u64,
-    /// Counts views: another number, another view.
+    /// Counts views: a greater number, a later view.
     pub(crate) generation: u64,
     pub(crate) policies: Table,
     pub(crate) addresses: Table,
@@ -43,6 +43,8 @@ pub(crate) struct Table {
     removed_at: HashTrieMapSync<Arc<str>, u64>,
     /// The number of the last removal that is no longer remembered.
     forgotten: u64,
+    fingerprint: u128,
+    enforced_fingerprint: u128,
     by_alias: Index,
     by_node: Index,
     by_service: Index,
@@ -89,6 +91,10 @@ impl Table {
             link(&mut self.by_service, service, &name);
         }
         self.changed.insert_mut(self.sequence, name.clone());
+        self.fingerprint = self.fingerprint.wrapping_add(resource.fingerprint);
+        if !resource.is_dry_run {
+            self.enforced_fingerprint = self.enforced_fingerprint.wrapping_add(resource.fingerprint);
+        }
         self.listed.insert_mut(
             name,
             Listed {
@@ -125,6 +131,15 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         self.listed.size()
+    }
+
+    /// The sum of the fingerprints of what is listed, with or without dry-run policies: equal for equal content.
+    pub(crate) fn fingerprint(&self, with_dry_run: bool) -> u128 {
+        if with_dry_run {
+            self.fingerprint
+        } else {
+            self.enforced_fingerprint
+        }
     }
 
     /// Where in the history this state is; for [`Table::since`].
@@ -182,6 +197,10 @@ impl Table {
         }
         for service in &resource.services {
             unlink(&mut self.by_service, service, name);
+        }
+        self.fingerprint = self.fingerprint.wrapping_sub(resource.fingerprint);
+        if !resource.is_dry_run {
+            self.enforced_fingerprint = self.enforced_fingerprint.wrapping_sub(resource.fingerprint);
         }
         self.changed.remove_mut(&sequence);
         self.listed.remove_mut(name);

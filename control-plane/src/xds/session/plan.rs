@@ -1,12 +1,29 @@
-//! One state of the mesh, as the steps in which a proxy is told of it.
+//! One change of the mesh, as the steps in which a proxy is told of it.
+//!
+//! A proxy applies each response at once, and judges a workload by the policies that hold for its namespace or the
+//! mesh and by those that it lists, as far as it knows them. A response is of one type. For each workload to be judged
+//! by all of the old or all of the new policies after every response, where one policy object changed, the order is:
+//!
+//! 0. New policies that have to be listed: nobody lists them yet.
+//! 1. Workloads that stop listing a changed policy: it must not change under them. And workloads that start listing
+//!    a policy that held for all: it still does, and will hold by the listing alone.
+//! 2. Changed policies, and new ones that hold for all.
+//! 3. All other addresses. Among them workloads that start listing a changed policy, or stop listing one that now
+//!    holds for all.
+//! 4. Policies that are gone.
+//!
+//! One change of one object never makes a workload both stop listing a changed policy and start listing another
+//! changed one; that is why changes are told one by one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::subscription::Subscription;
+use super::Client;
+use super::subscription::{Changed, Difference, Shown, Subscription};
 use crate::xds::ResourceKind;
+use crate::xds::resource::Resource;
 use crate::xds::table::View;
 
 pub(super) struct Plan {
@@ -16,43 +33,65 @@ pub(super) struct Plan {
 
 pub(super) struct Step {
     pub(super) kind: ResourceKind,
-    changed: Vec<(Arc<str>, Bytes)>,
+    changed: Vec<Changed>,
     pub(super) removed: Vec<Arc<str>>,
 }
 
 impl Plan {
     /// What there is to tell. Empty steps are left out, except where an answer is owed. `None` when the difference
     /// to what the client has cannot be known any more.
+    ///
+    /// `base` is the view that the client was told of last. Without one it is not known what its policies and
+    /// workloads say, and the plan is what is safe for most: changed policies, addresses, policies that are gone.
     pub(super) fn new(
+        base: Option<&View>,
         view: Arc<View>,
-        node: &str,
+        client: &Client,
         subscriptions: &mut HashMap<ResourceKind, Subscription>,
     ) -> Option<Plan> {
-        let mut steps = VecDeque::new();
-        let mut last = None;
-        for kind in ResourceKind::ALL {
-            let Some(subscription) = subscriptions.get_mut(&kind) else {
-                continue;
-            };
-            let mut difference = subscription.take(view.table(kind), node)?;
-            if kind == ResourceKind::Authorization && !difference.removed.is_empty() {
-                let removed = std::mem::take(&mut difference.removed);
-                last = Some(Step {
-                    kind,
-                    changed: Vec::new(),
-                    removed,
-                });
+        let mut take = |kind| match subscriptions.get_mut(&kind) {
+            Some(subscription) => subscription.take(
+                base.map(|base| client.shown(base, kind)),
+                client.shown(&view, kind),
+                &client.node,
+            ),
+            None => Some(Difference::default()),
+        };
+        let policies = take(ResourceKind::Authorization)?;
+        let addresses = take(ResourceKind::Address)?;
+        let replaced = base.and_then(|base| Replaced::between(base, &view, client));
+        let (early, late): (Vec<_>, Vec<_>) = addresses.changed.into_iter().partition(|changed| {
+            replaced
+                .as_ref()
+                .is_some_and(|replaced| replaced.comes_after(&changed.resource))
+        });
+        let (new, changed) = match &replaced {
+            Some(replaced) if !early.is_empty() => {
+                let is_new = |changed: &Changed| replaced.is_to_be_listed(&changed.resource);
+                policies.changed.into_iter().partition(is_new)
             }
-            let step = Step {
-                kind,
-                changed: difference.changed,
-                removed: difference.removed,
-            };
-            if difference.owed || !step.changed.is_empty() || !step.removed.is_empty() {
-                steps.push_back(step);
-            }
-        }
-        steps.extend(last);
+            _ => (Vec::new(), policies.changed),
+        };
+        let (policy, address) = (ResourceKind::Authorization, ResourceKind::Address);
+        let policies_answered = !new.is_empty() || !policies.removed.is_empty();
+        let addresses_answered = !early.is_empty();
+        let steps = [
+            (Step::new(policy, new, Vec::new()), false),
+            (Step::new(address, early, Vec::new()), false),
+            (
+                Step::new(policy, changed, Vec::new()),
+                policies.owed && !policies_answered,
+            ),
+            (
+                Step::new(address, late, addresses.removed),
+                addresses.owed && !addresses_answered,
+            ),
+            (Step::new(policy, Vec::new(), policies.removed), false),
+        ];
+        let sent = steps
+            .into_iter()
+            .filter(|(step, owed)| *owed || !step.changed.is_empty() || !step.removed.is_empty());
+        let steps = sent.map(|(step, _)| step).collect();
         Some(Plan { view, steps })
     }
 
@@ -60,18 +99,66 @@ impl Plan {
         self.steps.pop_front()
     }
 
-    pub(super) fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &Arc<View> {
         &self.view
     }
 }
 
 impl Step {
+    fn new(kind: ResourceKind, changed: Vec<Changed>, removed: Vec<Arc<str>>) -> Step {
+        Step {
+            kind,
+            changed,
+            removed,
+        }
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        let changed = self.changed.iter().map(|(name, _)| &**name);
+        let changed = self.changed.iter().map(|changed| &*changed.name);
         changed.chain(self.removed.iter().map(|name| &**name))
     }
 
     pub(super) fn encoded(&self) -> Vec<Bytes> {
-        self.changed.iter().map(|(_, encoded)| encoded.clone()).collect()
+        self.changed.iter().map(Changed::encoded).collect()
+    }
+}
+
+/// Two views with different policies.
+struct Replaced<'a> {
+    addresses: Shown<'a>,
+    old: Shown<'a>,
+    new: Shown<'a>,
+}
+
+impl<'a> Replaced<'a> {
+    /// `None` when the policies are the same.
+    fn between(base: &'a View, view: &'a View, client: &Client) -> Option<Replaced<'a>> {
+        let policies = |view: &'a View| client.shown(view, ResourceKind::Authorization);
+        let replaced = Replaced {
+            addresses: client.shown(base, ResourceKind::Address),
+            old: policies(base),
+            new: policies(view),
+        };
+        (replaced.old.sequence() != replaced.new.sequence()).then_some(replaced)
+    }
+
+    /// Whether a policy is new and holds only for workloads that list it.
+    fn is_to_be_listed(&self, policy: &Resource) -> bool {
+        !policy.is_wide && self.old.get(&policy.name).is_none()
+    }
+
+    /// Whether changed policies must wait for this workload.
+    fn comes_after(&self, workload: &Resource) -> bool {
+        let Some(old) = self.addresses.get(&workload.name) else {
+            return false;
+        };
+        let stops = old.listed.iter().filter(|name| !workload.listed.contains(name));
+        let starts = workload.listed.iter().filter(|name| !old.listed.contains(name));
+        let changed = |name: &Arc<str>| {
+            let (old, new) = (self.old.get(name)?, self.new.get(name)?);
+            (old.version != new.version).then_some((old.is_wide, new.is_wide))
+        };
+        stops.into_iter().any(|name| changed(name) == Some((false, false)))
+            || starts.into_iter().any(|name| changed(name) == Some((true, false)))
     }
 }

@@ -1,13 +1,15 @@
 //! What a stream has asked for of one type, and what it was told.
 
+mod shown;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use self::shown::Shown;
 use super::{MAX_NAMES, Request, RequestError};
-use crate::xds::resource::Resource;
-use crate::xds::table::{Since, Table};
+use crate::xds::resource::{Resource, fingerprint};
 
 const WILDCARD: &str = "*";
 
@@ -46,11 +48,27 @@ struct Names {
 /// What a client has to be told.
 #[derive(Default)]
 pub(super) struct Difference {
-    /// Name, and the resource encoded under that name.
-    pub(super) changed: Vec<(Arc<str>, Bytes)>,
+    pub(super) changed: Vec<Changed>,
     pub(super) removed: Vec<Arc<str>>,
     /// To be sent even when empty.
     pub(super) owed: bool,
+}
+
+/// A resource, and the name by which it is sent: its own or one that the client asked for.
+pub(super) struct Changed {
+    pub(super) name: Arc<str>,
+    pub(super) resource: Arc<Resource>,
+}
+
+impl Changed {
+    /// The resource encoded under that name.
+    pub(super) fn encoded(&self) -> Bytes {
+        if self.name == self.resource.name {
+            self.resource.encoded.clone()
+        } else {
+            self.resource.encoded_as(&self.name)
+        }
+    }
 }
 
 impl Subscription {
@@ -118,11 +136,37 @@ impl Subscription {
         self.owed
     }
 
-    /// What has to be told of a table; it counts as told from here on. `None` when it cannot be known any more.
-    pub(super) fn take(&mut self, table: &Table, node: &str) -> Option<Difference> {
+    /// The fingerprint of everything that the client has from an earlier stream, 0 for nothing; `None` when it does
+    /// not want everything, or was told something on this stream.
+    pub(super) fn fingerprint_before(&self) -> Option<u128> {
+        match &self.mode {
+            Mode::Everything(Everything {
+                told: Told::Nothing { before },
+            }) => Some(before.iter().fold(0, |sum, (name, version)| {
+                sum.wrapping_add(fingerprint(name, version))
+            })),
+            _ => None,
+        }
+    }
+
+    /// The client has everything of a table from an earlier stream.
+    pub(super) fn resume(&mut self, table: Shown<'_>) {
+        if let Mode::Everything(everything) = &mut self.mode {
+            everything.told = Told::Until(table.sequence());
+        }
+    }
+
+    /// What has to be told of a table, where the client was last told of `base`, if of anything; it counts as told
+    /// from here on. `None` when it cannot be known any more.
+    pub(super) fn take(
+        &mut self,
+        base: Option<Shown<'_>>,
+        table: Shown<'_>,
+        node: &str,
+    ) -> Option<Difference> {
         let asked = std::mem::take(&mut self.asked);
         let mut difference = match &mut self.mode {
-            Mode::Everything(everything) => everything.take(table, &asked)?,
+            Mode::Everything(everything) => everything.take(base, table, &asked)?,
             Mode::Names(names) => names.take(table, node, &asked),
         };
         difference.owed = std::mem::take(&mut self.owed);
@@ -161,9 +205,14 @@ impl Subscription {
 }
 
 impl Everything {
-    fn take(&mut self, table: &Table, asked: &BTreeSet<Arc<str>>) -> Option<Difference> {
+    fn take(
+        &mut self,
+        base: Option<Shown<'_>>,
+        table: Shown<'_>,
+        asked: &BTreeSet<Arc<str>>,
+    ) -> Option<Difference> {
         let told = std::mem::replace(&mut self.told, Told::Until(table.sequence()));
-        let Since { changed, removed } = match told {
+        let (changed, removed) = match told {
             Told::Nothing { before } => {
                 let is_new = |resource: &&Arc<Resource>| {
                     before
@@ -172,16 +221,13 @@ impl Everything {
                 };
                 let changed: Vec<_> = table.iter().filter(is_new).cloned().collect();
                 let gone = before.keys().filter(|name| table.get(name).is_none());
-                Since {
-                    changed,
-                    removed: gone.map(|name| Arc::from(name.as_str())).collect(),
-                }
+                (changed, gone.map(|name| Arc::from(name.as_str())).collect())
             }
-            Told::Until(sequence) => table.since(sequence)?,
+            Told::Until(sequence) => table.since(sequence, base)?,
         };
-        let mut changed: BTreeMap<Arc<str>, Bytes> = changed
+        let mut changed: BTreeMap<Arc<str>, Arc<Resource>> = changed
             .into_iter()
-            .map(|resource| (resource.name.clone(), resource.encoded.clone()))
+            .map(|resource| (resource.name.clone(), resource))
             .collect();
         let mut removed: BTreeSet<Arc<str>> = removed.into_iter().collect();
         for name in asked {
@@ -189,14 +235,13 @@ impl Everything {
             if found.is_empty() {
                 removed.insert(name.clone());
             }
-            changed.extend(
-                found
-                    .into_iter()
-                    .map(|(name, resource)| (name.clone(), encoded(&name, resource))),
-            );
+            changed.extend(found.into_iter().map(|(name, resource)| (name, resource.clone())));
         }
+        let changed = changed
+            .into_iter()
+            .map(|(name, resource)| Changed { name, resource });
         Some(Difference {
-            changed: changed.into_iter().collect(),
+            changed: changed.collect(),
             removed: removed.into_iter().collect(),
             owed: false,
         })
@@ -206,7 +251,7 @@ impl Everything {
 impl Names {
     /// Looks at everything wanted, not at what changed: on-demand clients want little, and one request may change
     /// what many names lead to.
-    fn take(&mut self, table: &Table, node: &str, asked: &BTreeSet<Arc<str>>) -> Difference {
+    fn take(&mut self, table: Shown<'_>, node: &str, asked: &BTreeSet<Arc<str>>) -> Difference {
         let mut now: BTreeMap<Arc<str>, &Arc<Resource>> = BTreeMap::new();
         let mut missing = Vec::new();
         for name in &self.wanted {
@@ -231,7 +276,10 @@ impl Names {
         for (name, resource) in &now {
             let known = self.told.get(name).and_then(Option::as_ref) == Some(&resource.version);
             if !known || asked.contains(name) {
-                difference.changed.push((name.clone(), encoded(name, resource)));
+                difference.changed.push(Changed {
+                    name: name.clone(),
+                    resource: Arc::clone(resource),
+                });
             }
         }
         let gone = self
@@ -254,7 +302,7 @@ impl Names {
 /// What a name leads to, each under the name it is sent by: the resource of that name, or those with such an alias
 /// (under their own name, and the first also under the alias, for clients that wait for exactly what they asked
 /// for); with a service come its workloads.
-fn resolve<'a>(table: &'a Table, name: &Arc<str>) -> Vec<(Arc<str>, &'a Arc<Resource>)> {
+fn resolve<'a>(table: Shown<'a>, name: &Arc<str>) -> Vec<(Arc<str>, &'a Arc<Resource>)> {
     let mut found = Vec::new();
     match table.get(name) {
         Some(resource) => found.push((name.clone(), resource)),
@@ -275,12 +323,4 @@ fn resolve<'a>(table: &'a Table, name: &Arc<str>) -> Vec<(Arc<str>, &'a Arc<Reso
     let members: Vec<_> = members.map(|member| (member.name.clone(), member)).collect();
     found.extend(members);
     found
-}
-
-fn encoded(name: &str, resource: &Resource) -> Bytes {
-    if *name == *resource.name {
-        resource.encoded.clone()
-    } else {
-        resource.encoded_as(name)
-    }
 }

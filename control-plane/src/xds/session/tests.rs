@@ -1,5 +1,7 @@
 //! The protocol, as tables of what goes in and what comes out.
 
+mod plans;
+
 use prost::Message;
 use proto::discovery;
 
@@ -11,16 +13,27 @@ use crate::xds::table::MAX_REMOVED;
 /// A mesh that changes, and one stream that watches it.
 struct Bench {
     view: View,
+    history: History,
     session: Session,
     now: Instant,
 }
 
 impl Bench {
     fn new() -> Bench {
-        let view = View::default();
-        let session = Session::new(0xabc, "node-a", Arc::new(view.clone()));
+        Bench::of(View::default(), true)
+    }
+
+    /// A stream that begins now, of a client that knows of dry-run policies or does not.
+    fn of(view: View, dry_run: bool) -> Bench {
+        let history = History::new(Arc::new(view.clone()));
+        let client = Client {
+            node: "node-a".into(),
+            dry_run,
+        };
+        let session = Session::new(0xabc, client, Arc::new(history.clone()));
         Bench {
             view,
+            history,
             session,
             now: Instant::now(),
         }
@@ -39,7 +52,8 @@ impl Bench {
         self.view.revision += 1;
         self.view.generation += 1;
         change(&mut self.view);
-        self.session.update(Arc::new(self.view.clone()));
+        self.history.push(Arc::new(self.view.clone()));
+        self.session.update(Arc::new(self.history.clone()));
     }
 
     fn request(&mut self, kind: ResourceKind, request: Request) -> Vec<Rejection> {
@@ -184,6 +198,7 @@ fn workload(uid: &str, ip: &str, node: &str, services: &[&str]) -> Resource {
         aliases: arcs(&[ip]),
         node: Some(node.into()),
         services: arcs(services),
+        ..Links::default()
     };
     Resource::new(
         Address,
