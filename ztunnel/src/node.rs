@@ -13,13 +13,15 @@ pub(crate) fn describe(config: &Config) -> Node {
     let own = &config.own_pod;
     let address = own.address.unwrap_or(IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)));
     let namespace = &own.namespace;
-    let fixed: [(String, String); 6] = [
+    let fixed: [(String, String); 7] = [
         ("NAME".into(), own.name.clone()),
         ("NAMESPACE".into(), namespace.clone()),
         ("INSTANCE_IPS".into(), address.to_string()),
         ("NODE_NAME".into(), config.node_name.clone()),
         ("CLUSTER_ID".into(), config.cluster_id.clone()),
         ("SERVICE_ACCOUNT".into(), own.service_account.clone()),
+        // Our control plane sends dry-run policies only to proxies that say that they do not enforce them.
+        ("ZTUNNEL_DRY_RUN_POLICIES".into(), "true".into()),
     ];
     let text = |text: String| Value {
         kind: Some(Kind::StringValue(text)),

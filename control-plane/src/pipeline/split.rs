@@ -16,7 +16,8 @@ type Changes = BTreeMap<ObjectKey, Option<Arc<Object>>>;
 /// Each policy by itself, and everything that is no policy at once: new and changed policies first, so that a workload
 /// is not there before its policy; policies that are gone last, so that what takes their place is there.
 pub(super) fn steps(changes: Changes) -> Vec<Changes> {
-    let is_policy = |key: &ObjectKey| matches!(key.kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication);
+    let is_policy =
+        |key: &ObjectKey| matches!(key.kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication);
     if changes.keys().filter(|key| is_policy(key)).count() > MAX_STEPS {
         return vec![changes];
     }

@@ -1,5 +1,7 @@
 //! Batches in, views out.
 
+mod atomic;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

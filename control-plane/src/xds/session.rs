@@ -222,6 +222,15 @@ impl Session {
         }
     }
 
+    /// The views between which the proxy is on its way, as far as it was told of one and is told of another.
+    #[cfg(test)]
+    pub(crate) fn between(&self) -> (Option<Arc<View>>, Option<Arc<View>>) {
+        (
+            self.told.clone(),
+            self.plan.as_ref().map(|plan| plan.view().clone()),
+        )
+    }
+
     /// The highest revision of which the proxy was sent everything that concerns it and has answered.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged
@@ -262,7 +271,10 @@ impl Session {
     fn resume(&mut self) {
         let mut has = Vec::new();
         for kind in ResourceKind::ALL {
-            let before = self.subscriptions.get(&kind).and_then(Subscription::fingerprint_before);
+            let before = self
+                .subscriptions
+                .get(&kind)
+                .and_then(Subscription::fingerprint_before);
             let Some(before) = before else { return };
             has.push((kind, before));
         }

@@ -17,11 +17,13 @@ impl Bench {
         view.generation += 1;
         if let Some(content) = policy {
             let content = content.to_string().into_bytes();
-            view.policies.put(Resource::new(Authorization, "demo/p", content, Links::default()));
+            view.policies
+                .put(Resource::new(Authorization, "demo/p", content, Links::default()));
         }
         if let Some(content) = address {
             let content = content.to_string().into_bytes();
-            view.addresses.put(Resource::new(Address, "a", content, Links::default()));
+            view.addresses
+                .put(Resource::new(Address, "a", content, Links::default()));
         }
         history.push(Arc::new(view.clone()));
     }
@@ -54,6 +56,16 @@ fn changes_of_policies_are_boundaries_and_changes_of_addresses_are_not() {
     assert_eq!(bench.path(6), [7]);
     assert_eq!(bench.path(7), [0; 0]);
     assert_eq!(bench.1.latest().generation, 7);
+    // Such a view is known again; of several that are alike, the latest.
+    for (generation, found) in [(1, 1), (2, 2), (4, 4), (6, 7)] {
+        let is_so = |view: &View| view.generation == generation;
+        let view = bench.1.find(is_so).expect("known");
+        let alike = |other: &View| {
+            other.policies.fingerprint(true) == view.policies.fingerprint(true)
+                && other.addresses.fingerprint(true) == view.addresses.fingerprint(true)
+        };
+        assert_eq!(bench.1.find(alike).map(|view| view.generation), Some(found));
+    }
 }
 
 #[test]

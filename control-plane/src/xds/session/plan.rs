@@ -158,7 +158,11 @@ impl<'a> Replaced<'a> {
             let (old, new) = (self.old.get(name)?, self.new.get(name)?);
             (old.version != new.version).then_some((old.is_wide, new.is_wide))
         };
-        stops.into_iter().any(|name| changed(name) == Some((false, false)))
-            || starts.into_iter().any(|name| changed(name) == Some((true, false)))
+        stops
+            .into_iter()
+            .any(|name| changed(name) == Some((false, false)))
+            || starts
+                .into_iter()
+                .any(|name| changed(name) == Some((true, false)))
     }
 }

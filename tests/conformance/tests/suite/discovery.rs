@@ -119,6 +119,7 @@ async fn metadata(scene: &Scene) -> Outcome {
         ("INSTANCE_IPS", "10.244.0.1"),
         ("CLUSTER_ID", mesh::CLUSTER),
         ("ANYTHING", "goes"),
+        ("ZTUNNEL_DRY_RUN_POLICIES", "true"),
     ] {
         ensure_eq!(text(name).as_deref(), Some(expected), "metadata {name}");
     }

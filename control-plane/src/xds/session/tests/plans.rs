@@ -183,7 +183,10 @@ fn who_comes_back_with_a_state_that_is_remembered_is_led_on_from_there() {
     // Another state, and nothing is known of what it says.
     let had = [policy("demo/p", "0"), lists("leaves", &["demo/p"])];
     let mut again = returns(&bench, &had, true);
-    let expected = [(Authorization, vec!["demo/p", "demo/q"]), (Address, vec!["leaves"])];
+    let expected = [
+        (Authorization, vec!["demo/p", "demo/q"]),
+        (Address, vec!["leaves"]),
+    ];
     assert_eq!(brief(&again.settle()), expected);
 }
 
