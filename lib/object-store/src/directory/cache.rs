@@ -31,8 +31,8 @@ struct Entry {
 }
 
 impl Cache {
-    /// The object as its file has it now; the last good version while the file is damaged; `None` when there is no
-    /// file. The same `Arc` is returned as long as the file does not change. The caller holds the lock.
+    /// The object as its file has it now; the last good version while the file is damaged, or for a policy that has
+    /// none what refuses everything in its place ([`Object::closed`]); `None` when there is no file. The same `Arc` is returned as long as the file does not change. The caller holds the lock.
     pub(super) fn load(
         &mut self,
         layout: &Layout,
@@ -75,10 +75,16 @@ impl Cache {
             Err(problem) => {
                 // Said once for each way of being damaged.
                 if entry.problem.as_ref() != Some(&problem) {
-                    let kept = if entry.object.is_some() {
-                        "its last good version"
-                    } else {
-                        "nothing"
+                    let kept = match &entry.object {
+                        Some(object) if !object.is_placeholder() => "its last good version",
+                        _ => {
+                            // A policy that vanishes could open what it closed.
+                            entry.object = Object::closed(key, &problem).map(Arc::new);
+                            entry
+                                .object
+                                .as_ref()
+                                .map_or("nothing", |_| "a policy that closes")
+                        }
                     };
                     tracing::warn!(file = %path.display(), "ignoring a damaged file, keeping {kept}: {problem}");
                     entry.problem = Some(problem);
@@ -116,13 +122,8 @@ impl Cache {
 /// One object from a file, or what is wrong with the file.
 fn read(path: &Path, key: &ObjectKey) -> Result<Object, String> {
     let text = read_bounded(path)?;
-    let objects = objects::parse(&path.display().to_string(), &text).map_err(|errors| errors.to_string())?;
-    let [object] = <[Object; 1]>::try_from(objects)
-        .map_err(|objects| format!("it holds {} objects instead of one", objects.len()))?;
-    if object.key() != *key {
-        return Err(format!("it holds {} but is where {key} belongs", object.key()));
-    }
-    Ok(object)
+    let file = path.display().to_string();
+    objects::parse_stored(&file, &text, key).map_err(|errors| errors.to_string())
 }
 
 fn read_bounded(path: &Path) -> Result<String, String> {

@@ -7,6 +7,7 @@ use objects::{Object, ObjectKey};
 use serde_json::{Map, Value};
 
 use super::Directory;
+use super::txn::reread;
 use crate::{ObjectWriter, StoreError, WriteError};
 
 impl ObjectWriter for Directory {
@@ -53,13 +54,15 @@ impl Directory {
 
     fn patch_now(&self, key: ObjectKey, uid: String, patch: &Value) -> Result<u64, WriteError> {
         let ((), revision) = self.try_transaction(|txn| {
-            let old: Option<Arc<Object>> = txn.get(&key)?.filter(|object| object.metadata.uid == uid);
+            // What only stands for a damaged file must not be written over it.
+            let is_meant = |object: &Arc<Object>| object.metadata.uid == uid && !object.is_placeholder();
+            let old: Option<Arc<Object>> = txn.get(&key)?.filter(is_meant);
             let Some(old) = old else {
                 return Err(WriteError::Gone { key, uid });
             };
             let mut raw = old.raw().clone();
             merge(&mut raw, patch);
-            let object = Object::from_value(raw).map_err(|errors| StoreError::Invalid { key, errors })?;
+            let object = reread(raw, Some(&old)).map_err(|errors| StoreError::Invalid { key, errors })?;
             txn.put(object)?;
             Ok(())
         })?;

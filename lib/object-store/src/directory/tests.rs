@@ -409,6 +409,111 @@ async fn a_damaged_file_is_kept_out_and_its_last_good_version_stays() {
     assert_eq!(value_of(&reader.objects[&key("a")]), "2");
 }
 
+#[test]
+fn generations_count_what_is_asked_for() {
+    let (_folder, directory) = directory();
+    let policy = |mode: &str, annotation: &str| {
+        Object::from_value(json!({
+            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+            "metadata": { "name": "a", "namespace": "demo", "annotations": { "example.com/value": annotation } },
+            "spec": { "mtls": { "mode": mode } },
+        }))
+        .unwrap()
+    };
+    let generation = |object: Object| directory.put(object).unwrap().0.metadata.generation;
+    assert_eq!(generation(policy("STRICT", "1")), 1);
+    assert_eq!(generation(policy("STRICT", "2")), 1);
+    assert_eq!(generation(policy("PERMISSIVE", "2")), 2);
+    let key = ObjectKey::new(Kind::PeerAuthentication, "demo", "a");
+    let stored = directory.get(&key).unwrap().unwrap();
+    assert_eq!(
+        generation(stored.with_status(json!({ "conditions": [] })).unwrap()),
+        2
+    );
+    assert_eq!(generation(policy("STRICT", "2")), 3);
+    // Nobody else counts.
+    let chosen = policy("DISABLE", "2")
+        .patched(&json!({ "metadata": { "generation": 77 } }))
+        .unwrap();
+    assert_eq!(generation(chosen), 4);
+}
+
+/// A policy as somebody wrote it past the store.
+fn write_policy(directory: &Directory, kind: Kind, text: &str) -> ObjectKey {
+    let key = ObjectKey::new(kind, "demo", "a");
+    let path = directory.inner.layout.object(&key);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+    key
+}
+
+#[tokio::test]
+async fn a_stored_policy_that_cannot_be_read_closes() {
+    for kind in [Kind::AuthorizationPolicy, Kind::PeerAuthentication] {
+        let (_folder, directory) = directory();
+        let key = write_policy(&directory, kind, "no: {such: [thing");
+        let stands_for = directory.get(&key).unwrap().unwrap();
+        assert!(
+            stands_for.is_placeholder() && !stands_for.unreadable().is_empty(),
+            "{kind}"
+        );
+        // It is one object, not another one with every look.
+        assert!(Arc::ptr_eq(&stands_for, &directory.get(&key).unwrap().unwrap()));
+        let batch = Reader::new(&directory).next().await;
+        assert_eq!(batch.changes.len(), 1, "{kind}");
+        // Nothing is written over what is there.
+        let refused = directory
+            .patch_status(&key, "", json!({ "conditions": [] }))
+            .await;
+        assert!(matches!(refused, Err(WriteError::Gone { .. })), "{refused:?}");
+        assert!(
+            fs::read_to_string(directory.inner.layout.object(&key))
+                .unwrap()
+                .contains("[thing")
+        );
+        assert!(directory.delete(&key).unwrap().0);
+    }
+    // What closes nothing is kept out.
+    let (_folder, directory) = directory();
+    let key = write_policy(&directory, Kind::ServiceAccount, "no: {such: [thing");
+    assert_eq!(directory.get(&key).unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_stored_policy_with_a_wrong_value_keeps_it_and_takes_a_status() {
+    let (_folder, directory) = directory();
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                metadata: {name: a, namespace: demo, uid: u1}\n\
+                spec: {action: DENY, rules: [{to: [{operation: {ports: [http]}}]}]}\n";
+    let key = write_policy(&directory, Kind::AuthorizationPolicy, text);
+    let wrong = |object: &Object| match &object.spec {
+        objects::Spec::AuthorizationPolicy(policy) => {
+            let values = policy.rules[0].to[0].ports.unreadable();
+            values.map(str::to_owned).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let stored = directory.get(&key).unwrap().unwrap();
+    assert_eq!(wrong(&stored), ["\"http\""]);
+    directory
+        .patch_status(&key, "u1", json!({ "conditions": [] }))
+        .await
+        .unwrap();
+    let other = Directory::open(directory.path()).unwrap();
+    let stored = other.get(&key).unwrap().unwrap();
+    assert_eq!(
+        (wrong(&stored), stored.metadata.resource_version),
+        (vec!["\"http\"".to_owned()], 1)
+    );
+    assert!(stored.status().is_some());
+    // Nothing else that is wrong gets in.
+    let worse = directory.patch_annotation(&key, "u1", "no key", Some("x")).await;
+    assert!(
+        matches!(worse, Err(WriteError::Store(StoreError::Invalid { .. }))),
+        "{worse:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reader_sees_half_a_transaction() {
     const WRITERS: u64 = 3;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use objects::{Object, ObjectKey};
+use objects::{Object, ObjectKey, ParseErrors};
 use serde_json::{Map, Value};
 
 use super::journal::Journal;
@@ -56,7 +56,8 @@ impl Txn<'_> {
     }
 
     /// Stores an object in place of what was there, and returns it as stored: with the `resourceVersion` of this
-    /// transaction, and with `uid` and `creationTimestamp`, taken from the object in place or else made.
+    /// transaction, with the next `generation` if it asks for something else than before, and with `uid` and
+    /// `creationTimestamp`, taken from the object in place or else made.
     /// An object that is the same as the one in place is not written.
     pub fn put(&mut self, object: Object) -> Result<Arc<Object>, StoreError> {
         let key = object.key();
@@ -64,12 +65,13 @@ impl Txn<'_> {
         let mut raw = object.raw().clone();
         let resource_version = self.next_revision().to_string();
         stamp(&mut raw, old.as_deref(), &resource_version);
-        if let Some(old) = old
+        count(&mut raw, old.as_deref());
+        if let Some(old) = &old
             && same_but_for_version(old.raw(), &raw)
         {
-            return Ok(old);
+            return Ok(Arc::clone(old));
         }
-        let object = Object::from_value(raw).map_err(|errors| StoreError::Invalid {
+        let object = reread(raw, old.as_deref()).map_err(|errors| StoreError::Invalid {
             key: key.clone(),
             errors,
         })?;
@@ -147,6 +149,43 @@ fn stamp(raw: &mut Value, old: Option<&Object>, resource_version: &str) {
             let kept = old.and_then(|old| old.raw().get("metadata")?.get(field).cloned());
             metadata.insert(field.to_owned(), kept.unwrap_or_else(|| Value::from(make())));
         }
+    }
+}
+
+/// The object as it will be read. What is stored already may stay as wrong as it is while other parts of the object
+/// change; nothing else that is wrong gets in.
+pub(super) fn reread(raw: Value, old: Option<&Object>) -> Result<Object, ParseErrors> {
+    let errors = match Object::from_value(raw.clone()) {
+        Ok(object) => return Ok(object),
+        Err(errors) => errors,
+    };
+    let Some(old) = old else { return Err(errors) };
+    let known = Object::from_value(old.raw().clone()).err();
+    let is_known = |error| known.as_ref().is_some_and(|known| known.0.contains(error));
+    if !errors.0.iter().all(is_known) {
+        return Err(errors);
+    }
+    Object::from_stored_value(&raw, &old.key())
+}
+
+/// Counts the versions of what an object asks for, as Kubernetes does: neither its metadata nor its status count.
+fn count(raw: &mut Value, old: Option<&Object>) {
+    let asked = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(fields) = value.as_object_mut() {
+            for other in ["metadata", "status"] {
+                fields.remove(other);
+            }
+        }
+        value
+    };
+    let generation = match old {
+        Some(old) if asked(old.raw()) == asked(raw) => old.metadata.generation,
+        Some(old) => old.metadata.generation + 1,
+        None => 1,
+    };
+    if let Some(metadata) = metadata_of(raw) {
+        metadata.insert("generation".to_owned(), Value::from(generation));
     }
 }
 

@@ -6,6 +6,7 @@ use super::parse;
 use crate::{EnvSource, FieldRef, Kind, MAX_ERRORS, MtlsMode, Object, Spec, TargetPort, Test, warnings};
 
 mod refused;
+mod stored;
 
 fn good(text: &str) -> Vec<Object> {
     parse("m.yaml", text).unwrap_or_else(|errors| panic!("{errors}"))

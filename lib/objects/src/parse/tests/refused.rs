@@ -414,8 +414,12 @@ fn authorization_rules() {
         ".notIpBlocks[0]",
         "no IP address or prefix",
     );
-    source_refused("{trustDomains: [a]}", ".trustDomains", "not enforced here");
-    source_refused("{notTrustDomains: [a]}", ".notTrustDomains", "not enforced here");
+    source_refused("{trustDomains: [a]}", ".trustDomains[0]", "not enforced here");
+    source_refused(
+        "{notTrustDomains: [a]}",
+        ".notTrustDomains[0]",
+        "not enforced here",
+    );
     source_refused(
         "{serviceAccounts: [a/b/c]}",
         ".serviceAccounts[0]",
