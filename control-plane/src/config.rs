@@ -51,6 +51,9 @@ pub struct Config {
     /// "true" in their node metadata), all, or none. A proxy that does not know them enforces them
     #[arg(long, value_name = "WHO", value_enum, default_value_t = DryRunPolicies::Announced)]
     pub dry_run_policies: DryRunPolicies,
+    /// Whether to write on policies what became of them (status.conditions)
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub write_status: bool,
     /// How long a certificate lives when its request does not say
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub certificate_life: Duration,
@@ -83,7 +86,7 @@ impl Config {
             cluster_id: self.cluster_id.clone(),
             network: self.network.clone(),
             root_namespace: self.root_namespace.clone(),
-            list_dry_run: false,
+            list_dry_run: self.dry_run_policies == DryRunPolicies::All,
         }
     }
 }
@@ -162,6 +165,9 @@ mod tests {
         assert_eq!(config.dry_run_policies, DryRunPolicies::Announced);
         let all = parse(&["--dry-run-policies", "all"]).unwrap();
         assert_eq!(all.dry_run_policies, DryRunPolicies::All);
+        assert!(all.compile_settings().list_dry_run);
+        assert!(all.write_status);
+        assert!(!parse(&["--write-status", "false"]).unwrap().write_status);
         assert!(parse(&["--dry-run-policies", "some"]).is_err());
     }
 

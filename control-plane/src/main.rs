@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use control_plane::Config;
-use object_store::Directory;
+use object_store::{Directory, ObjectWriter};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +41,11 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         tracing::info!("stopping");
         stop.cancel();
     });
-    let objects = Directory::open(&config.objects)?;
-    let running = control_plane::start(config, Arc::new(objects), shutdown).await?;
+    let objects = Arc::new(Directory::open(&config.objects)?);
+    let writer = config
+        .write_status
+        .then(|| objects.clone() as Arc<dyn ObjectWriter>);
+    let running = control_plane::start(config, objects, writer, shutdown).await?;
     Ok(running.stopped().await?)
 }
 

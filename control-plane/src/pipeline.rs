@@ -8,27 +8,32 @@ mod split;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use compile::{Compiler, Output};
+use compile::{Compiler, Condition, Output};
 use futures_util::StreamExt;
-use object_store::{Batch, ObjectSource, SourceError};
+use object_store::{Batch, ObjectSource, SourceError, StoreChange};
+use objects::ObjectKey;
 use proto::workload::Address;
 use tokio::sync::{oneshot, watch};
 
 use self::debounce::Debounce;
 use self::merge::Merged;
 use crate::pods::Pods;
+use crate::status::Conditions;
 use crate::xds::history::History;
 use crate::xds::table::View;
 
 /// Watches the source and publishes views for what changes, until the future is dropped. The first view is given
-/// away when everything has been read and compiled once; later ones go to the receiver that comes with it.
+/// away when everything has been read and compiled once; later ones go to the receiver that comes with it. What
+/// becomes of policies is handed to `conditions`.
 pub(crate) async fn run(
     source: Arc<dyn ObjectSource>,
     settings: compile::Settings,
     pods: Pods,
+    conditions: Option<Conditions>,
     first: oneshot::Sender<watch::Receiver<Arc<History>>>,
 ) -> Result<(), Stopped> {
     let mut batches = source.watch();
@@ -36,6 +41,7 @@ pub(crate) async fn run(
         compiler: Compiler::new(settings),
         view: View::default(),
         history: None,
+        conditions: BTreeMap::new(),
     };
     let mut merged = Merged::default();
     let mut debounce = Debounce::default();
@@ -50,7 +56,14 @@ pub(crate) async fn run(
         };
         tokio::select! {
             batch = batches.next() => {
-                receive(batch.ok_or(Stopped::Source)?, &mut merged, &pods, &mut debounce);
+                if let Some(changes) = receive(batch.ok_or(Stopped::Source)?, &mut merged) {
+                    // Who asks for a certificate right after a pod has come must not wait for the compiler.
+                    pods.apply(&changes);
+                    if let Some(conditions) = &conditions {
+                        conditions.apply(&changes);
+                    }
+                    debounce.event(Instant::now());
+                }
                 continue;
             }
             () = due => debounce.clear(),
@@ -63,6 +76,10 @@ pub(crate) async fn run(
             .await
             .map_err(|_| Stopped::Panic)?;
         log(&worker.view, changes, started.elapsed());
+        let found = std::mem::take(&mut worker.conditions);
+        if let Some(conditions) = &conditions {
+            conditions.want(found);
+        }
         let Some(history) = worker.history.clone().map(Arc::new) else {
             continue;
         };
@@ -90,16 +107,14 @@ pub enum Stopped {
     Panic,
 }
 
-fn receive(batch: Result<Batch, SourceError>, merged: &mut Merged, pods: &Pods, debounce: &mut Debounce) {
+fn receive(batch: Result<Batch, SourceError>, merged: &mut Merged) -> Option<Vec<StoreChange>> {
     match batch {
-        Ok(batch) => {
-            // Who asks for a certificate right after a pod has come must not wait for the compiler.
-            let changes = merged.add(batch);
-            pods.apply(&changes);
-            debounce.event(Instant::now());
-        }
+        Ok(batch) => Some(merged.add(batch)),
         // What is known stays in force, and the source tries again by itself.
-        Err(error) => tracing::warn!("objects cannot be read now: {error}"),
+        Err(error) => {
+            tracing::warn!("objects cannot be read now: {error}");
+            None
+        }
     }
 }
 
@@ -119,6 +134,8 @@ struct Worker {
     view: View,
     /// Empty until everything is compiled once.
     history: Option<History>,
+    /// What was found last to have become of policies.
+    conditions: BTreeMap<ObjectKey, Vec<Condition>>,
 }
 
 impl Worker {
@@ -133,6 +150,9 @@ impl Worker {
         let mut outputs: Vec<Output> = outputs.collect();
         for warning in outputs.iter().flat_map(|output| &output.warnings) {
             tracing::warn!("{warning}");
+        }
+        for output in &mut outputs {
+            self.conditions.append(&mut output.conditions);
         }
         outputs.retain(|output| !output.is_empty());
         let last = outputs.pop().unwrap_or_default();

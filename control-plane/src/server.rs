@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ca::{Authority, JwtAuthenticator};
-use object_store::ObjectSource;
+use object_store::{ObjectSource, ObjectWriter};
 use tls::server_auth::Acceptor;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,7 @@ use crate::debug::{self, Debug, DebugSocketError};
 use crate::listener;
 use crate::pipeline::{self, Stopped};
 use crate::pods::Pods;
+use crate::status::Conditions;
 use crate::xds::proxies::Proxies;
 use crate::xds::service::{self, DiscoveryService};
 
@@ -91,13 +92,15 @@ impl Running {
 }
 
 /// Starts a control plane over a source of objects; returns once clients are served, which is when everything in
-/// the source is compiled. Cancelling `shutdown` ends it.
+/// the source is compiled. What becomes of policies is written by `writer`, if there is one. Cancelling `shutdown`
+/// ends it.
 ///
 /// # Errors
 /// When something it needs is not there; each error says what to do.
 pub async fn start(
     config: Config,
     source: Arc<dyn ObjectSource>,
+    writer: Option<Arc<dyn ObjectWriter>>,
     shutdown: CancellationToken,
 ) -> Result<Running, Error> {
     let authority = Arc::new(Authority::load_or_create(&config.ca_dir, SystemTime::now())?);
@@ -121,7 +124,9 @@ pub async fn start(
 
     let pods = Pods::default();
     let (first, compiled) = oneshot::channel();
-    let compile = pipeline::run(source, config.compile_settings(), pods.clone(), first);
+    let conditions = writer.map(|writer| (Conditions::default(), writer));
+    let found = conditions.as_ref().map(|(conditions, _)| conditions.clone());
+    let compile = pipeline::run(source, config.compile_settings(), pods.clone(), found, first);
     tasks.spawn(async { Ok(compile.await?) });
     let views = tokio::select! {
         views = compiled => views.map_err(|_| Stopped::Source)?,
@@ -129,6 +134,9 @@ pub async fn start(
         () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new() }),
     };
 
+    if let Some((conditions, writer)) = conditions {
+        tasks.spawn(forever(conditions.write(writer)));
+    }
     let (connections, accepted) = mpsc::channel(ACCEPTED);
     tasks.spawn(forever(certificate::renew(
         authority.clone(),

@@ -96,7 +96,7 @@ impl World {
         ]);
         self.shutdown = CancellationToken::new();
         let source = Arc::new(self.objects.clone());
-        let running = control_plane::start(config, source, self.shutdown.clone());
+        let running = control_plane::start(config, source.clone(), Some(source), self.shutdown.clone());
         let running = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
         self.address = running.address();
         self.running = Some(running);
@@ -589,7 +589,7 @@ async fn what_is_missing_at_the_start_is_named() {
         &path("debug"),
     ]);
     let objects = Arc::new(Directory::open(folder.path().join("objects")).unwrap());
-    let error = control_plane::start(config, objects, CancellationToken::new())
+    let error = control_plane::start(config, objects, None, CancellationToken::new())
         .await
         .err()
         .unwrap();

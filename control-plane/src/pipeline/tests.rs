@@ -2,11 +2,8 @@
 
 mod atomic;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use object_store::StoreChange;
-use objects::{Kind, Object, ObjectKey};
+use objects::{Kind, Object};
 use proto::workload::address::Type;
 use proto::workload::{NetworkAddress, NetworkMode, PortList, Service, Workload};
 use serde_json::json;

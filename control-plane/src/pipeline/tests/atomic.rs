@@ -107,6 +107,7 @@ fn worker() -> Worker {
         compiler: Compiler::new(compile::Settings::default()),
         view: View::default(),
         history: None,
+        conditions: BTreeMap::new(),
     };
     worker.compile(merge::Work::default())
 }

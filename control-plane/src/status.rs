@@ -1,0 +1,109 @@
+//! Telling users on their objects what became of them: writes the conditions that compiling yields into the status of
+//! policies.
+//!
+//! Serving never waits for this: what is to be written waits in a queue, once for each object, and a task of its own
+//! writes it. A condition that an object has already is not written, so that writing, which the source tells of as of
+//! any change, comes to rest.
+
+mod conditions;
+mod queue;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use compile::Condition;
+use object_store::{ObjectWriter, StoreChange, StoreError, WriteError};
+use objects::ObjectKey;
+use tokio::sync::Notify;
+
+use self::queue::{Next, Queue};
+
+/// Takes what is to be written. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Conditions {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    more: Notify,
+}
+
+impl Conditions {
+    /// The objects are now so.
+    pub(crate) fn apply(&self, changes: &[StoreChange]) {
+        let mut queue = self.queue();
+        for change in changes {
+            match change {
+                StoreChange::Put(object) => queue.put(object),
+                StoreChange::Delete(key) => queue.delete(key),
+            }
+        }
+    }
+
+    /// These objects are to have exactly these conditions of ours.
+    pub(crate) fn want(&self, conditions: BTreeMap<ObjectKey, Vec<Condition>>) {
+        let mut queue = self.queue();
+        for (key, conditions) in conditions {
+            if !queue.want(&key, conditions) {
+                tracing::warn!(%key, "its status is not written: {} wait already", queue::MAX_WAITING);
+            }
+        }
+        self.shared.more.notify_one();
+    }
+
+    /// Writes what is wanted, until the future is dropped.
+    pub(crate) async fn write(self, writer: Arc<dyn ObjectWriter>) {
+        loop {
+            let next = self.queue().next(Instant::now(), SystemTime::now());
+            let until = match next {
+                Next::Write(write) => {
+                    let patch = serde_json::json!({ "conditions": write.conditions });
+                    let result = writer.patch_status(&write.key, &write.uid, patch).await;
+                    self.written(write, result);
+                    continue;
+                }
+                Next::Wait(until) => until,
+            };
+            let retry = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.shared.more.notified() => {}
+                () = retry => {}
+            }
+        }
+    }
+
+    fn written(&self, write: queue::Write, result: Result<u64, WriteError>) {
+        match result {
+            Ok(revision) => {
+                tracing::debug!(key = %write.key, revision, "status written");
+                self.queue().written(write);
+            }
+            // Whatever took its place is told of by the source.
+            Err(WriteError::Gone { .. }) => self.queue().give_up(&write.key),
+            Err(WriteError::Store(error @ StoreError::Invalid { .. })) => {
+                tracing::warn!("the status cannot be written until the object is corrected: {error}");
+                self.queue().give_up(&write.key);
+            }
+            Err(error) => {
+                let again = self.queue().failed(&write, Instant::now());
+                tracing::warn!(key = %write.key, ?again, "the status cannot be written now: {error}");
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Each entry is right by itself, so a panic elsewhere does not spoil it.
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

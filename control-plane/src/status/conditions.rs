@@ -1,0 +1,67 @@
+//! Conditions in a status, by the conventions of Kubernetes (`metav1.Condition`).
+
+use std::time::SystemTime;
+
+use compile::Condition;
+use objects::Object;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The types that are ours to write and to take away; all others are somebody else's.
+const OURS: [&str; 1] = ["ZtunnelAccepted"];
+
+/// The conditions that an object has.
+pub(super) fn of(object: &Object) -> Vec<Value> {
+    let conditions = object.status().and_then(|status| status.get("conditions"));
+    conditions.and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+/// All conditions that an object is to have, given those that it has and those of ours that are wanted. The time of
+/// the last change stays where the status stays. `None` when it has exactly those.
+pub(super) fn merged(present: &[Value], wanted: &[Condition], now: SystemTime) -> Option<Vec<Value>> {
+    let kind = |condition: &Value| condition.get("type").and_then(Value::as_str).map(str::to_owned);
+    let is_foreign = |condition: &&Value| kind(condition).is_none_or(|kind| !OURS.contains(&&*kind));
+    let mut merged: Vec<Value> = present.iter().filter(is_foreign).cloned().collect();
+    for condition in wanted {
+        let old = present
+            .iter()
+            .find(|old| kind(old).as_deref() == Some(condition.kind));
+        let mut new = written(condition);
+        let status = |condition: &Value| condition.get("status").cloned();
+        let kept = old.filter(|old| status(old) == new.get("status").cloned());
+        let since = kept
+            .and_then(|old| old.get("lastTransitionTime"))
+            .filter(|since| since.is_string());
+        let since = since.cloned().unwrap_or_else(|| json!(rfc3339(now)));
+        new.insert("lastTransitionTime".to_owned(), since);
+        merged.push(Value::Object(new));
+    }
+    let unordered = |list: &[Value]| {
+        let mut texts: Vec<String> = list.iter().map(Value::to_string).collect();
+        texts.sort_unstable();
+        texts
+    };
+    (unordered(present) != unordered(&merged)).then_some(merged)
+}
+
+fn written(condition: &Condition) -> Map<String, Value> {
+    let mut map = Map::new();
+    let mut put = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
+    put("type", json!(condition.kind));
+    put("status", json!(if condition.status { "True" } else { "False" }));
+    put("reason", json!(condition.reason));
+    put("message", json!(condition.message));
+    if condition.observed_generation != 0 {
+        put("observedGeneration", json!(condition.observed_generation));
+    }
+    map
+}
+
+/// In whole seconds, as Kubernetes writes times.
+fn rfc3339(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let whole = time.replace_nanosecond(0).unwrap_or(time);
+    // Fails only for years of more than four digits.
+    whole.format(&Rfc3339).unwrap_or_default()
+}

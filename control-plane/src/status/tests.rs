@@ -1,0 +1,152 @@
+//! What is written, when, and that it comes to rest.
+
+use std::time::Duration;
+
+use objects::Object;
+use serde_json::{Value, json};
+
+use super::queue::{FIRST_RETRY, LAST_RETRY, Write};
+use super::*;
+
+const THEN: &str = "2026-08-01T00:00:00Z";
+
+fn policy(uid: &str, conditions: Value) -> Arc<Object> {
+    let object = Object::from_value(json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "p", "namespace": "demo", "uid": uid },
+        "spec": { "rules": [{}] },
+        "status": { "conditions": conditions },
+    }));
+    Arc::new(object.unwrap())
+}
+
+fn condition(status: bool, message: &str) -> Condition {
+    Condition {
+        kind: "ZtunnelAccepted",
+        status,
+        reason: "Accepted",
+        message: message.to_owned(),
+        observed_generation: 3,
+    }
+}
+
+fn as_written(status: &str, message: &str, since: &str) -> Value {
+    json!({
+        "type": "ZtunnelAccepted", "status": status, "reason": "Accepted", "message": message,
+        "observedGeneration": 3, "lastTransitionTime": since,
+    })
+}
+
+/// A queue, and the time that it is.
+struct Bench(Queue, Instant);
+
+impl Bench {
+    fn new(object: &Arc<Object>) -> Bench {
+        let mut queue = Queue::default();
+        queue.put(object);
+        Bench(queue, Instant::now())
+    }
+
+    fn want(&mut self, conditions: &[Condition]) {
+        let key = policy("", json!([])).key();
+        assert!(self.0.want(&key, conditions.to_vec()));
+    }
+
+    fn next(&mut self) -> Next {
+        // One second after the epoch, and a bit.
+        self.0
+            .next(self.1, SystemTime::UNIX_EPOCH + Duration::from_millis(1500))
+    }
+
+    fn write(&mut self) -> Write {
+        match self.next() {
+            Next::Write(write) => write,
+            Next::Wait(until) => panic!("nothing is written until {until:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_an_object_has_already_is_not_written() {
+    let foreign = json!({ "type": "WaypointAccepted", "status": "True" });
+    let object = policy("1", json!([as_written("True", "good", THEN), foreign]));
+    let mut bench = Bench::new(&object);
+    bench.want(&[condition(true, "good")]);
+    assert_eq!(bench.next(), Next::Wait(None));
+}
+
+#[test]
+fn conditions_of_others_stay_and_so_does_the_time_while_the_status_does() {
+    let foreign = json!({ "type": "WaypointAccepted", "status": "True" });
+    let object = policy("1", json!([as_written("True", "good", THEN), foreign]));
+    let mut bench = Bench::new(&object);
+    bench.want(&[condition(true, "better")]);
+    let write = bench.write();
+    assert_eq!((&write.key, &*write.uid), (&object.key(), "1"));
+    assert_eq!(
+        write.conditions,
+        [foreign.clone(), as_written("True", "better", THEN)]
+    );
+    bench.0.written(write);
+    // The source has not told of it yet, and nothing is written twice.
+    bench.want(&[condition(true, "better")]);
+    assert_eq!(bench.next(), Next::Wait(None));
+    bench.want(&[condition(false, "bad")]);
+    let now = "1970-01-01T00:00:01Z";
+    let write = bench.write();
+    assert_eq!(
+        write.conditions,
+        [foreign.clone(), as_written("False", "bad", now)]
+    );
+    bench.0.written(write);
+    // A policy that is no affair of node proxies any more.
+    bench.want(&[]);
+    assert_eq!(bench.write().conditions, [foreign]);
+}
+
+#[test]
+fn the_last_word_counts_and_what_is_gone_is_not_written() {
+    let mut bench = Bench::new(&policy("1", json!([])));
+    bench.want(&[condition(false, "bad")]);
+    bench.want(&[condition(true, "good")]);
+    let write = bench.write();
+    assert_eq!(write.conditions[0]["message"], "good");
+    // It was made again while it was written: what was written is not what the new one has.
+    bench.0.put(&policy("2", json!([])));
+    bench.0.written(write);
+    assert_eq!(bench.write().uid, "2");
+    bench.0.delete(&policy("2", json!([])).key());
+    bench.want(&[condition(true, "good")]);
+    assert_eq!(bench.next(), Next::Wait(None));
+}
+
+#[test]
+fn what_fails_is_tried_again_ever_more_seldom() {
+    let mut bench = Bench::new(&policy("1", json!([])));
+    bench.want(&[condition(true, "good")]);
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        let write = bench.write();
+        let pause = bench.0.failed(&write, bench.1).expect("it waits");
+        assert_eq!(bench.next(), Next::Wait(Some(bench.1 + pause)));
+        bench.1 += pause;
+        pauses.push(pause);
+    }
+    assert_eq!(pauses[0], FIRST_RETRY);
+    assert!(pauses.is_sorted());
+    assert_eq!(pauses[7], LAST_RETRY);
+    // Something new is tried at once.
+    let write = bench.write();
+    bench.0.failed(&write, bench.1);
+    bench.want(&[condition(true, "better")]);
+    bench.write();
+}
+
+#[test]
+fn what_only_stands_for_an_object_is_not_written() {
+    let key = policy("", json!([])).key();
+    let placeholder = Arc::new(Object::closed(&key, "no YAML").unwrap());
+    let mut bench = Bench::new(&placeholder);
+    bench.want(&[condition(false, "no YAML")]);
+    assert_eq!(bench.next(), Next::Wait(None));
+}
