@@ -1,8 +1,10 @@
 //! What the tests share: objects from text, and a naive reading of the policies that come out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use objects::{Object, ObjectKey};
+use prost::Message;
 use proto::security::{Authorization, Match};
 use proto::workload::{Address, Service, Workload, address::Type};
 
@@ -15,6 +17,62 @@ pub(crate) fn puts(text: &str) -> Vec<(ObjectKey, Option<Arc<Object>>)> {
         .into_iter()
         .map(|object| (object.key(), Some(Arc::new(object))))
         .collect()
+}
+
+/// An object as the store has it, wrong or not, as a change.
+pub(crate) fn stored(
+    kind: objects::Kind,
+    namespace: &str,
+    name: &str,
+    text: &str,
+) -> (ObjectKey, Option<Arc<Object>>) {
+    let key = ObjectKey::new(kind, namespace, name);
+    let object =
+        objects::parse_stored("test.yaml", text, &key).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    (key, Some(Arc::new(object)))
+}
+
+/// Which callers the node proxy's model lets in to each port of each workload.
+pub(crate) fn verdicts(compiler: &Compiler, probes: &Probes) -> BTreeMap<String, Vec<bool>> {
+    let mut snapshot = mesh::Snapshot::new();
+    snapshot.apply([mesh::Change::PoliciesSynced]);
+    for policy in compiler.policies().values() {
+        let policy = mesh::Policy::decode(&policy.encode_to_vec()).expect("a good policy");
+        snapshot.apply([mesh::Change::Policy(policy)]);
+    }
+    let mut all = BTreeMap::new();
+    for (uid, address) in compiler.addresses() {
+        let Some(Type::Workload(workload)) = &address.r#type else {
+            continue;
+        };
+        let workload = mesh::Workload::from_proto(workload.clone()).expect("a good workload");
+        let mut verdicts = Vec::new();
+        for caller in &probes.callers {
+            let peer =
+                caller.map(|(namespace, account)| mesh::Identity::new("cluster.local", namespace, account));
+            for source in &probes.sources {
+                for port in &probes.ports {
+                    let connection = mesh::Connection {
+                        peer: peer.as_ref(),
+                        source_ip: source.parse().expect("an address"),
+                        workload: &workload,
+                        destination: (workload.addresses[0], *port).into(),
+                    };
+                    verdicts.push(mesh::authorize(&connection, &snapshot).verdict == mesh::Verdict::Allow);
+                }
+            }
+        }
+        all.insert(uid.clone(), verdicts);
+    }
+    all
+}
+
+/// Connections to be tried.
+pub(crate) struct Probes {
+    /// Namespace and service account; `None` is plaintext.
+    pub(crate) callers: Vec<Option<(&'static str, &'static str)>>,
+    pub(crate) sources: Vec<&'static str>,
+    pub(crate) ports: Vec<u16>,
 }
 
 /// A compiler that was given a manifest.

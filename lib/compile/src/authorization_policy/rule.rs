@@ -1,13 +1,16 @@
 //! One rule of a policy to what a node proxy can decide, and what is lost on the way.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::Bytes;
 use objects::{Action, IpBlock, Matches, Operation, Rule, ServiceAccountRef, Source, Test};
 use proto::origin::{Effect, NotEnforced};
 use proto::security::string_match::MatchType;
 use proto::security::{self, Clause, Match, ServiceAccountMatch, StringMatch};
+
+/// The unspecified address (RFC 1122, section 3.2.1.3): no connection goes there.
+const NO_DESTINATION: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What became of a rule.
 pub(super) struct Made {
@@ -144,8 +147,11 @@ impl Entry {
         }
         let mut part = self.part;
         if self.widened && part == Match::default() {
-            // A match that asks for nothing never holds. No connection goes to port 0, so this one always does.
-            part.not_destination_ports.push(0);
+            // A match that asks for nothing never holds. This one always does, for every node proxy.
+            part.not_destination_ips.push(security::Address {
+                address: ip_bytes(NO_DESTINATION),
+                length: 32,
+            });
         }
         Some(part)
     }

@@ -13,6 +13,9 @@ fn policy(namespace: &str, spec: &str) -> String {
     )
 }
 
+mod closing;
+mod conditions;
+
 /// The policy that is sent, and the remarks.
 fn convert(spec: &str) -> (Option<Authorization>, Vec<String>) {
     let mut compiler = Compiler::new(Settings::default());
@@ -28,7 +31,10 @@ fn convert(spec: &str) -> (Option<Authorization>, Vec<String>) {
 /// The rules in words: alternatives of a clause joined by `|`, clauses by `&`; an empty match is `never`.
 fn rules(spec: &str) -> Vec<String> {
     let (policy, _) = convert(spec);
-    let policy = policy.expect("sent");
+    rule_words(&policy.expect("sent"))
+}
+
+fn rule_words(policy: &Authorization) -> Vec<String> {
     let clause =
         |clause: &proto::security::Clause| clause.matches.iter().map(words).collect::<Vec<_>>().join(" | ");
     policy

@@ -12,6 +12,8 @@ use proto::workload::address::Type;
 use crate::testing::puts;
 use crate::{Compiler, Settings};
 
+mod properties;
+
 const NAMESPACES: [&str; 3] = ["demo", "other", "istio-system"];
 const MODES: [&str; 4] = ["UNSET", "DISABLE", "PERMISSIVE", "STRICT"];
 
