@@ -7,7 +7,7 @@ mod proxy;
 
 use proptest::prelude::*;
 
-use self::proxy::Proxy;
+use self::proxy::{Judged, Proxy};
 use super::*;
 
 const MODES: [&str; 4] = ["UNSET", "DISABLE", "PERMISSIVE", "STRICT"];
@@ -135,28 +135,48 @@ proptest! {
                 proxy.told(&now);
             }
             for proxy in &mut prompt {
-                while proxy.step()? {}
+                while proxy.step(Judged::Always)? {}
                 prop_assert!(proxy.has(now.latest()));
                 prop_assert_eq!(proxy.acknowledged(), number as u64 + 1);
             }
             for proxy in &mut slow {
                 for _ in 0..round.taken {
-                    proxy.step()?;
+                    proxy.step(Judged::Always)?;
                 }
             }
             for proxy in &mut away {
                 if !round.lost {
                     proxy.reconnect(&now);
-                    while proxy.step()? {}
+                    while proxy.step(Judged::Always)? {}
                     prop_assert!(proxy.has(now.latest()));
                 }
             }
         }
         let now = history(&worker);
         for proxy in &mut slow {
-            while proxy.step()? {}
+            while proxy.step(Judged::Always)? {}
             prop_assert!(proxy.has(now.latest()));
             prop_assert_eq!(proxy.acknowledged(), rounds.len() as u64);
+        }
+    }
+
+    /// Who is too far behind is told everything at once: whole sets for workloads that list the same as before.
+    #[test]
+    fn who_is_told_all_at_once_keeps_whole_sets_where_listings_stay(rounds in rounds()) {
+        let mut worker = worker();
+        let mut proxies = [false, true].map(|dry_run| Proxy::connect(&history(&worker), dry_run));
+        for (number, round) in rounds.iter().enumerate() {
+            worker = worker.compile(merge::Work { changes: changes(round), revision: number as u64 });
+            if round.lost {
+                continue;
+            }
+            // Nothing is remembered of what came before.
+            let now = Arc::new(History::new(history(&worker).latest().clone()));
+            for proxy in &mut proxies {
+                proxy.told(&now);
+                while proxy.step(Judged::IfListsTheSame)? {}
+                prop_assert!(proxy.has(now.latest()));
+            }
         }
     }
 

@@ -7,13 +7,14 @@
 //! 0. New policies that have to be listed: nobody lists them yet.
 //! 1. Workloads that stop listing a changed policy: it must not change under them. And workloads that start listing
 //!    a policy that held for all: it still does, and will hold by the listing alone.
-//! 2. Changed policies, and new ones that hold for all.
+//! 2. Changed policies, and new ones that hold for all; also those that are gone and held for all, listed by nobody.
 //! 3. All other addresses. Among them workloads that start listing a changed policy, or stop listing one that now
 //!    holds for all.
-//! 4. Policies that are gone.
+//! 4. All other policies that are gone.
 //!
 //! One change of one object never makes a workload both stop listing a changed policy and start listing another
-//! changed one; that is why changes are told one by one.
+//! changed one; that is why changes are told one by one. Of several changes at once this order is still right for
+//! workloads that list the same policies before and after.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -72,21 +73,28 @@ impl Plan {
             }
             _ => (Vec::new(), policies.changed),
         };
+        let was_wide = |name: &Arc<str>| {
+            replaced
+                .as_ref()
+                .and_then(|replaced| replaced.old.get(name))
+                .is_some_and(|policy| policy.is_wide)
+        };
+        let (wide_gone, gone): (Vec<_>, Vec<_>) = policies.removed.into_iter().partition(was_wide);
         let (policy, address) = (ResourceKind::Authorization, ResourceKind::Address);
-        let policies_answered = !new.is_empty() || !policies.removed.is_empty();
+        let policies_answered = !new.is_empty() || !gone.is_empty();
         let addresses_answered = !early.is_empty();
         let steps = [
             (Step::new(policy, new, Vec::new()), false),
             (Step::new(address, early, Vec::new()), false),
             (
-                Step::new(policy, changed, Vec::new()),
+                Step::new(policy, changed, wide_gone),
                 policies.owed && !policies_answered,
             ),
             (
                 Step::new(address, late, addresses.removed),
                 addresses.owed && !addresses_answered,
             ),
-            (Step::new(policy, Vec::new(), policies.removed), false),
+            (Step::new(policy, Vec::new(), gone), false),
         ];
         let sent = steps
             .into_iter()
