@@ -51,9 +51,25 @@ pub struct UnreadObject {
     pub value: Value,
 }
 
+/// An object that does not come from text: it has no file, and every line is 0.
+impl From<Object> for ReadObject {
+    fn from(object: Object) -> ReadObject {
+        // Every object was a tree of bounded depth before.
+        let tree = Tree::from_value(object.raw()).unwrap_or(Tree {
+            line: 0,
+            data: Data::Null,
+        });
+        ReadObject {
+            object,
+            file: String::new(),
+            tree,
+        }
+    }
+}
+
 impl ReadObject {
     /// The line, counted from 1, of the field at a path such as `spec.rules[0].from`, or of the innermost parent that
-    /// is written.
+    /// is written; 0 for an object that does not come from text.
     pub fn line(&self, path: &str) -> usize {
         let mut at = &self.tree;
         for step in steps(path) {

@@ -1,0 +1,205 @@
+//! Policies that are attached to a waypoint's target, and labels that name waypoints.
+
+use objects::selector::Labels;
+use objects::{
+    Kind, NO_WAYPOINT, ReadObject, TargetRef, USE_WAYPOINT_LABEL, USE_WAYPOINT_NAMESPACE_LABEL,
+    WAYPOINT_CLASS,
+};
+
+use crate::code::Code;
+use crate::finding::Finding;
+use crate::world::World;
+
+pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
+    for (read, policy) in world.authorization_policies() {
+        let single = read
+            .object
+            .raw()
+            .pointer("/spec/targetRef")
+            .is_some_and(|one| !one.is_null());
+        for (index, target) in policy.target_refs.iter().enumerate() {
+            let field = if single {
+                "spec.targetRef".to_owned()
+            } else {
+                format!("spec.targetRefs[{index}]")
+            };
+            found.push(attached(world, read, field, target));
+        }
+    }
+    for read in world.services().chain(world.namespaces()) {
+        let metadata = &read.object.metadata;
+        let namespace = if metadata.namespace.is_empty() {
+            &metadata.name
+        } else {
+            &metadata.namespace
+        };
+        let Some((at, name)) = named(&metadata.labels, namespace) else {
+            continue;
+        };
+        if let Some(missing) = missing(world, at, name) {
+            found.push(Finding::about(
+                read,
+                Code::WaypointNotFound,
+                format!("metadata.labels[{USE_WAYPOINT_LABEL:?}]"),
+                format!("the label names the waypoint {at}/{name}, and {missing}: there is no waypoint for it to pass"),
+                fix(at, name),
+            ));
+        }
+    }
+}
+
+/// What becomes of a policy that is attached to a target.
+fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &TargetRef) -> Finding {
+    let namespace = read.object.metadata.namespace.as_str();
+    let waypoint = match target.kind.as_str() {
+        "Service" => {
+            let Some(service) = world.get(Kind::Service, namespace, &target.name) else {
+                return not_found(read, field, target, namespace);
+            };
+            let labels = world.namespace_labels(namespace);
+            let own = &service.object.metadata.labels;
+            let chosen = if own.contains_key(USE_WAYPOINT_LABEL) {
+                own
+            } else {
+                &labels
+            };
+            let Some((at, name)) = named(chosen, namespace) else {
+                return Finding::about(
+                    read,
+                    Code::TargetWithoutWaypoint,
+                    field,
+                    format!(
+                        "the Service {} has no waypoint (label {USE_WAYPOINT_LABEL} on it or its namespace), and node \
+                         proxies do not enforce policies with targetRefs: nobody enforces this one, and what it denies \
+                         is let in",
+                        target.name
+                    ),
+                    format!(
+                        "label the Service {USE_WAYPOINT_LABEL}=NAME of a waypoint; or, for callers and ports only, use a \
+                         selector in place of targetRefs"
+                    ),
+                );
+            };
+            (at.to_owned(), name.to_owned())
+        }
+        "Gateway" => (namespace.to_owned(), target.name.clone()),
+        "GatewayClass" => {
+            if target.name == WAYPOINT_CLASS && namespace == world.settings.root_namespace {
+                return enforced(read, field, "every waypoint of the mesh enforces it");
+            }
+            return Finding::about(
+                read,
+                Code::TargetNotFound,
+                field,
+                format!(
+                    "a policy for a GatewayClass counts only for {WAYPOINT_CLASS} and in the root namespace, {}: nobody \
+                     enforces this one",
+                    world.settings.root_namespace
+                ),
+                "move it to the root namespace, or attach it to Services or Gateways",
+            );
+        }
+        _ => {
+            let there = world.input.unread.iter().any(|unread| {
+                unread.kind == target.kind && unread.namespace == namespace && unread.name == target.name
+            });
+            if there {
+                return enforced(
+                    read,
+                    field,
+                    &format!("the waypoint of {} {} enforces it", target.kind, target.name),
+                );
+            }
+            return not_found(read, field, target, namespace);
+        }
+    };
+    let (at, name) = &waypoint;
+    match missing(world, at, name) {
+        Some(missing) => Finding::about(
+            read,
+            Code::WaypointNotFound,
+            field,
+            format!(
+                "the policy counts on the waypoint {at}/{name}, and {missing}; node proxies do not enforce policies with \
+                 targetRefs: nobody enforces this one"
+            ),
+            fix(at, name),
+        ),
+        None if !world.settings.waypoints_run => Finding::about(
+            read,
+            Code::TargetWithoutWaypoint,
+            field,
+            format!(
+                "the policy counts on the waypoint {at}/{name}, and this control plane runs no waypoints yet; node \
+                 proxies do not enforce policies with targetRefs: nobody enforces this one"
+            ),
+            "for callers and ports only, use a selector in place of targetRefs; for HTTP, a control plane that runs \
+             waypoints",
+        ),
+        None => enforced(
+            read,
+            field,
+            &format!(
+                "the waypoint {at}/{name} enforces it, HTTP attributes included, where the control plane runs waypoints \
+                 (Istio's does)"
+            ),
+        ),
+    }
+}
+
+fn enforced(read: &ReadObject, field: String, who: &str) -> Finding {
+    Finding::about(
+        read,
+        Code::EnforcedByWaypoint,
+        field,
+        format!(
+            "{who}; node proxies enforce nothing of it, so who reaches the pods without passing the waypoint is not \
+             judged by it"
+        ),
+        "add a policy with a selector that lets only the waypoint's identity reach the pods",
+    )
+}
+
+fn not_found(read: &ReadObject, field: String, target: &TargetRef, namespace: &str) -> Finding {
+    Finding::about(
+        read,
+        Code::TargetNotFound,
+        field,
+        format!(
+            "the manifests hold no {} {namespace}/{}: if there is none, or no waypoint stands in front of it, nobody \
+             enforces the policy; node proxies do not enforce policies with targetRefs",
+            target.kind, target.name
+        ),
+        "correct the name, or give the manifests of the target and its waypoint too (-f)",
+    )
+}
+
+/// The waypoint that labels name: namespace and name.
+fn named<'l>(labels: &'l Labels, namespace: &'l str) -> Option<(&'l str, &'l str)> {
+    let name = labels
+        .get(USE_WAYPOINT_LABEL)
+        .filter(|name| *name != NO_WAYPOINT)?;
+    let at = labels
+        .get(USE_WAYPOINT_NAMESPACE_LABEL)
+        .map_or(namespace, String::as_str);
+    Some((at, name))
+}
+
+/// Why a waypoint is none.
+fn missing(world: &World<'_>, namespace: &str, name: &str) -> Option<String> {
+    match world.gateway(namespace, name) {
+        None => Some("the manifests hold no such Gateway".to_owned()),
+        Some(gateway) if !gateway.is_waypoint() => Some(format!(
+            "that Gateway is of class {}, not {WAYPOINT_CLASS}",
+            gateway.class_name
+        )),
+        Some(_) => None,
+    }
+}
+
+fn fix(namespace: &str, name: &str) -> String {
+    format!(
+        "add a Gateway {namespace}/{name} with gatewayClassName: {WAYPOINT_CLASS} and a listener of protocol HBONE on \
+         port 15008, or give its manifest too (-f)"
+    )
+}
