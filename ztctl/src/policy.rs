@@ -9,6 +9,7 @@ use lab::{LabError, Layout, Manifests};
 use crate::args::Name;
 
 mod can;
+mod lint;
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -21,6 +22,8 @@ const UNKNOWN: u8 = 3;
 pub(crate) enum PolicyCommand {
     /// Whether FROM may connect to TO, and why; exit code 0 allowed, 1 denied, 3 could not be answered
     Can(can::Can),
+    /// What policies will not do though their authors mean it; exit code 1 with errors
+    Lint(lint::Lint),
 }
 
 /// On which objects a question is asked.
@@ -59,6 +62,7 @@ pub(crate) enum Failure {
 pub(crate) async fn run(command: PolicyCommand) -> u8 {
     let result = match command {
         PolicyCommand::Can(can) => can.run().await,
+        PolicyCommand::Lint(lint) => lint.run().await,
     };
     result.unwrap_or_else(|failure| {
         let (text, code) = match failure {

@@ -31,6 +31,11 @@ impl Manifests {
     /// Reads files, directories (their `.yaml`, `.yml` and `.json` files by name) and `-`, standard input. An error
     /// lists everything that is wrong in all of them.
     pub fn read(paths: &[PathBuf]) -> Result<Manifests, LabError> {
+        Manifests::parse(Manifests::texts(paths)?)
+    }
+
+    /// The texts of files, directories and `-` as for [`Manifests::read`], each with its name for messages.
+    pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, LabError> {
         let mut texts = Vec::new();
         for path in paths {
             for file in expand(path)? {
@@ -38,7 +43,7 @@ impl Manifests {
                 texts.push((file.display().to_string(), text));
             }
         }
-        Manifests::parse(texts)
+        Ok(texts)
     }
 
     /// Parses texts, each with the name for messages.
