@@ -176,7 +176,7 @@ impl Compiler {
                         _ => None,
                     };
                 let (policy, condition) = made.map(|made| (made.policy, made.condition)).unzip();
-                let conditions = condition.map(|condition| Vec::from_iter(condition));
+                let conditions = condition.map(Vec::from_iter);
                 self.put_policy(
                     format!("{}/{}", key.namespace, key.name),
                     policy.flatten(),

@@ -5,6 +5,8 @@ use proto::security::{Action, Authorization, Scope};
 use crate::testing::{accepts, compiled, pod, puts, workload};
 use crate::{Compiler, Settings};
 
+mod closing;
+
 const MODES: [Option<&str>; 5] = [
     None,
     Some("UNSET"),
