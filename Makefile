@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help build demo test lint bench clean
+.PHONY: help build demo test lint bench mutants clean
 
 help:
 	@echo "make demo   build, and walk through a two-node mesh on this machine (root)"
 	@echo "make test   every test; the end-to-end ones need root"
 	@echo "make lint   formatting, clippy, dependencies, documentation"
-	@echo "make bench  tunnel throughput and latency beside plain TCP and plain TLS"
+	@echo "make bench  throughput, latency, decisions and compilation, beside what to compare them with"
+	@echo "make mutants  whether a test notices each small change of the policy engine (hours; needs cargo-mutants)"
 
 build:
 	@scripts/prepare build
@@ -31,6 +32,10 @@ lint:
 bench:
 	@scripts/prepare build
 	$(CARGO) bench --locked -p benches
+
+mutants:
+	@scripts/prepare build
+	$(CARGO) mutants -p mesh -p compile -p objects
 
 clean:
 	$(CARGO) clean

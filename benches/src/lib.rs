@@ -5,11 +5,15 @@
 //! times on shared machines prove nothing.
 
 mod certificates;
+mod decisions;
 mod endpoints;
+mod manifests;
 mod paths;
 mod table;
 
 pub use certificates::{Mesh, workload};
+pub use decisions::Decisions;
 pub use endpoints::Endpoints;
+pub use manifests::Manifests;
 pub use paths::{Kind, Path, Work};
 pub use table::Table;

@@ -20,6 +20,8 @@ use telemetry::{
 };
 
 mod parties;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use parties::{Parties, workload_labels};
 
@@ -49,6 +51,10 @@ pub(crate) struct Flow {
 struct Described {
     parties: Parties,
     trace: TraceContext,
+    /// What dry-run policies would have decided.
+    dry_run: Option<String>,
+    /// What policies say and nobody enforces.
+    not_enforced: Option<String>,
     /// The connection as metrics have it, once it is established.
     open: Option<OpenConnection>,
 }
@@ -81,6 +87,8 @@ impl Flow {
             described: Mutex::new(Described {
                 parties: Parties::unknown(reporter),
                 trace: TraceContext::new(rand::random()),
+                dry_run: None,
+                not_enforced: None,
                 open: None,
             }),
             _socket: context.metrics.open_socket(reporter),
@@ -106,8 +114,13 @@ impl Flow {
     pub(crate) fn decided(&self, decision: &Decision) {
         tracing::debug!(source = %self.source, destination = %self.destination, reason = %decision, "policy decided");
         for dry_run in &decision.dry_run {
-            tracing::debug!(source = %self.source, policy = %dry_run.policy, verdict = %dry_run.verdict, "a dry-run policy would have decided");
+            self.context
+                .metrics
+                .dry_run_decided(&dry_run.policy.name(), dry_run.verdict.as_str());
         }
+        let mut described = self.described();
+        described.dry_run = sentence(&decision.dry_run);
+        described.not_enforced = sentence(&decision.not_enforced);
     }
 
     /// What the other proxy says of its workload. Fills in what we do not know ourselves.
@@ -219,6 +232,8 @@ impl Flow {
             bytes_recv,
             duration: self.since.elapsed(),
             trace_id: None,
+            dry_run: described.dry_run.as_deref(),
+            not_enforced: described.not_enforced.as_deref(),
             failure,
         }
     }
@@ -255,6 +270,17 @@ impl Flow {
     fn described(&self) -> std::sync::MutexGuard<'_, Described> {
         self.described.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first few in one sentence, and how many more there are.
+fn sentence(list: &[impl ToString]) -> Option<String> {
+    const MOST: usize = 5;
+    let first: Vec<String> = list.iter().take(MOST).map(ToString::to_string).collect();
+    let more = match list.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    (!first.is_empty()).then(|| first.join("; ") + &more)
 }
 
 fn endpoint<'a>(address: SocketAddr, pod: Option<&'a str>, labels: &'a WorkloadLabels) -> AccessEndpoint<'a> {

@@ -102,6 +102,18 @@ impl std::fmt::Display for Decision {
     }
 }
 
+/// `shop/try (generation 2) would deny; its rule 0 matches`.
+impl std::fmt::Display for DryRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} would {}", self.policy, self.verdict)?;
+        match (&self.not_understood, self.rule) {
+            (Some(reason), _) => write!(f, ", as it was not understood: {reason}"),
+            (None, Some(rule)) => write!(f, "; its rule {rule} matches"),
+            (None, None) => f.write_str("; it does not match"),
+        }
+    }
+}
+
 impl Verdict {
     /// `allow` or `deny`.
     pub fn as_str(self) -> &'static str {

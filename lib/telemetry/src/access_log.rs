@@ -76,6 +76,10 @@ pub struct AccessLog<'a> {
     pub duration: Duration,
     /// The W3C trace id that both ends of a tunnel write, to find one's line by the other's.
     pub trace_id: Option<&'a str>,
+    /// What dry-run policies would have decided, if there are any.
+    pub dry_run: Option<&'a str>,
+    /// What policies say of this connection's destination and nobody enforces, if anything.
+    pub not_enforced: Option<&'a str>,
     /// How it failed, if it did.
     pub failure: Option<AccessFailure<'a>>,
 }
@@ -121,6 +125,8 @@ impl AccessLog<'_> {
                 bytes_recv = self.bytes_recv,
                 duration = duration.as_str(),
                 trace_id = self.trace_id,
+                dry_run = self.dry_run,
+                not_enforced = self.not_enforced,
             ),
             Some(failure) => line!(
                 error,
@@ -130,6 +136,8 @@ impl AccessLog<'_> {
                 bytes_recv = self.bytes_recv,
                 duration = duration.as_str(),
                 trace_id = self.trace_id,
+                dry_run = self.dry_run,
+                not_enforced = self.not_enforced,
                 response_flags = failure.flags.as_str(),
                 reason = failure.reason,
                 error = failure.error,

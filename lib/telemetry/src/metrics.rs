@@ -205,6 +205,12 @@ impl Metrics {
         self.inner.unknown_policy_denials.add([], 1);
     }
 
+    /// A dry-run policy (`namespace/name`) was evaluated; `verdict` is what would be decided if it were enforced beside
+    /// the others, `allow` or `deny`.
+    pub fn dry_run_decided(&self, policy: &str, verdict: &'static str) {
+        self.inner.dry_run_decisions.add([policy, verdict], 1);
+    }
+
     /// How many workload certificates are in `state`.
     pub fn set_certificates(&self, state: CertificateState, count: usize) {
         self.inner.certificates.set([state.as_str()], as_gauge(count));

@@ -1,7 +1,9 @@
 mod attributes;
 mod closed;
+mod explain;
 mod nearest;
 mod oracle;
+mod origin;
 mod truth;
 
 use prost::Message;

@@ -26,8 +26,32 @@ fn record() -> AccessLog<'static> {
         bytes_recv: 12,
         duration: Duration::from_micros(2_500),
         trace_id: Some("00000000000000010000000000000002"),
+        dry_run: None,
+        not_enforced: None,
         failure: None,
     }
+}
+
+#[test]
+fn what_policy_only_tried_or_cannot_do_comes_after_the_trace() {
+    let tried = AccessLog {
+        dry_run: Some("shop/try would deny"),
+        not_enforced: Some("paths of rule 0 of shop/http"),
+        ..record()
+    };
+    let end = "dry_run=\"shop/try would deny\" not_enforced=\"paths of rule 0 of shop/http\"";
+    let line = logged(Format::Text, "info", || tried.write());
+    assert!(line.ends_with(&format!("{end}\n")), "{line}");
+    let failed = AccessLog {
+        failure: Some(AccessFailure {
+            error: "no identity",
+            reason: "mtls_required",
+            flags: ResponseFlags::Denied,
+        }),
+        ..tried
+    };
+    let line = logged(Format::Text, "info", || failed.write());
+    assert!(line.contains(&format!("{end} response_flags=")), "{line}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(crate) struct Inventory {
     pub(crate) closed_early: Arc<CounterFamily<2>>,
     pub(crate) certificates: Arc<GaugeFamily<1>>,
     pub(crate) unknown_policy_denials: Arc<CounterFamily<0>>,
+    pub(crate) dry_run_decisions: Arc<CounterFamily<2>>,
     pub(crate) crl_rejections: Arc<CounterFamily<1>>,
     pub(crate) crl_untracked: Arc<CounterFamily<1>>,
     pub(crate) evicted: Arc<CounterFamily<0>>,
@@ -111,6 +112,11 @@ impl Inventory {
                 "ztunnel_unknown_policy_denials",
                 "Connections refused because a workload names a policy that is not known (unstable)",
                 [],
+            ),
+            dry_run_decisions: families.counters(
+                "ztunnel_dry_run_decisions",
+                "What dry-run policies would have decided if they were enforced beside the others (unstable)",
+                ["policy", "verdict"],
             ),
             crl_rejections: families.counters(
                 "istio_crl_policy_rejections",

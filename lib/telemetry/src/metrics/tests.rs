@@ -258,6 +258,7 @@ fn the_others_have_their_names_and_labels() {
     metrics.handshake_failed(Reporter::Source, "expired");
     metrics.closed_early(Reporter::Destination, "drain");
     metrics.denied_by_unknown_policy();
+    metrics.dry_run_decided("shop/try", "deny");
     metrics.revoked(Reporter::Destination);
     metrics.set_disk_state_age(Some(Duration::from_secs(90)));
     metrics.on_demand_dns(&workload("client"), "db.example.com");
@@ -289,6 +290,7 @@ fn the_others_have_their_names_and_labels() {
         r#"ztunnel_connections_closed_early_total{reporter="destination",reason="drain"} 1"#.to_owned(),
         r#"ztunnel_certificates{state="valid"} 5"#.to_owned(),
         "ztunnel_unknown_policy_denials_total 1".to_owned(),
+        r#"ztunnel_dry_run_decisions_total{policy="shop/try",verdict="deny"} 1"#.to_owned(),
         "ztunnel_log_lines_dropped_total 0".to_owned(),
         r#"istio_tcp_sockets_open{reporter="source"} 0"#.to_owned(),
         r#"istio_crl_policy_rejections_total{reporter="destination"} 1"#.to_owned(),

@@ -202,6 +202,20 @@ async fn fill(context: &Context) {
                 }],
             }],
         }],
+        extensions: vec![proto::workload::Extension {
+            name: proto::origin::ORIGIN_EXTENSION.into(),
+            config: Some(prost_types::Any {
+                type_url: proto::origin::ORIGIN_TYPE_URL.into(),
+                value: proto::origin::Origin {
+                    kind: "AuthorizationPolicy".into(),
+                    namespace: "shop".into(),
+                    name: "only-client".into(),
+                    generation: 4,
+                    ..Default::default()
+                }
+                .encode_to_vec(),
+            }),
+        }],
         ..Authorization::default()
     };
     handler
@@ -263,6 +277,8 @@ async fn the_dump_has_the_shape_that_existing_tools_read() {
         ("/policies/0/name", "only-client"),
         ("/policies/0/scope", "Namespace"),
         ("/policies/0/action", "Allow"),
+        ("/policies/0/origin/kind", "AuthorizationPolicy"),
+        ("/policies/0/origin/name", "only-client"),
         (
             "/policies/0/rules/0/0/0/principals/0/Exact",
             "cluster.local/ns/shop/sa/client",
@@ -285,6 +301,7 @@ async fn the_dump_has_the_shape_that_existing_tools_read() {
     }
     assert_eq!(at("/services/0/ports/80"), 8080);
     assert_eq!(at("/policies/0/rules/0/0/0/destinationPorts/0"), 8080);
+    assert_eq!(at("/policies/0/origin/generation"), 4);
     assert_eq!(at("/certificates/0/certChain").as_array().map(Vec::len), Some(0));
     assert_eq!(dump.pointer("/workloads/0/waypoint"), None);
 }

@@ -1,0 +1,62 @@
+//! How long it takes to make again what one change of one object touches: a pod's label, or whom a policy allows.
+//!
+//! Measured in turns over meshes of different sizes; the table has medians, and ratios to the smallest mesh.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use benches::{Manifests, Table};
+use criterion::{BenchmarkId, Criterion};
+
+const PODS: [u32; 3] = [100, 1000, 10_000];
+/// Policies in each namespace of fifty pods.
+const POLICIES: [u32; 2] = [1, 100];
+/// Even, so that each round ends where it began.
+const ROUNDS: usize = 200;
+
+fn main() {
+    let mut cases: Vec<_> = PODS
+        .iter()
+        .flat_map(|pods| POLICIES.map(|policies| (*pods, policies)))
+        .map(|(pods, policies)| {
+            let name = format!("{pods} pods, {}", pods.div_ceil(50) * policies);
+            (name, Manifests::new(pods, policies))
+        })
+        .collect();
+    let mut pod = Table::of_times("Change of one pod (pods, policies)");
+    let mut policy = Table::of_times("Change of one policy (pods, policies)");
+    for turn in 0..ROUNDS {
+        for (name, manifests) in &mut cases {
+            let start = Instant::now();
+            let output = black_box(manifests.change_pod(turn));
+            pod.add(name, 1, start.elapsed());
+            assert!(!output.is_empty() || turn == 0, "the change shows on the wire");
+            let start = Instant::now();
+            let output = black_box(manifests.change_policy(turn));
+            policy.add(name, 1, start.elapsed());
+            assert_eq!(output.policies.len(), 1);
+        }
+    }
+    pod.print();
+    policy.print();
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("compile");
+    for (name, manifests) in &mut cases {
+        let mut turn = 0;
+        group.bench_function(BenchmarkId::new("pod", &*name), |bencher| {
+            bencher.iter(|| {
+                turn += 1;
+                manifests.change_pod(turn)
+            });
+        });
+        group.bench_function(BenchmarkId::new("policy", &*name), |bencher| {
+            bencher.iter(|| {
+                turn += 1;
+                manifests.change_policy(turn)
+            });
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}
