@@ -2,15 +2,37 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use kube_source::{ApiServer, KubernetesStore, Wanted};
+use object_store::{Directory, ObjectSource, ObjectWriter, StoreError};
 
 /// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "control-plane", version)]
 pub struct Config {
     /// The directory of objects to watch
-    #[arg(long, value_name = "DIR")]
-    pub objects: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "kubernetes",
+        conflicts_with = "kubernetes"
+    )]
+    pub objects: Option<PathBuf>,
+    /// Watch the objects of a Kubernetes API in place of a directory: that of the cluster whose pod this is, or the one
+    /// at --kubernetes-url
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// The URL of the Kubernetes API
+    #[arg(long, value_name = "URL", requires = "kubernetes")]
+    pub kubernetes_url: Option<String>,
+    /// A PEM file with the certificates that the API server's own is held against; without it, those of the system
+    #[arg(long, value_name = "FILE", requires = "kubernetes_url")]
+    pub kubernetes_root_ca: Option<PathBuf>,
+    /// A file with the token that the API server is sent; without it, none is sent
+    #[arg(long, value_name = "FILE", requires = "kubernetes_url")]
+    pub kubernetes_token: Option<PathBuf>,
     /// Where the CA keeps its root; made if it does not exist
     #[arg(long, value_name = "DIR")]
     pub ca_dir: PathBuf,
@@ -79,6 +101,28 @@ pub enum DryRunPolicies {
 }
 
 impl Config {
+    /// The objects to watch and to write.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or it is not known where the Kubernetes API is.
+    pub fn store(&self) -> Result<Arc<dyn Store>, StoreUnavailable> {
+        if let Some(directory) = &self.objects {
+            return Ok(Arc::new(Directory::open(directory)?));
+        }
+        let server = match &self.kubernetes_url {
+            Some(url) => {
+                let (roots, token) = (
+                    self.kubernetes_root_ca.as_deref(),
+                    self.kubernetes_token.as_deref(),
+                );
+                ApiServer::at(url, roots, token)?
+            }
+            None => ApiServer::in_cluster()?,
+        };
+        let wanted = Wanted::for_control_plane();
+        Ok(Arc::new(KubernetesStore::new(server, wanted)))
+    }
+
     pub(crate) fn compile_settings(&self) -> compile::Settings {
         compile::Settings {
             trust_domain: self.trust_domain.clone(),
@@ -89,6 +133,22 @@ impl Config {
             list_dry_run: self.dry_run_policies == DryRunPolicies::All,
         }
     }
+}
+
+/// Objects to watch and to write.
+pub trait Store: ObjectSource + ObjectWriter {}
+
+impl<T: ObjectSource + ObjectWriter> Store for T {}
+
+/// There are no objects to watch.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreUnavailable {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] StoreError),
+    /// It is not known where the Kubernetes API is.
+    #[error(transparent)]
+    Kubernetes(#[from] kube_source::ConfigError),
 }
 
 /// `90s`, `15m`, `24h` or `7d`.
@@ -169,6 +229,32 @@ mod tests {
         assert!(all.write_status);
         assert!(!parse(&["--write-status", "false"]).unwrap().write_status);
         assert!(parse(&["--dry-run-policies", "some"]).is_err());
+    }
+
+    #[test]
+    fn objects_come_from_one_place() {
+        let without: Vec<_> = NEEDED[2..].to_vec();
+        let parse = |more: &[&str]| {
+            let arguments = ["control-plane"].iter().chain(&without).chain(more);
+            Config::try_parse_from(arguments)
+        };
+        let url = ["--kubernetes", "--kubernetes-url", "http://127.0.0.1:1"];
+        for good in [&["--objects", "/o"][..], &["--kubernetes"], &url] {
+            assert!(parse(good).is_ok(), "{good:?}");
+        }
+        let both = ["--objects", "/o", "--kubernetes"];
+        for bad in [
+            &[][..],
+            &both,
+            &url[1..],
+            &["--kubernetes", "--kubernetes-token", "/t"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse(&url).unwrap().store().is_ok());
+        let nowhere = parse(&["--kubernetes", "--kubernetes-url", "nowhere"]).unwrap();
+        let problem = nowhere.store().err().unwrap().to_string();
+        assert!(problem.contains("http://HOST:PORT"), "{problem}");
     }
 
     #[test]

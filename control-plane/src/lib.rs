@@ -19,7 +19,7 @@ mod status;
 mod xds;
 
 pub use certificate::ServerCertificateError;
-pub use config::{Config, DryRunPolicies};
+pub use config::{Config, DryRunPolicies, Store, StoreUnavailable};
 pub use debug::DebugSocketError;
 pub use pipeline::Stopped;
 pub use server::{Error, Running, start};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use control_plane::Config;
-use object_store::{Directory, ObjectWriter};
+use object_store::ObjectWriter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,7 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         tracing::info!("stopping");
         stop.cancel();
     });
-    let objects = Arc::new(Directory::open(&config.objects)?);
+    let objects = config.store()?;
     let writer = config
         .write_status
         .then(|| objects.clone() as Arc<dyn ObjectWriter>);

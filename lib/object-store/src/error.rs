@@ -89,6 +89,14 @@ pub enum SourceError {
     /// The objects cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A store at the other end of a network does not answer as it should.
+    #[error("cannot watch {what}: {problem}")]
+    Remote {
+        /// Which objects.
+        what: String,
+        /// Why not, and what to do.
+        problem: String,
+    },
 }
 
 /// A patch was not written.
@@ -105,4 +113,13 @@ pub enum WriteError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A store at the other end of a network does not take the write. Whether it was written is not known where
+    /// there was no answer.
+    #[error("cannot write {key}: {problem}")]
+    Remote {
+        /// The object.
+        key: ObjectKey,
+        /// Why not, and what to do.
+        problem: String,
+    },
 }

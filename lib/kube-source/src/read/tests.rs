@@ -1,0 +1,68 @@
+use serde_json::json;
+
+use super::*;
+
+fn item(value: Value) -> Item {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn items_of_a_list_need_no_kind() {
+    let account =
+        json!({ "metadata": { "name": "a", "namespace": "demo", "uid": "1", "resourceVersion": "7" } });
+    let seen = read(Kind::ServiceAccount, "v1", item(account)).unwrap();
+    let object = seen.object.unwrap();
+    assert_eq!((seen.uid.as_str(), seen.version), ("1", Some(7)));
+    assert_eq!(object.key(), seen.key);
+    assert_eq!(object.metadata.resource_version, 7);
+}
+
+#[test]
+fn a_version_that_is_no_number_is_only_not_compared() {
+    let account = json!({ "metadata": { "name": "a", "namespace": "demo", "resourceVersion": "abc" } });
+    let seen = read(Kind::ServiceAccount, "v1", item(account)).unwrap();
+    assert_eq!(seen.version, None);
+    assert!(seen.object.is_ok());
+}
+
+#[test]
+fn what_is_no_object_or_has_no_name_spoils_nothing() {
+    for value in [
+        json!(null),
+        json!([1]),
+        json!({}),
+        json!({ "metadata": { "name": 7 } }),
+    ] {
+        assert!(read(Kind::Pod, "v1", item(value)).is_none());
+    }
+}
+
+#[test]
+fn a_word_that_a_newer_server_knows_costs_only_itself() {
+    let service = |spec: Value| {
+        let mut whole = json!({ "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }] });
+        for (name, value) in spec.as_object().unwrap() {
+            whole[name] = value.clone();
+        }
+        let service = json!({ "metadata": { "name": "a", "namespace": "demo" }, "spec": whole });
+        read(Kind::Service, "v1", item(service)).unwrap().object
+    };
+    let read = service(json!({ "trafficDistribution": "PreferTheMoon", "ipFamilies": ["IPv4", "IPv7"] }));
+    let read = read.unwrap();
+    let read = read.as_service().unwrap();
+    assert_eq!(read.traffic_distribution, None);
+    assert_eq!(read.cluster_ips.len(), 1);
+    let problem =
+        service(json!({ "trafficDistribution": "PreferTheMoon", "clusterIP": "moon" })).unwrap_err();
+    assert!(problem.contains("spec.clusterIP"), "{problem}");
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_is_still_one() {
+    let policy = json!({
+        "metadata": { "name": "p", "namespace": "demo" },
+        "spec": { "action": "DENY", "rules": [{ "to": [{ "operation": { "ports": ["many"] } }] }], "new": 1 },
+    });
+    let seen = read(Kind::AuthorizationPolicy, "security.istio.io/v1", item(policy)).unwrap();
+    assert_eq!(seen.object.unwrap().kind(), Kind::AuthorizationPolicy);
+}
