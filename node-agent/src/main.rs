@@ -3,8 +3,9 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
+use kube_source::{ApiServer, KubernetesStore, Wanted};
 use node_agent::{CHECK_INTERVAL, PinnedNamespaces, Settings};
-use object_store::Directory;
+use object_store::{Directory, ObjectSource, ObjectWriter};
 use telemetry::{Format, LogOutput, LogSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,8 +17,21 @@ struct Arguments {
     #[arg(long, env = "NODE_NAME")]
     node: String,
     /// Directory of objects
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    objects: Option<PathBuf>,
+    /// Follow the pods of the node in a Kubernetes API in place of a directory: that of the cluster whose pod this is, or
+    /// the one at --kubernetes-url
     #[arg(long)]
-    objects: PathBuf,
+    kubernetes: bool,
+    /// URL of the Kubernetes API
+    #[arg(long, requires = "kubernetes")]
+    kubernetes_url: Option<String>,
+    /// PEM file with the certificates that the API server's own is held against; without it, those of the system
+    #[arg(long, requires = "kubernetes_url")]
+    kubernetes_root_ca: Option<PathBuf>,
+    /// File with the token that the API server is sent; without it, none is sent
+    #[arg(long, requires = "kubernetes_url")]
+    kubernetes_token: Option<PathBuf>,
     /// Directory of pinned network namespaces, each named by its pod's uid
     #[arg(long)]
     namespaces: PathBuf,
@@ -57,12 +71,12 @@ async fn start(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         Format::Text
     };
     let settings = LogSettings {
-        filter: arguments.log,
+        filter: arguments.log.clone(),
         format,
         output: LogOutput::Stdout,
     };
     let (_log, _) = telemetry::init(&settings)?;
-    let objects = Directory::open(&arguments.objects)?;
+    let objects = store(&arguments)?;
     let finder = PinnedNamespaces::new(&arguments.namespaces)?;
     let settings = Settings {
         node: arguments.node,
@@ -73,8 +87,31 @@ async fn start(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        ended = node_agent::run(settings, &objects, Arc::new(objects.clone()), Arc::new(finder)) => Ok(ended?),
+        ended = node_agent::run(settings, &*objects, objects.clone(), Arc::new(finder)) => Ok(ended?),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }
+}
+
+/// Objects to follow and to annotate.
+trait Store: ObjectSource + ObjectWriter {}
+
+impl<T: ObjectSource + ObjectWriter> Store for T {}
+
+fn store(arguments: &Arguments) -> Result<Arc<dyn Store>, Box<dyn Error>> {
+    if let Some(directory) = &arguments.objects {
+        return Ok(Arc::new(Directory::open(directory)?));
+    }
+    let server = match &arguments.kubernetes_url {
+        Some(url) => ApiServer::at(
+            url,
+            arguments.kubernetes_root_ca.as_deref(),
+            arguments.kubernetes_token.as_deref(),
+        )?,
+        None => ApiServer::in_cluster()?,
+    };
+    Ok(Arc::new(KubernetesStore::new(
+        server,
+        Wanted::for_node(&arguments.node),
+    )))
 }

@@ -63,7 +63,8 @@ pub(crate) struct Machine {
     /// Answered errors in a row by which a watch was refused.
     refusals: u32,
     resume_at: Option<Instant>,
-    watch_began: Option<Instant>,
+    /// When the open watch began, and how long it was to last.
+    watch: Option<(Instant, Duration)>,
     /// The server was away: it may be another now.
     is_doubtful: bool,
 }
@@ -83,7 +84,7 @@ impl Machine {
             failures: 0,
             refusals: 0,
             resume_at: None,
-            watch_began: None,
+            watch: None,
             is_doubtful: false,
         }
     }
@@ -101,11 +102,12 @@ impl Machine {
             },
             State::Watching { .. } if self.is_doubtful => Step::Check,
             State::Watching { version } => {
-                self.watch_began = Some(now);
                 let (least, more) = WATCH_SECONDS;
+                let seconds = least + entropy % more;
+                self.watch = Some((now, Duration::from_secs(seconds)));
                 Step::Watch {
                     version: version.clone(),
-                    seconds: u32::try_from(least + entropy % more).unwrap_or(u32::MAX),
+                    seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
                 }
             }
         }
@@ -152,19 +154,24 @@ impl Machine {
         !is_behind
     }
 
-    /// The watch ended in good order, as all do after a while.
+    /// The watch ended without a word, as all do after a while. One that ends early was cut, also where it cannot be
+    /// told how: the server may have been restarted.
     pub(crate) fn ended(&mut self, now: Instant) {
-        if self.watched_for(now) >= GOOD_WATCH {
-            self.failures = 0;
-        }
         self.refusals = 0;
-        self.resume_at = self.watch_began.map(|began| began + WATCH_INTERVAL);
+        if let Some((began, wanted)) = self.watch.take() {
+            let lasted = now.saturating_duration_since(began);
+            if lasted >= GOOD_WATCH {
+                self.failures = 0;
+            }
+            self.is_doubtful |= lasted < wanted;
+            self.resume_at = Some(began + WATCH_INTERVAL);
+        }
     }
 
     /// A request failed, or a watch broke off.
     pub(crate) fn failed(&mut self, failure: &Failure, now: Instant, entropy: u64) {
-        let watched = self.watched_for(now);
-        if watched >= GOOD_WATCH {
+        let watch = self.watch.take();
+        if watch.is_some_and(|(began, _)| now.saturating_duration_since(began) >= GOOD_WATCH) {
             self.failures = 0;
         }
         self.failures += 1;
@@ -216,11 +223,6 @@ impl Machine {
             },
             State::Listing { .. } => false,
         }
-    }
-
-    fn watched_for(&mut self, now: Instant) -> Duration {
-        self.watch_began
-            .map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
     }
 }
 

@@ -65,7 +65,6 @@ fn manifests() -> Vec<Value> {
         );
         let second = format!("2026-08-01T12:00:{index:02}Z");
         metadata.insert("creationTimestamp".to_owned(), json!(second));
-        metadata.insert("generation".to_owned(), json!(3));
     }
     all
 }
