@@ -159,6 +159,27 @@ fn deny_comes_before_allow_and_names_the_rule() {
 }
 
 #[test]
+fn who_refuses_plaintext_is_told_apart() {
+    let deny = policy("shop/deny", Scope::Namespace, Action::Deny, vec![rule(&[])]);
+    let decision = ask(&synced(&[deny]), &[], None);
+    assert_eq!(decision.reason.code(), "denied_by_policy");
+    assert!(decision.dry_run.is_empty());
+    // Another control plane may put anything under the name of STRICT.
+    let odd = message::Authorization {
+        rules: vec![rule(&[])],
+        ..strict()
+    };
+    let reason = ask(&synced(&[odd]), &[STRICT], Some(CLIENT)).reason;
+    assert_eq!(reason.code(), "denied_by_policy");
+}
+
+#[test]
+fn verdicts_have_words() {
+    let words = [Verdict::Allow, Verdict::Deny].map(|verdict| verdict.to_string());
+    assert_eq!(words, ["allow", "deny"]);
+}
+
+#[test]
 fn scopes_select() {
     let nobody = |key: &str, scope| policy(key, scope, Action::Allow, vec![]);
     let denied = |raw, listed: &[&str]| !ask(&synced(&[raw]), listed, Some(CLIENT)).is_allowed();

@@ -251,6 +251,24 @@ fn fields_without_a_meaning_are_found_at_every_depth() {
 }
 
 #[test]
+fn policies_differ_when_their_rules_do() {
+    let decoded = |change: fn(&mut message::Match)| {
+        let mut raw = full();
+        change(&mut raw.rules[0].clauses[0].matches[0]);
+        Policy::decode(&raw.encode_to_vec()).unwrap()
+    };
+    let long = |one: &mut message::Match| one.principals = vec![text(MatchType::Exact("x".into())); 20];
+    let longer = |one: &mut message::Match| one.principals = vec![text(MatchType::Exact("x".into())); 21];
+    assert_eq!(decoded(|_| {}), decoded(|_| {}));
+    assert_eq!(decoded(long), decoded(long));
+    assert_ne!(decoded(long), decoded(longer));
+    assert_ne!(
+        decoded(|_| {}),
+        decoded(|one| one.service_accounts[0].namespace = "other".into())
+    );
+}
+
+#[test]
 fn ignored_extensions_may_hold_anything() {
     let bytes = [full().encode_to_vec(), nested(&[7], &field(99, b"x"))].concat();
     assert!(Policy::decode(&bytes).is_ok());

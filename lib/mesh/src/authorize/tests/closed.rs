@@ -45,6 +45,7 @@ fn a_rejected_policy_closes_by_name() {
         (decision.verdict, decision.reason.code()),
         (Verdict::Deny, "policy_not_understood")
     );
+    assert!(decision.dry_run.is_empty());
     let sentence = decision.reason.to_string();
     assert!(
         sentence.contains("shop/p") && sentence.contains("action 7"),
@@ -93,6 +94,10 @@ fn dry_run_decides_nothing_and_is_recorded() {
         verdict: Verdict::Deny,
         not_understood: None,
     };
+    assert_eq!(
+        decision.dry_run[0].to_string(),
+        "shop/try would deny; its rule 0 matches"
+    );
     assert_eq!(decision.dry_run, [expected]);
     // Not understood, but certainly a dry run: it closes nothing and is recorded all the same.
     refusing.action = 5;

@@ -204,12 +204,17 @@ fn any_string() -> impl Strategy<Value = message::StringMatch> {
 
 /// A match of one value of one attribute.
 fn any_condition() -> impl Strategy<Value = message::Match> {
+    (0..12).prop_flat_map(condition_about)
+}
+
+/// A match of one value of this attribute.
+fn condition_about(kind: i32) -> impl Strategy<Value = message::Match> {
     let account_names = (
         prop::sample::select(vec!["a", "b"]),
         prop::sample::select(vec!["x", "y"]),
     );
-    let fields = (0..12, any_string(), account_names, 0u8..4, 24u32..=32, 80u32..82);
-    fields.prop_map(|(kind, text, (namespace, name), last, length, port)| {
+    let fields = (any_string(), account_names, 0u8..4, 24u32..=32, 80u32..82);
+    fields.prop_map(move |(text, (namespace, name), last, length, port)| {
         let account = account(namespace, name);
         let block = block(&format!("10.0.0.{last}"), length);
         let mut one = message::Match::default();
@@ -232,12 +237,22 @@ fn any_condition() -> impl Strategy<Value = message::Match> {
 }
 
 fn any_rule() -> impl Strategy<Value = message::Rule> {
-    let one = prop::collection::vec(any_condition(), 0..4).prop_map(|conditions| {
+    // Long lists and long clauses are searched by an index.
+    let long = (0..12).prop_flat_map(|kind| prop::collection::vec(condition_about(kind), 8..12));
+    let conditions = prop_oneof![
+        8 => prop::collection::vec(any_condition(), 0..4),
+        1 => long,
+    ];
+    let one = conditions.prop_map(|conditions| {
         // Encoded messages one after the other are one message with the lists of all.
         let bytes: Vec<u8> = conditions.iter().flat_map(Message::encode_to_vec).collect();
         message::Match::decode(&*bytes).unwrap()
     });
-    let clause = prop::collection::vec(one, 0..3).prop_map(|matches| message::Clause { matches });
+    let matches = prop_oneof![
+        8 => prop::collection::vec(one, 0..3),
+        1 => prop::collection::vec(prop_oneof![any_condition(), (0..3).prop_flat_map(|n| condition_about(2 * n))], 8..12),
+    ];
+    let clause = matches.prop_map(|matches| message::Clause { matches });
     prop::collection::vec(clause, 0..3).prop_map(|clauses| message::Rule { clauses })
 }
 

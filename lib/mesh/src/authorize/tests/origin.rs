@@ -171,6 +171,9 @@ fn strict_names_the_peer_authentication_of_the_port() {
         (STRICT, Some(ObjectKind::PeerAuthentication))
     );
     assert_eq!(reason.rule(), None);
+    let kinds =
+        [ObjectKind::AuthorizationPolicy, ObjectKind::PeerAuthentication].map(|kind| kind.to_string());
+    assert_eq!(kinds, ["AuthorizationPolicy", "PeerAuthentication"]);
 }
 
 #[test]
