@@ -27,7 +27,7 @@ use crate::review::{self, Access};
 use crate::status::StatusError;
 use crate::store::Store;
 use crate::tokens::Tokens;
-use crate::{discovery, openapi};
+use crate::{discovery, openapi, protobuf};
 
 /// The largest body of a request, in bytes: 3 MiB, as a server has it.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -297,10 +297,17 @@ fn answer(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> 
 }
 
 async fn json_body(parts: &Parts, body: Incoming) -> Result<Value, StatusError> {
+    decode(parts, &read(body).await?)
+}
+
+/// Reads a body by its media type. Clients that say nothing mean JSON.
+fn decode(parts: &Parts, bytes: &[u8]) -> Result<Value, StatusError> {
     match request::media_type(&parts.headers).as_str() {
-        // Clients that say nothing mean JSON.
-        "application/json" | "" => read_json(body).await,
-        _ => Err(StatusError::unsupported_media_type("application/json")),
+        "application/json" | "" => parse(bytes),
+        protobuf::MEDIA_TYPE => protobuf::read(bytes),
+        _ => Err(StatusError::unsupported_media_type(
+            "application/json, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 
@@ -309,10 +316,7 @@ async fn optional_json(parts: &Parts, body: Incoming) -> Result<Value, StatusErr
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    match request::media_type(&parts.headers).as_str() {
-        "application/json" | "" => parse(&bytes),
-        _ => Err(StatusError::unsupported_media_type("application/json")),
-    }
+    decode(parts, &bytes)
 }
 
 async fn read_json(body: Incoming) -> Result<Value, StatusError> {

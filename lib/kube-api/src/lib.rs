@@ -36,7 +36,7 @@
 //!
 //! What it deliberately does not: no authorization (access reviews are answered by [`ApiServer::decide_access`]), no
 //! admission but what [`Options`] names, no validation of fields against schemas, no controllers (no endpoints, no
-//! default service accounts, no garbage collection), no protobuf, no YAML bodies, no conversion between versions
+//! default service accounts, no garbage collection), no protobuf (but for bodies of the few kinds that kubectl sends so), no YAML bodies, no conversion between versions
 //! other than of `apiVersion`; `events.k8s.io` and core events are two resources. Where it differs from a real
 //! server, the real one is right: a client must not rely on a habit of this one.
 
@@ -51,6 +51,7 @@ mod kinds;
 mod managed;
 mod openapi;
 mod patch;
+mod protobuf;
 mod read;
 mod records;
 mod registry;

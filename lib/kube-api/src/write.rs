@@ -198,7 +198,7 @@ impl Call<'_> {
         key: &Key,
         make: impl FnOnce(Option<&Arc<Stored>>, u64) -> Result<Value, StatusError>,
     ) -> Result<Arc<Stored>, StatusError> {
-        let mut dry = None;
+        let (mut dry, mut removed) = (None, false);
         let answer = self.api.store.transact(key, |current, revision| {
             let new = make(current, revision)?;
             if current.is_some_and(|current| *current.value() == new) {
@@ -211,6 +211,7 @@ impl Call<'_> {
             if rules::is_released(&new)
                 && !(self.resource.kind == "Namespace" && self.resource.custom.is_none())
             {
+                removed = true;
                 return Ok(Change::Remove);
             }
             Ok(Change::Put(new))
@@ -226,7 +227,10 @@ impl Call<'_> {
                 self.drop_instances(stored.value());
             }
         }
-        if rules::is_released(stored.value()) {
+        if key.resource == "namespaces" {
+            self.finish_namespace(&key.name);
+        }
+        if removed {
             self.finish_namespace(&key.namespace);
         }
         Ok(stored)

@@ -218,7 +218,7 @@ async fn applies_labels_patches_and_deletes() {
     assert!(
         kubectl
             .fails(&["patch", "pa", "strict", "--type=strategic", "-p", merge])
-            .contains("UnsupportedMediaType")
+            .contains("is not supported")
     );
     assert!(
         kubectl

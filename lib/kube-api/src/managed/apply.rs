@@ -44,6 +44,7 @@ pub(crate) fn apply(
     let after = merged(&before, &config, &shape, true);
     let changed = Fields::changed(Some(&before), &after, &shape);
 
+    let migrated = migrated(live, manager, &shape);
     let mut conflicts = Vec::new();
     for entry in entries.iter_mut() {
         if entry.is(manager, Operation::Apply) {
@@ -53,8 +54,9 @@ pub(crate) fn apply(
         if taken.is_empty() {
             continue;
         }
+        let refused = taken.without(&migrated);
         let who = format!("conflict with {:?} using {}", entry.manager, entry.api_version);
-        conflicts.extend(taken.paths().into_iter().map(|path| (who.clone(), path)));
+        conflicts.extend(refused.paths().into_iter().map(|path| (who.clone(), path)));
         entry.fields = entry.fields.without(&taken);
     }
     if !conflicts.is_empty() && !force {
@@ -81,6 +83,18 @@ pub(crate) fn apply(
     put_tracked(&mut object, after);
     write(&mut object, &entries);
     Ok(object)
+}
+
+/// What kubectl may take over from its client-side apply without force: the fields in the annotation that this left.
+fn migrated(live: Option<&Value>, manager: &Manager<'_>, shape: &Shape<'_>) -> Fields {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let annotation = live
+        .filter(|_| manager.name == "kubectl")
+        .and_then(|live| live["metadata"]["annotations"][LAST_APPLIED].as_str());
+    annotation
+        .and_then(|text| serde_json::from_str(text).ok())
+        .map(|config: Value| Fields::of(&tracked(&config), shape))
+        .unwrap_or_default()
 }
 
 fn conflict(conflicts: &[(String, String)]) -> StatusError {
