@@ -44,8 +44,16 @@ pub struct Options {
     pub require_token: bool,
     /// Time between the bookmarks of a watch.
     pub bookmark_interval: Duration,
-    /// TLS, with this certificate.
-    pub tls: Option<tls::server_auth::Acceptor>,
+    /// TLS, where it is wanted.
+    pub tls: Option<Tls>,
+}
+
+/// What a server over HTTPS needs.
+pub struct Tls {
+    /// The server's certificate for its address. Clients speak HTTP/2 or HTTP/1.1 with it.
+    pub identity: tls::server_auth::ServerIdentity,
+    /// The roots that clients are to trust, in PEM, for [`ApiServer::kubeconfig`].
+    pub authority_pem: String,
 }
 
 impl Default for Options {
@@ -67,7 +75,8 @@ impl Default for Options {
 pub struct ApiServer {
     api: Arc<Api>,
     address: SocketAddr,
-    tls: bool,
+    /// The roots of a server over HTTPS.
+    authority: Option<String>,
     task: JoinHandle<()>,
 }
 
@@ -92,12 +101,21 @@ impl ApiServer {
             bookmark_interval: options.bookmark_interval.max(Duration::from_millis(1)),
             store,
         });
-        let tls = options.tls.is_some();
-        let task = tokio::spawn(accept(listener, options.tls.map(Arc::new), api.clone()));
+        let (acceptor, authority) = match options.tls {
+            Some(Tls {
+                identity,
+                authority_pem,
+            }) => {
+                let acceptor = tls::server_auth::Acceptor::new(identity.with_http1());
+                (Some(Arc::new(acceptor)), Some(authority_pem))
+            }
+            None => (None, None),
+        };
+        let task = tokio::spawn(accept(listener, acceptor, api.clone()));
         let server = ApiServer {
             api,
             address,
-            tls,
+            authority,
             task,
         };
         let namespace =
@@ -119,17 +137,22 @@ impl ApiServer {
 
     /// The address as clients are configured with it.
     pub fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// A kubeconfig for this server. With TLS it names no authority; add `certificate-authority-data`.
+    /// A kubeconfig for this server.
     pub fn kubeconfig(&self) -> String {
+        let mut cluster = json!({ "server": self.url() });
+        if let Some(authority) = &self.authority {
+            let encoded = data_encoding::BASE64.encode(authority.as_bytes());
+            cluster["certificate-authority-data"] = json!(encoded);
+        }
         // JSON is YAML.
         json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{ "name": "lab", "cluster": { "server": self.url() } }],
+            "clusters": [{ "name": "lab", "cluster": cluster }],
             "users": [{ "name": "admin", "user": {} }],
             "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "admin" } }],
             "current-context": "lab",

@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use common::{Kubectl, kubectl};
-use kube_api::{ApiServer, Options};
+use kube_api::{ApiServer, Options, Tls};
 use serde_json::{Value, json};
 
 async fn start() -> Option<(ApiServer, Kubectl)> {
@@ -320,6 +320,30 @@ async fn watches() {
     assert!(line().contains("configmap/first"));
     child.kill().unwrap();
     child.wait().unwrap();
-    let _ = std::io::stdout().flush();
-    let _: Option<Command> = None;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn works_over_tls() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let pem = certificate.self_signed(&key).unwrap().pem();
+    let key = tls::PrivateKey::from_pem(&key.serialize_pem()).unwrap();
+    let identity = tls::server_auth::ServerIdentity::from_pem(&pem, &key).unwrap();
+    let options = Options {
+        tls: Some(Tls {
+            identity,
+            authority_pem: pem,
+        }),
+        ..Options::default()
+    };
+    let server = ApiServer::start(options).await.unwrap();
+    let Some(kubectl) = kubectl(&server) else { return };
+    assert_eq!(
+        kubectl.run(&["get", "ns", "default", "-o", "name"]),
+        "namespace/default\n"
+    );
+    // The same over HTTP/1.1, as other clients speak.
+    let mut command = kubectl.command(&["get", "ns", "default", "-o", "name"]);
+    let output = command.env("DISABLE_HTTP2", "1").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "namespace/default\n");
 }

@@ -349,3 +349,73 @@ async fn tokens_are_bound() {
         assert_eq!(answer.body["status"]["allowed"], allowed);
     }
 }
+
+/// From whatever revision one starts, through whatever selector: the list then, changed as the watch from there
+/// tells, is the list now.
+#[tokio::test]
+async fn any_list_and_the_watch_from_it_give_the_list_now() {
+    let seed: u64 = std::env::var("SEED").ok().map_or(7, |text| text.parse().unwrap());
+    println!("SEED={seed}");
+    let mut state = seed;
+    let mut random = move |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let (server, client) = start().await;
+    let first = server.store().revision();
+    for _ in 0..40 {
+        let name = ["a", "b", "c", "d"][usize::try_from(random(4)).unwrap()];
+        match random(3) {
+            0 => drop(server.remove(&Key::new("configmaps", "default", name))),
+            label => drop(put(
+                &server,
+                name,
+                ["x", "y"][usize::try_from(label - 1).unwrap()],
+            )),
+        }
+    }
+    put(&server, "end", "x");
+    let last = server.store().revision();
+    for query in [
+        "",
+        "&labelSelector=of%3Dx",
+        "&labelSelector=of%21%3Dx",
+        "&fieldSelector=metadata.name%21%3Da",
+    ] {
+        let list = async |revision: u64| {
+            let answer = client
+                .get(&format!(
+                    "{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact{query}"
+                ))
+                .await;
+            let items = answer.body["items"].as_array().unwrap().clone();
+            let known = items
+                .into_iter()
+                .map(|item| (item["metadata"]["name"].to_string(), version(&item)));
+            known.collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let now = list(last).await;
+        for revision in first..=last {
+            let mut replayed = list(revision).await;
+            let sign = "allowWatchBookmarks=1&timeoutSeconds=1";
+            let mut watch = client
+                .watch(&format!("{MAPS}?resourceVersion={revision}&{sign}{query}"))
+                .await;
+            // The bookmark at the end says that everything was told; what is told meanwhile is enough to stop.
+            while replayed != now {
+                let Some((word, object)) = watch.try_next().await.unwrap() else {
+                    break;
+                };
+                let name = object["metadata"]["name"].to_string();
+                match word.as_str() {
+                    "ADDED" | "MODIFIED" => drop(replayed.insert(name, version(&object))),
+                    "DELETED" => drop(replayed.remove(&name)),
+                    _ => {}
+                }
+            }
+            assert_eq!(replayed, now, "from {revision} with {query:?}");
+        }
+    }
+}

@@ -81,10 +81,22 @@ pub(crate) async fn run<IO>(io: IO, tls: Connection) -> Result<Stream<IO>, Hands
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    run_speaking(io, tls, |protocol| protocol == Some(ALPN)).await
+}
+
+/// As [`run`], where `accepted` says which protocol inside will do.
+pub(crate) async fn run_speaking<IO>(
+    io: IO,
+    tls: Connection,
+    accepted: fn(Option<&[u8]>) -> bool,
+) -> Result<Stream<IO>, HandshakeError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut stream = Stream::new(io, tls);
     let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.handshake()).await;
     let outcome = match done {
-        Ok(Ok(())) if stream.alpn() == Some(ALPN) => return Ok(stream),
+        Ok(Ok(())) if accepted(stream.alpn()) => return Ok(stream),
         Ok(Ok(())) => HandshakeError::Alpn,
         Ok(Err(error)) => error,
         Err(_) => return Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)),

@@ -43,6 +43,7 @@ pub struct Client {
 pub struct ServerIdentity {
     config: Arc<rustls::ServerConfig>,
     not_after: SystemTime,
+    http1: bool,
 }
 
 /// Accepts clients with a certificate that can be replaced while running.
@@ -194,7 +195,18 @@ impl ServerIdentity {
         Ok(Self {
             config: Arc::new(config),
             not_after: details.not_after,
+            http1: false,
         })
+    }
+
+    /// Also serves clients that speak HTTP/1.1, or do not say what they speak: whoever serves must find out.
+    #[must_use]
+    pub fn with_http1(mut self) -> Self {
+        let mut config = rustls::ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec()];
+        self.config = Arc::new(config);
+        self.http1 = true;
+        self
     }
 
     /// The end of the certificate's life.
@@ -229,10 +241,16 @@ impl Acceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self.current.load().config.clone();
-        let tls = UnbufferedServerConnection::new(config)
+        let identity = self.current.load().clone();
+        let tls = UnbufferedServerConnection::new(identity.config.clone())
             .map_err(|error| HandshakeError::from_tls(error, false))?;
-        handshake::run(io, Connection::Server(tls)).await
+        // With a list of two, TLS itself has refused every other protocol.
+        let accepted: fn(Option<&[u8]>) -> bool = if identity.http1 {
+            |_| true
+        } else {
+            |protocol| protocol == Some(ALPN)
+        };
+        handshake::run_speaking(io, Connection::Server(tls), accepted).await
     }
 }
 
