@@ -92,10 +92,7 @@ impl Query {
                     ))
                 })
             };
-            let truth = || match value.as_ref() {
-                "" | "0" | "false" | "False" => false,
-                _ => true,
-            };
+            let truth = || !matches!(value.as_ref(), "" | "0" | "false" | "False");
             match name.as_ref() {
                 "labelSelector" => query.label_selector = value.into_owned(),
                 "fieldSelector" => query.field_selector = value.into_owned(),
