@@ -265,6 +265,19 @@ impl ApiServer {
             namespace.as_deref().unwrap_or_default(),
             &rules::text(&object, "name"),
         );
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("resourceVersion");
+        }
+        // Another uid is another object: the old one goes, and watches are told so.
+        let uid_now = self
+            .api
+            .store
+            .get(&key)
+            .map(|known| rules::text(known.value(), "uid"));
+        let given = rules::text(&object, "uid");
+        if replace && !given.is_empty() && uid_now.is_some_and(|known| known != given) {
+            self.remove(&key);
+        }
         let stored = self.api.store.transact(&key, |current, revision| {
             if current.is_some() && !replace {
                 return Ok(Change::Keep);

@@ -110,6 +110,22 @@ async fn selectors_turn_changes_into_arrivals_and_departures() {
 }
 
 #[tokio::test]
+async fn an_object_made_again_is_another_one() {
+    let (server, client) = start().await;
+    put(&server, "a", "x");
+    let mut watch = client.watch(MAPS).await;
+    assert_eq!(watch.next().await, said("ADDED", "a"));
+    let object = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a", "uid": "other", "resourceVersion": "1" } });
+    server.put(object).unwrap();
+    assert_eq!(watch.next().await, said("DELETED", "a"));
+    let (word, object) = watch.event().await;
+    assert_eq!(
+        (word.as_str(), &object["metadata"]["uid"]),
+        ("ADDED", &json!("other"))
+    );
+}
+
+#[tokio::test]
 async fn history_bookmarks_and_ends() {
     let options = Options {
         store: Store::with_history(4),
