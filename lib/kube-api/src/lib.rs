@@ -72,7 +72,7 @@ pub use api::{MAX_BODY_BYTES, MAX_WATCHERS};
 pub use definitions::mesh_definitions;
 pub use faults::{Faults, Requests, Verb};
 pub use records::{MAX_RECORDS, Record};
-pub use server::{ApiServer, MAX_CONNECTIONS, Options, Tls};
+pub use server::{ApiServer, MAX_CONNECTIONS, Options};
 pub use status::StatusError;
 pub use store::{EVENTS_KEPT, Key, MAX_OBJECT_BYTES, Store, Stored};
 pub use tokens::{SERVER_AUDIENCE, TokenSubject};

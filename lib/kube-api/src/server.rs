@@ -44,15 +44,9 @@ pub struct Options {
     pub require_token: bool,
     /// Time between the bookmarks of a watch.
     pub bookmark_interval: Duration,
-    /// TLS, where it is wanted.
-    pub tls: Option<Tls>,
-}
-
-/// What a server over HTTPS needs.
-pub struct Tls {
-    /// The server's certificate for its address. Clients speak HTTP/2 or HTTP/1.1 with it.
-    pub identity: tls::server_auth::ServerIdentity,
-    /// The roots that clients are to trust, in PEM, for [`ApiServer::kubeconfig`].
+    /// TLS, where it is wanted; see [`tls::server_auth::ServerIdentity::with_http1`] for clients without HTTP/2.
+    pub tls: Option<tls::server_auth::Acceptor>,
+    /// With TLS, the roots that clients are to trust, in PEM, for [`ApiServer::kubeconfig`].
     pub authority_pem: String,
 }
 
@@ -67,6 +61,7 @@ impl Default for Options {
             require_token: false,
             bookmark_interval: Duration::from_secs(60),
             tls: None,
+            authority_pem: String::new(),
         }
     }
 }
@@ -101,16 +96,8 @@ impl ApiServer {
             bookmark_interval: options.bookmark_interval.max(Duration::from_millis(1)),
             store,
         });
-        let (acceptor, authority) = match options.tls {
-            Some(Tls {
-                identity,
-                authority_pem,
-            }) => {
-                let acceptor = tls::server_auth::Acceptor::new(identity.with_http1());
-                (Some(Arc::new(acceptor)), Some(authority_pem))
-            }
-            None => (None, None),
-        };
+        let authority = options.tls.is_some().then_some(options.authority_pem);
+        let acceptor = options.tls.map(Arc::new);
         let task = tokio::spawn(accept(listener, acceptor, api.clone()));
         let server = ApiServer {
             api,

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use common::{Kubectl, kubectl};
-use kube_api::{ApiServer, Options, Tls};
+use kube_api::{ApiServer, Options};
 use serde_json::{Value, json};
 
 async fn start() -> Option<(ApiServer, Kubectl)> {
@@ -330,10 +330,8 @@ async fn works_over_tls() {
     let key = tls::PrivateKey::from_pem(&key.serialize_pem()).unwrap();
     let identity = tls::server_auth::ServerIdentity::from_pem(&pem, &key).unwrap();
     let options = Options {
-        tls: Some(Tls {
-            identity,
-            authority_pem: pem,
-        }),
+        tls: Some(tls::server_auth::Acceptor::new(identity.with_http1())),
+        authority_pem: pem,
         ..Options::default()
     };
     let server = ApiServer::start(options).await.unwrap();
