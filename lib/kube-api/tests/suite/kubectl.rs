@@ -1,11 +1,9 @@
 //! The real kubectl against the server: it discovers, reads, writes and watches as against any other.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Kubectl, kubectl};
+use crate::common::{Kubectl, kubectl};
 use kube_api::{ApiServer, Options};
 use serde_json::{Value, json};
 

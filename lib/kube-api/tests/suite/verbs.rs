@@ -1,8 +1,6 @@
 //! A table per verb, over HTTP.
 
-mod common;
-
-use common::Client;
+use crate::common::Client;
 use kube_api::{ApiServer, Key, Options};
 use serde_json::{Value, json};
 

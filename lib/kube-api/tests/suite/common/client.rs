@@ -14,48 +14,48 @@ use tokio::net::TcpStream;
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Client {
+pub(crate) struct Client {
     address: std::net::SocketAddr,
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub code: u16,
-    pub body: Value,
-    pub content_type: String,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) body: Value,
+    pub(crate) content_type: String,
 }
 
 /// An open watch.
-pub struct Watch {
+pub(crate) struct Watch {
     body: Incoming,
     rest: BytesMut,
 }
 
 impl Client {
-    pub fn new(server: &ApiServer) -> Client {
+    pub(crate) fn new(server: &ApiServer) -> Client {
         Client {
             address: server.address(),
         }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, "", None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send("POST", path, "application/json", Some(body)).await
     }
 
-    pub async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
         self.send("PUT", path, "application/json", Some(body)).await
     }
 
-    pub async fn delete(&self, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn delete(&self, path: &str, body: Option<Value>) -> Answer {
         self.send("DELETE", path, "application/json", body).await
     }
 
     /// `kind` is `json`, `merge`, `strategic-merge` or `apply`.
-    pub async fn patch(&self, path: &str, kind: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, kind: &str, body: Value) -> Answer {
         let media = match kind {
             "apply" => "application/apply-patch+yaml".to_owned(),
             kind => format!("application/{kind}-patch+json"),
@@ -63,13 +63,13 @@ impl Client {
         self.send("PATCH", path, &media, Some(body)).await
     }
 
-    pub async fn send(&self, method: &str, path: &str, media: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, media: &str, body: Option<Value>) -> Answer {
         let text = body.map(|body| body.to_string()).unwrap_or_default();
         self.send_text(method, path, &[("content-type", media)], text)
             .await
     }
 
-    pub async fn send_text(
+    pub(crate) async fn send_text(
         &self,
         method: &str,
         path: &str,
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Opens a watch; the path has its query, without `watch`.
-    pub async fn watch(&self, path: &str) -> Watch {
+    pub(crate) async fn watch(&self, path: &str) -> Watch {
         let sign = if path.contains('?') { '&' } else { '?' };
         let response = self
             .request("GET", &format!("{path}{sign}watch=1"), &[], String::new())
@@ -139,7 +139,7 @@ impl Client {
 
 impl Watch {
     /// The next line as type and object; nothing when the watch has ended, an error when it was broken.
-    pub async fn try_next(&mut self) -> Result<Option<(String, Value)>, hyper::Error> {
+    pub(crate) async fn try_next(&mut self) -> Result<Option<(String, Value)>, hyper::Error> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line = self.rest.split_to(end);
@@ -160,7 +160,7 @@ impl Watch {
     }
 
     /// The next line as type and name.
-    pub async fn next(&mut self) -> (String, String) {
+    pub(crate) async fn next(&mut self) -> (String, String) {
         let (word, object) = self.event().await;
         (
             word,
@@ -168,7 +168,7 @@ impl Watch {
         )
     }
 
-    pub async fn event(&mut self) -> (String, Value) {
+    pub(crate) async fn event(&mut self) -> (String, Value) {
         self.try_next().await.unwrap().expect("one more event")
     }
 }

@@ -1,5 +1,4 @@
 //! What the tests share.
-#![allow(dead_code)]
 
 mod client;
 
@@ -8,15 +7,15 @@ use std::process::{Command, Output, Stdio};
 
 use kube_api::ApiServer;
 
-pub use client::{Answer, Client, Watch};
+pub(crate) use client::{Answer, Client, Watch};
 
 /// The real kubectl, set up for one server.
-pub struct Kubectl {
+pub(crate) struct Kubectl {
     directory: tempfile::TempDir,
 }
 
 /// Kubectl for this server; nothing where it is not installed, which is an error under `REQUIRE_ROOT=1`.
-pub fn kubectl(server: &ApiServer) -> Option<Kubectl> {
+pub(crate) fn kubectl(server: &ApiServer) -> Option<Kubectl> {
     let found = Command::new("kubectl").arg("version").arg("--client").output();
     if !found.is_ok_and(|output| output.status.success()) {
         assert_ne!(
@@ -33,7 +32,7 @@ pub fn kubectl(server: &ApiServer) -> Option<Kubectl> {
 }
 
 impl Kubectl {
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .args(arguments)
@@ -48,12 +47,12 @@ impl Kubectl {
     }
 
     /// What it prints; it must succeed.
-    pub fn run(&self, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, arguments: &[&str]) -> String {
         self.with_input(arguments, "")
     }
 
     /// The same with this text on standard input. `diff` says by exit code 1 that there is a difference.
-    pub fn with_input(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) fn with_input(&self, arguments: &[&str], input: &str) -> String {
         let output = self.output(arguments, input);
         let (out, error) = texts(&output);
         let differs = arguments[0] == "diff" && output.status.code() == Some(1);
@@ -65,11 +64,11 @@ impl Kubectl {
     }
 
     /// What it says on standard error; it must fail.
-    pub fn fails(&self, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, arguments: &[&str]) -> String {
         self.fails_with_input(arguments, "")
     }
 
-    pub fn fails_with_input(&self, arguments: &[&str], input: &str) -> String {
+    pub(crate) fn fails_with_input(&self, arguments: &[&str], input: &str) -> String {
         let output = self.output(arguments, input);
         let (out, error) = texts(&output);
         assert!(

@@ -1,10 +1,8 @@
 //! Watches, and what goes wrong with them.
 
-mod common;
-
 use std::time::{Duration, Instant, SystemTime};
 
-use common::Client;
+use crate::common::Client;
 use kube_api::{ApiServer, Key, Options, Requests, StatusError, Store, TokenSubject, Verb};
 use serde_json::{Value, json};
 
