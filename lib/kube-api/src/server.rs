@@ -29,6 +29,9 @@ use crate::{defaults, rules};
 /// How many connections are served at once.
 pub const MAX_CONNECTIONS: usize = 8192;
 
+/// How long the token of a kubeconfig lives: a year.
+const ADMINISTRATOR_TOKEN_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How a server is to be.
 pub struct Options {
     /// Where it listens; port 0 is any free one.
@@ -128,19 +131,26 @@ impl ApiServer {
         format!("{scheme}://{}", self.address)
     }
 
-    /// A kubeconfig for this server.
+    /// A kubeconfig for this server, with a token that it accepts.
     pub fn kubeconfig(&self) -> String {
         let mut cluster = json!({ "server": self.url() });
         if let Some(authority) = &self.authority {
             let encoded = data_encoding::BASE64.encode(authority.as_bytes());
             cluster["certificate-authority-data"] = json!(encoded);
         }
+        // Over TLS, kubectl asks for a password where there is nothing to show.
+        let administrator = TokenSubject {
+            namespace: "kube-system".to_owned(),
+            service_account: "administrator".to_owned(),
+            ..TokenSubject::default()
+        };
+        let token = self.sign_token(&administrator, SystemTime::now(), ADMINISTRATOR_TOKEN_LIFE);
         // JSON is YAML.
         json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{ "name": "lab", "cluster": cluster }],
-            "users": [{ "name": "admin", "user": {} }],
+            "users": [{ "name": "admin", "user": { "token": token.unwrap_or_default() } }],
             "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "admin" } }],
             "current-context": "lab",
         })

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use kube_api::ApiServer;
 
-pub(crate) use client::{Answer, Client, Watch};
+pub(crate) use client::Client;
 
 /// The real kubectl, set up for one server.
 pub(crate) struct Kubectl {

@@ -22,7 +22,6 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     pub(crate) code: u16,
     pub(crate) body: Value,
-    pub(crate) content_type: String,
 }
 
 /// An open watch.
@@ -79,18 +78,10 @@ impl Client {
         let exchange = async {
             let response = self.request(method, path, headers, body).await;
             let code = response.status().as_u16();
-            let header = response.headers().get("content-type");
-            let content_type = header
-                .map(|value| value.to_str().unwrap().to_owned())
-                .unwrap_or_default();
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::String(text));
-            Answer {
-                code,
-                body,
-                content_type,
-            }
+            Answer { code, body }
         };
         tokio::time::timeout(PATIENCE, exchange)
             .await
