@@ -1,15 +1,16 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use compile::Settings;
 use explain::{Basis, Unanswerable, World};
-use lab::{LabError, Layout, Manifests};
+use lab::{LabError, Layout};
 
 use crate::args::Name;
 
 mod can;
 mod lint;
+mod manifests;
+mod test;
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -24,6 +25,8 @@ pub(crate) enum PolicyCommand {
     Can(can::Can),
     /// What policies will not do though their authors mean it; exit code 1 with errors
     Lint(lint::Lint),
+    /// Run policy tests: files of questions with the answers that are expected; exit code 1 when any fails
+    Test(test::Test),
 }
 
 /// On which objects a question is asked.
@@ -35,6 +38,13 @@ pub(crate) struct On {
     pub(crate) filename: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) name: Name,
+    #[command(flatten)]
+    mesh: Mesh,
+}
+
+/// What is the same for the whole mesh.
+#[derive(Args)]
+pub(crate) struct Mesh {
     /// The trust domain of every identity
     #[arg(long, default_value = "cluster.local")]
     trust_domain: String,
@@ -63,6 +73,7 @@ pub(crate) async fn run(command: PolicyCommand) -> u8 {
     let result = match command {
         PolicyCommand::Can(can) => can.run().await,
         PolicyCommand::Lint(lint) => lint.run().await,
+        PolicyCommand::Test(test) => test.run(),
     };
     result.unwrap_or_else(|failure| {
         let (text, code) = match failure {
@@ -77,18 +88,26 @@ pub(crate) async fn run(command: PolicyCommand) -> u8 {
 impl On {
     /// The mesh to ask.
     pub(crate) async fn world(&self) -> Result<World, Failure> {
-        let settings = Settings {
-            trust_domain: self.trust_domain.clone(),
-            root_namespace: self.root_namespace.clone(),
-            ..Settings::default()
-        };
+        let settings = self.mesh.settings();
         if self.filename.is_empty() {
             let objects = lab::objects(&Layout::new(&self.name.name)?).await?;
             return Ok(World::new(Basis::Applied, settings, objects));
         }
-        let manifests = Manifests::read(&self.filename)?;
-        let objects = manifests.objects().iter().cloned().map(Arc::new);
-        Ok(World::new(Basis::Manifests, settings, objects))
+        Ok(World::new(
+            Basis::Manifests,
+            settings,
+            manifests::read(&self.filename)?,
+        ))
+    }
+}
+
+impl Mesh {
+    fn settings(&self) -> Settings {
+        Settings {
+            trust_domain: self.trust_domain.clone(),
+            root_namespace: self.root_namespace.clone(),
+            ..Settings::default()
+        }
     }
 }
 

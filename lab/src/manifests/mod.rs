@@ -35,6 +35,7 @@ impl Manifests {
     }
 
     /// The texts of files, directories and `-` as for [`Manifests::read`], each with its name for messages.
+    /// The texts of files, directories and `-` as [`Manifests::read`] takes them, each with its name for messages.
     pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, LabError> {
         let mut texts = Vec::new();
         for path in paths {
@@ -98,11 +99,6 @@ impl Manifests {
     /// Which objects they define.
     pub fn keys(&self) -> Vec<ObjectKey> {
         self.objects.iter().map(Object::key).collect()
-    }
-
-    /// The objects, in the order of the files.
-    pub fn objects(&self) -> &[Object] {
-        &self.objects
     }
 
     /// The objects as documents.

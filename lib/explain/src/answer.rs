@@ -141,6 +141,11 @@ impl Answer {
         self.verdict == Verdict::Allow
     }
 
+    /// `allowed: the reason`.
+    pub(crate) fn told(&self) -> String {
+        format!("{}: {}", word(self.verdict), self.decisive().reason())
+    }
+
     /// The endpoint whose word counts: the first that refuses; where none does, the first that policy decided about.
     pub fn decisive(&self) -> &EndpointAnswer {
         &self.endpoints[self.decisive]
@@ -191,10 +196,6 @@ impl EndpointAnswer {
 /// `ALLOWED shop/client -> shop/web:80: the reason`; then the endpoints of a Service, and the notes.
 impl fmt::Display for Answer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |verdict| match verdict {
-            Verdict::Allow => "allowed",
-            Verdict::Deny => "denied",
-        };
         write!(
             out,
             "{}: {} -> {}: {}",
@@ -218,5 +219,12 @@ impl fmt::Display for Answer {
             write!(out, "\n  note: {note}")?;
         }
         Ok(())
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allowed",
+        Verdict::Deny => "denied",
     }
 }

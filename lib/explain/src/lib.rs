@@ -11,6 +11,7 @@
 mod answer;
 mod ask;
 mod question;
+pub mod suite;
 #[cfg(test)]
 mod testing;
 mod world;

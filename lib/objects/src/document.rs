@@ -170,12 +170,17 @@ pub(crate) fn quoted(text: &str) -> String {
 /// Reads every document of a text. Empty documents are left out. Stops at the first error of syntax, since nothing
 /// behind it can be trusted; keys that are given twice are collected.
 pub(crate) fn read(text: &str) -> (Vec<Tree>, Vec<TextError>) {
-    let mut builder = Builder::default();
-    if text.len() > MAX_TEXT_BYTES {
-        let problem = format!(
-            "the text has {} bytes; at most {MAX_TEXT_BYTES} are read",
-            text.len()
-        );
+    read_within(text, MAX_TEXT_BYTES, MAX_NODES)
+}
+
+/// [`read`] with other bounds: bytes of text, and values with aliases expanded.
+pub(crate) fn read_within(text: &str, most_bytes: usize, most_nodes: usize) -> (Vec<Tree>, Vec<TextError>) {
+    let mut builder = Builder {
+        most_nodes,
+        ..Builder::default()
+    };
+    if text.len() > most_bytes {
+        let problem = format!("the text has {} bytes; at most {most_bytes} are read", text.len());
         return (Vec::new(), vec![TextError { line: 1, problem }]);
     }
     let mut parser = Parser::new_from_str(text);
@@ -202,6 +207,7 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Tree>,
     nodes: usize,
+    most_nodes: usize,
 }
 
 /// A collection whose end has not come yet.
@@ -372,8 +378,9 @@ impl Builder {
 
     fn count(&mut self, more: usize, line: usize) -> Result<(), TextError> {
         self.nodes += more;
-        if self.nodes > MAX_NODES {
-            let problem = format!("the text holds more than {MAX_NODES} values, aliases expanded; split it");
+        let most = self.most_nodes;
+        if self.nodes > most {
+            let problem = format!("the text holds more than {most} values, aliases expanded; split it");
             return Err(TextError { line, problem });
         }
         Ok(())

@@ -96,6 +96,27 @@ impl<'a> Field<'a> {
         self.reader.record(self.tree.line, &self.path, problem.into());
     }
 
+    /// The line on which the value begins, counted from 1; 0 when it did not come from text.
+    pub fn line(&self) -> usize {
+        self.tree.line
+    }
+
+    pub(crate) fn file(&self) -> &str {
+        self.reader.file
+    }
+
+    /// Records errors whose paths begin at this value.
+    pub(crate) fn record_inside(&self, errors: Vec<ParseError>) {
+        let inside = errors.into_iter().map(|error| ParseError {
+            field: match (self.path.as_str(), error.field.as_str()) {
+                (path, "") => path.to_owned(),
+                (path, field) => format!("{path}.{field}"),
+            },
+            ..error
+        });
+        self.reader.errors.borrow_mut().extend(inside);
+    }
+
     fn wrong_type(&self, wanted: &str, hint: &str) {
         self.error(format!("is {}, but must be {wanted}{hint}", self.tree.describe()));
     }

@@ -3,9 +3,29 @@
 
 pub use crate::read::{Field, Fields};
 
-use crate::document;
+use crate::document::{self, MAX_NODES, MAX_TEXT_BYTES};
 use crate::error::{ParseError, ParseErrors};
+use crate::object::Object;
+use crate::parse;
 use crate::read::Reader;
+
+/// How much of a text is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest text, in bytes.
+    pub bytes: usize,
+    /// How many values it may hold, aliases expanded.
+    pub values: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            bytes: MAX_TEXT_BYTES,
+            values: MAX_NODES,
+        }
+    }
+}
 
 /// Reads `text`, which must hold exactly one document, with `read`. `file` is how messages name the text. A field
 /// that `read` did not ask for is an error where it calls [`Fields::finish`].
@@ -17,6 +37,19 @@ pub fn read_one<T>(
     text: &str,
     read: impl FnOnce(&Field<'_>) -> Option<T>,
 ) -> Result<T, ParseErrors> {
+    read_one_within(file, text, Limits::default(), read)
+}
+
+/// [`read_one`] with other limits.
+///
+/// # Errors
+/// As [`read_one`].
+pub fn read_one_within<T>(
+    file: &str,
+    text: &str,
+    limits: Limits,
+    read: impl FnOnce(&Field<'_>) -> Option<T>,
+) -> Result<T, ParseErrors> {
     let problem = |line: usize, problem: String| ParseError {
         file: file.to_owned(),
         line: (line > 0).then_some(line),
@@ -24,7 +57,7 @@ pub fn read_one<T>(
         field: String::new(),
         problem,
     };
-    let (documents, errors) = document::read(text);
+    let (documents, errors) = document::read_within(text, limits.bytes, limits.values);
     if !errors.is_empty() {
         let errors = errors.into_iter();
         return Err(ParseErrors(
@@ -42,6 +75,19 @@ pub fn read_one<T>(
         Some(value) if errors.is_empty() => Ok(value),
         _ if errors.is_empty() => Err(ParseErrors(vec![problem(1, "cannot be read".to_owned())])),
         _ => Err(ParseErrors(errors)),
+    }
+}
+
+impl Field<'_> {
+    /// A Kubernetes object inside of the text, read as [`crate::parse`] reads one.
+    pub fn object(&self) -> Option<Object> {
+        match parse::object(self.file(), self.tree()) {
+            Ok(object) => Some(object),
+            Err(errors) => {
+                self.record_inside(errors);
+                None
+            }
+        }
     }
 }
 
