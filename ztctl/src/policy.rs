@@ -10,6 +10,7 @@ use crate::args::Name;
 mod can;
 mod lint;
 mod manifests;
+mod strict_report;
 mod test;
 
 /// The answer is no.
@@ -25,6 +26,8 @@ pub(crate) enum PolicyCommand {
     Can(can::Can),
     /// What policies will not do though their authors mean it; exit code 1 with errors
     Lint(lint::Lint),
+    /// Who would break if plaintext were refused; exit code 1 when anybody would
+    StrictReport(strict_report::Ask),
     /// Run policy tests: files of questions with the answers that are expected; exit code 1 when any fails
     Test(test::Test),
 }
@@ -73,6 +76,7 @@ pub(crate) async fn run(command: PolicyCommand) -> u8 {
     let result = match command {
         PolicyCommand::Can(can) => can.run().await,
         PolicyCommand::Lint(lint) => lint.run().await,
+        PolicyCommand::StrictReport(ask) => ask.run().await,
         PolicyCommand::Test(test) => test.run(),
     };
     result.unwrap_or_else(|failure| {

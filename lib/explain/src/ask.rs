@@ -263,9 +263,22 @@ impl World {
 }
 
 impl Speaker {
+    /// A pod that speaks plaintext.
+    pub(crate) fn plaintext(workload: &Workload) -> Speaker {
+        Speaker {
+            identity: None,
+            addresses: workload.addresses.clone(),
+            pod: None,
+        }
+    }
+
     /// The addresses of a connection to an endpoint: both of one family, IPv4 where there is a choice. A caller
     /// whose address is not known has the unspecified one, which is in no block.
-    fn meets(&self, workload: &Workload, address: SocketAddr) -> Result<(IpAddr, SocketAddr), Unanswerable> {
+    pub(crate) fn meets(
+        &self,
+        workload: &Workload,
+        address: SocketAddr,
+    ) -> Result<(IpAddr, SocketAddr), Unanswerable> {
         let Some(first) = self.addresses.first() else {
             let unknown = match address.ip() {
                 IpAddr::V4(_) => IpAddr::from([0; 4]),

@@ -11,6 +11,7 @@
 mod answer;
 mod ask;
 mod question;
+mod strict_report;
 pub mod suite;
 #[cfg(test)]
 mod testing;
@@ -18,4 +19,5 @@ mod world;
 
 pub use answer::{Answer, Deciding, EndpointAnswer, Ground, Unanswerable};
 pub use question::{Caller, QuestionError, Target};
+pub use strict_report::{Breaking, CANNOT_KNOW, Outsider, StaysOpen, StrictReport};
 pub use world::{Basis, MAX_MADE_UP_ADDRESSES, Membership, World};

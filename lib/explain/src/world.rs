@@ -8,7 +8,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use compile::{Compiler, Output, Settings};
+use compile::{Compiler, EffectiveMtls, Output, Settings};
 use mesh::{Change, Snapshot, Workload};
 use objects::{Kind, Object, ObjectKey, Spec};
 use prost::Message;
@@ -133,6 +133,11 @@ impl World {
     /// A policy as a node proxy is sent it.
     pub(crate) fn compiled_policy(&self, key: &str) -> Option<&Authorization> {
         self.compiler.policies().get(key)
+    }
+
+    /// Whether a port of a pod takes plaintext, and who says so.
+    pub(crate) fn effective_mtls(&self, pod: &Object, port: Option<u16>) -> EffectiveMtls {
+        self.compiler.effective_mtls(pod, port)
     }
 
     /// The object as it was given.
