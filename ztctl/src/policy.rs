@@ -26,6 +26,8 @@ pub(crate) enum PolicyCommand {
     Can(can::Can),
     /// What policies will not do though their authors mean it; exit code 1 with errors
     Lint(lint::Lint),
+    /// The whole answer: which policies select, which of their rules were tried, and what failed in each
+    Explain(can::Can),
     /// Who would break if plaintext were refused; exit code 1 when anybody would
     StrictReport(strict_report::Ask),
     /// Run policy tests: files of questions with the answers that are expected; exit code 1 when any fails
@@ -76,6 +78,8 @@ pub(crate) async fn run(command: PolicyCommand) -> u8 {
     let result = match command {
         PolicyCommand::Can(can) => can.run().await,
         PolicyCommand::Lint(lint) => lint.run().await,
+        PolicyCommand::Can(can) => can.run(false).await,
+        PolicyCommand::Explain(can) => can.run(true).await,
         PolicyCommand::StrictReport(ask) => ask.run().await,
         PolicyCommand::Test(test) => test.run(),
     };

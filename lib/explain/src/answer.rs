@@ -4,11 +4,15 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use mesh::authorize::ExplainedPolicy;
 use mesh::{Decision, Verdict};
 
 use crate::question::{Caller, Target};
 
 mod json;
+mod tree;
+
+pub use tree::Tree;
 
 /// What the mesh would say to a connection.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct EndpointAnswer {
     pub address: SocketAddr,
     /// Why.
     pub ground: Ground,
+    /// What became of each policy on the way, where [`crate::World::explain`] was asked.
+    pub policies: Vec<ExplainedPolicy>,
 }
 
 /// On what ground an endpoint says what it says.
@@ -141,6 +147,11 @@ impl Answer {
         self.verdict == Verdict::Allow
     }
 
+    /// All of it, with what became of each policy.
+    pub fn tree(&self) -> Tree<'_> {
+        Tree(self)
+    }
+
     /// `allowed: the reason`.
     pub(crate) fn told(&self) -> String {
         format!("{}: {}", word(self.verdict), self.decisive().reason())
@@ -149,6 +160,32 @@ impl Answer {
     /// The endpoint whose word counts: the first that refuses; where none does, the first that policy decided about.
     pub fn decisive(&self) -> &EndpointAnswer {
         &self.endpoints[self.decisive]
+    }
+}
+
+impl Answer {
+    /// What stands behind the verdict.
+    fn remarks(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Ground::Decided(decision) = &self.decisive().ground {
+            if let Some(miss) = &decision.nearest_miss {
+                write!(out, "\n  {miss}")?;
+            }
+            for part in &decision.not_enforced {
+                write!(out, "\n  not enforced: {part}")?;
+            }
+            for tried in &decision.dry_run {
+                let verdict = word(tried.verdict);
+                write!(out, "\n  dry run: with {} it would be {verdict}", tried.policy)?;
+                match (&tried.not_understood, tried.rule) {
+                    (Some(reason), _) => write!(out, ", which is not understood: {reason}")?,
+                    (None, Some(rule)) => write!(out, " (rule {rule})")?,
+                    (None, None) => {}
+                }
+            }
+        }
+        self.notes
+            .iter()
+            .try_for_each(|note| write!(out, "\n  note: {note}"))
     }
 }
 
@@ -193,7 +230,7 @@ impl EndpointAnswer {
     }
 }
 
-/// `ALLOWED shop/client -> shop/web:80: the reason`; then the endpoints of a Service, and the notes.
+/// `allowed: shop/client -> shop/web:80: the reason`; then the endpoints of a Service, and the notes.
 impl fmt::Display for Answer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -215,10 +252,7 @@ impl fmt::Display for Answer {
                 )?;
             }
         }
-        for note in &self.notes {
-            write!(out, "\n  note: {note}")?;
-        }
-        Ok(())
+        self.remarks(out)
     }
 }
 

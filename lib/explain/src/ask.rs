@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use mesh::authorize::{ExplainedPolicy, explain};
 use mesh::inbound::{self, Asked, Authority};
-use mesh::{Connection, Identity, Workload, authorize};
+use mesh::{Connection, Decision, Identity, Snapshot, Workload, authorize};
 use objects::{Kind, Protocol, Service, ServiceType, TargetPort};
 
 use crate::answer::{Answer, EndpointAnswer, Ground, Unanswerable};
@@ -24,6 +25,9 @@ pub(crate) struct Speaker {
     pod: Option<(String, String)>,
 }
 
+/// How a decision is made: with or without all that led to it.
+type Decide = fn(&Connection<'_>, &Snapshot) -> (Decision, Vec<ExplainedPolicy>);
+
 /// An endpoint, and the port of it.
 struct Endpoint {
     workload: Arc<Workload>,
@@ -38,11 +42,28 @@ impl World {
     /// When there is no such pod, account or Service here, or something else keeps the question from having an
     /// answer.
     pub fn ask(&self, caller: &Caller, target: &Target) -> Result<Answer, Unanswerable> {
+        self.answer(caller, target, |connection, snapshot| {
+            (authorize(connection, snapshot), Vec::new())
+        })
+    }
+
+    /// The same, and what became of each policy on the way ([`EndpointAnswer::policies`]).
+    ///
+    /// # Errors
+    /// As [`World::ask`].
+    pub fn explain(&self, caller: &Caller, target: &Target) -> Result<Answer, Unanswerable> {
+        self.answer(caller, target, |connection, snapshot| {
+            let explanation = explain(connection, snapshot);
+            (explanation.decision, explanation.policies)
+        })
+    }
+
+    fn answer(&self, caller: &Caller, target: &Target, decide: Decide) -> Result<Answer, Unanswerable> {
         let speaker = self.speaker(caller)?;
         let (endpoints, mut notes) = self.endpoints(target)?;
         let mut answers = Vec::with_capacity(endpoints.len());
         for endpoint in &endpoints {
-            answers.push(self.decide(&speaker, endpoint)?);
+            answers.push(self.decide(&speaker, endpoint, decide)?);
         }
         notes.extend(self.notes(caller, &speaker, &answers));
         Answer::new(caller, target, answers, notes)
@@ -195,34 +216,40 @@ impl World {
         })
     }
 
-    fn decide(&self, speaker: &Speaker, endpoint: &Endpoint) -> Result<EndpointAnswer, Unanswerable> {
+    fn decide(
+        &self,
+        speaker: &Speaker,
+        endpoint: &Endpoint,
+        decide: Decide,
+    ) -> Result<EndpointAnswer, Unanswerable> {
         let workload = &endpoint.workload;
-        let mut address = endpoint.address;
         let itself = speaker
             .pod
             .as_ref()
             .is_some_and(|(namespace, name)| **namespace == *workload.namespace && **name == *workload.name);
-        let ground = if let Err(why) = &endpoint.membership {
-            Ground::NotInMesh(why.clone())
-        } else if itself {
-            Ground::Itself
-        } else {
-            let (source_ip, destination) = speaker.meets(workload, address)?;
-            address = destination;
+        let mut answer = EndpointAnswer {
+            pod: format!("{}/{}", workload.namespace, workload.name),
+            uid: Arc::clone(&workload.uid),
+            address: endpoint.address,
+            ground: Ground::Itself,
+            policies: Vec::new(),
+        };
+        if let Err(why) = &endpoint.membership {
+            answer.ground = Ground::NotInMesh(why.clone());
+        } else if !itself {
+            let (source_ip, destination) = speaker.meets(workload, endpoint.address)?;
             let connection = Connection {
                 peer: speaker.identity.as_ref(),
                 source_ip,
                 workload,
                 destination,
             };
-            Ground::Decided(Box::new(authorize(&connection, self.snapshot())))
-        };
-        Ok(EndpointAnswer {
-            pod: format!("{}/{}", workload.namespace, workload.name),
-            uid: Arc::clone(&workload.uid),
-            address,
-            ground,
-        })
+            let (decision, policies) = decide(&connection, self.snapshot());
+            answer.address = destination;
+            answer.ground = Ground::Decided(Box::new(decision));
+            answer.policies = policies;
+        }
+        Ok(answer)
     }
 
     fn existing_pod(&self, namespace: &str, name: &str) -> Result<&Pod, Unanswerable> {

@@ -1,4 +1,4 @@
-//! `ztctl policy can`.
+//! `ztctl policy can` and `ztctl policy explain`.
 
 use clap::Args;
 use explain::{Caller, Target};
@@ -19,11 +19,18 @@ pub(crate) struct Can {
 }
 
 impl Can {
-    pub(super) async fn run(self) -> Result<u8, Failure> {
-        let answer = self.on.world().await?.ask(&self.from, &self.to)?;
-        match self.output {
-            Output::Table => print::line(&answer.to_string()),
-            Output::Json => print::pretty_json(&answer.to_json()),
+    pub(super) async fn run(self, whole: bool) -> Result<u8, Failure> {
+        let world = self.on.world().await?;
+        let answer = if whole {
+            world.explain(&self.from, &self.to)?
+        } else {
+            world.ask(&self.from, &self.to)?
+        };
+        match (self.output, whole) {
+            (Output::Table, false) => print::line(&answer.to_string()),
+            (Output::Table, true) => print::line(&answer.tree().to_string()),
+            (Output::Json, false) => print::pretty_json(&answer.to_json()),
+            (Output::Json, true) => print::pretty_json(&answer.tree().to_json()),
         }
         Ok(if answer.is_allowed() { 0 } else { NO })
     }

@@ -272,3 +272,99 @@ fn policies_of_waypoints_are_named_as_not_asked() {
         ["not asked: shop/w, which targetRefs attach to a waypoint; node proxies do not enforce them"]
     );
 }
+
+#[test]
+fn an_answer_names_the_users_object_and_what_would_change_it() {
+    let strict = peer_authentication("s", "{mtls: {mode: STRICT}}");
+    let allow = policy(
+        "a",
+        "{rules: [{to: [{operation: {methods: [GET]}}]}, \
+          {from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}], to: [{operation: {ports: ['9090']}}]}]}",
+    );
+    let tried = policy("t", "{action: DENY, rules: [{}]}")
+        .replace("name: t}", "name: t, annotations: {istio.io/dry-run: 'true'}}");
+    let mesh = world(&format!("{SHOP}{strict}{allow}{tried}"));
+
+    let json = ask(&mesh, "outside/legacy", "shop/web:8080").unwrap().to_json();
+    assert_eq!(
+        [&json["verdict"], &json["policy"], &json["kind"], &json["code"]],
+        ["deny", "shop/s", "PeerAuthentication", "mtls_required"]
+    );
+    let json = ask(&mesh, "shop/client", "shop/web:9090").unwrap().to_json();
+    assert_eq!(
+        [&json["verdict"], &json["policy"], &json["kind"], &json["code"]],
+        ["allow", "shop/a", "AuthorizationPolicy", "allowed_by_policy"]
+    );
+    assert_eq!(
+        json["rule"], 1,
+        "the rule of the object, though the first is left out"
+    );
+    assert_eq!(json["dry_run"][0]["policy"], "shop/t");
+    assert_eq!(json["dry_run"][0]["verdict"], "deny");
+    assert_eq!(json["not_enforced"][0]["attributes"][0], "methods");
+
+    let refused = ask(&mesh, "shop/client", "shop/web:8080").unwrap();
+    let json = refused.to_json();
+    assert_eq!(json["policy"], serde_json::Value::Null);
+    assert_eq!(
+        json["nearest_miss"],
+        "would be allowed if the port were 9090 (ALLOW policy shop/a, rule 1)"
+    );
+    let text = refused.to_string();
+    for part in [
+        "would be allowed if the port were 9090",
+        "not enforced: methods of rule 0 of shop/a",
+        "dry run: with shop/t",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn the_whole_tree_tells_what_failed_in_each_rule() {
+    let text = [
+        SHOP,
+        &policy("a", "{rules: [{from: [{source: {namespaces: [pay]}}, {source: {ipBlocks: [10.7.0.0/16]}}]}]}"),
+        &policy("b", "{selector: {matchLabels: {app: web}}, action: DENY, rules: [{to: [{operation: {ports: ['81']}}]}]}"),
+        &policy("c", "{selector: {matchLabels: {app: web}}}"),
+        &policy("d", "{action: DENY, rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}"),
+    ]
+    .concat();
+    let mesh = world(&text);
+    let question = ("shop/client".parse().unwrap(), "shop/web:8080".parse().unwrap());
+    let answer = mesh.explain(&question.0, &question.1).unwrap();
+    assert_eq!(
+        answer.to_json(),
+        mesh.ask(&question.0, &question.1).unwrap().to_json(),
+        "one answer"
+    );
+    let tree = answer.tree().to_string();
+    for line in [
+        "shop/web at 10.1.0.1:8080",
+        "  AuthorizationPolicy shop/a, for its namespace: ALLOW does not match",
+        "    rule 0 does not match",
+        "      source namespace: wanted pay, is shop",
+        "      nor source address: wanted 10.7.0.0/16, is 10.1.0.2",
+        "  AuthorizationPolicy shop/b, for this workload: DENY does not match",
+        "      destination port: wanted 81, is 8080",
+        "  AuthorizationPolicy shop/c, for this workload: ALLOW has no rules, so it matches nothing",
+        "      nothing is left of it that a node proxy can decide, so it never matches",
+    ] {
+        assert!(tree.lines().any(|found| found == line), "{line:?} in\n{tree}");
+    }
+    let json = answer.tree().to_json();
+    assert_eq!(json["endpoints"][0]["policies"][0]["outcome"], "not_matched");
+    assert_eq!(
+        json["endpoints"][0]["policies"][0]["rules"][0]["clauses"][0]["failed"][0][0],
+        "source namespace: wanted pay, is shop"
+    );
+    let unknown = mesh
+        .explain(&"sa:shop/client".parse().unwrap(), &question.1)
+        .unwrap()
+        .tree()
+        .to_string();
+    assert!(
+        unknown.contains("nor source address: wanted 10.7.0.0/16, has none"),
+        "{unknown}"
+    );
+}
