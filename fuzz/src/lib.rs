@@ -13,6 +13,7 @@ mod headers;
 mod identities;
 mod names;
 mod pods;
+mod policies;
 mod tunnels;
 
 /// One parser, or one protocol engine.
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     target("xds_response", discovery::response),
     target("xds_address", discovery::address),
     target("xds_policy", discovery::policy),
+    target("policy_rules", policies::rules),
     target("dns_query", names::query),
     target("resolv_conf", names::resolv_conf),
 ];

@@ -1,0 +1,288 @@
+//! Questions about policy on manifests, through the program: exit codes, output, and policy tests.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn example(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples/policy-tests")
+        .join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+fn policy(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ztctl"))
+        .arg("policy")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn on_example(question: &[&str]) -> Output {
+    let (policies, pods) = (example("policies"), example("pods.yaml"));
+    policy(&[question, &["-f", &policies, "-f", &pods]].concat())
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn can_tells_by_exit_code_and_in_words() {
+    for (from, to, code, says) in [
+        (
+            "production/frontend",
+            "service:production/backend:80",
+            0,
+            "allowed by rule 0 of ALLOW policy production/allow-frontend",
+        ),
+        (
+            "legacy/batch",
+            "production/frontend:8080",
+            1,
+            "PeerAuthentication requires mTLS (production/strict)",
+        ),
+        (
+            "sa:monitoring/prometheus",
+            "production/backend-0:8080",
+            1,
+            "would be allowed if the port were 9090",
+        ),
+        (
+            "production/frontend",
+            "legacy/batch:80",
+            0,
+            "legacy/batch is not in the mesh",
+        ),
+    ] {
+        let output = on_example(&["can", from, to]);
+        assert_eq!(output.status.code(), Some(code), "{from} {to}: {output:?}");
+        assert!(stdout(&output).contains(says), "{says} in {}", stdout(&output));
+    }
+}
+
+#[test]
+fn json_names_the_object_that_the_user_wrote() {
+    let output = on_example(&["can", "legacy/batch", "production/frontend:8080", "-o", "json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (field, expected) in [
+        ("verdict", "deny"),
+        ("policy", "production/strict"),
+        ("kind", "PeerAuthentication"),
+        ("code", "mtls_required"),
+        ("from", "legacy/batch"),
+        ("to", "production/frontend:8080"),
+    ] {
+        assert_eq!(answer[field], expected, "{field} of {answer:#}");
+    }
+    let output = on_example(&["can", "production/frontend", "legacy/batch:80", "-o", "json"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!([&answer["policy"], &answer["kind"]], [&Value::Null; 2]);
+    let output = on_example(&[
+        "explain",
+        "sa:monitoring/prometheus",
+        "production/backend-0:8080",
+        "-o",
+        "json",
+    ]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        answer["endpoints"][0]["policies"].as_array().unwrap().len(),
+        3,
+        "{answer:#}"
+    );
+}
+
+#[test]
+fn explain_tells_what_failed() {
+    let output = on_example(&["explain", "sa:monitoring/prometheus", "production/backend-0:8080"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    for line in [
+        "  AuthorizationPolicy production/allow-monitoring, for this workload: ALLOW does not match",
+        "      destination port: wanted 9090, is 8080",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
+    }
+}
+
+#[test]
+fn strict_report_tells_who_would_break() {
+    let pods = example("pods.yaml");
+    let output = policy(&["strict-report", "-f", &pods]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("production/backend-0 would refuse legacy/batch (ports 8080, 9090)"),
+        "{output:?}"
+    );
+    assert_eq!(
+        on_example(&["strict-report", "-n", "production"]).status.code(),
+        Some(0),
+        "it is STRICT already"
+    );
+    assert_eq!(
+        policy(&["strict-report", "-n", "legacy", "-f", &pods])
+            .status
+            .code(),
+        Some(3)
+    );
+}
+
+#[test]
+fn wrong_use_and_unanswerable_questions_are_told_apart() {
+    for (question, code, says) in [
+        (
+            &["can", "frontend", "production/backend-0:80"][..],
+            2,
+            "is no caller",
+        ),
+        (
+            &["can", "production/frontend", "production/backend-0"],
+            2,
+            "is no target",
+        ),
+        (
+            &["can", "production/nobody", "production/backend-0:80"],
+            3,
+            "there is no pod production/nobody",
+        ),
+        (
+            &["can", "production/frontend", "service:production/backend:81"],
+            3,
+            "it has no port 81",
+        ),
+    ] {
+        let output = on_example(question);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(stderr(&output).contains(says), "{says} in {}", stderr(&output));
+    }
+    let files = TempDir::new().unwrap();
+    let bad = files.path().join("bad.yaml");
+    fs::write(
+        &bad,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containerz: []}\n",
+    )
+    .unwrap();
+    let output = policy(&["can", "a/b", "c/d:80", "-f", bad.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("bad.yaml:4: Pod a: spec.containerz: there is no such field"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn kinds_that_nobody_reads_are_passed_over_and_foreign_policies_are_named() {
+    let files = TempDir::new().unwrap();
+    let more = files.path().join("more.yaml");
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {x: y}\n---\n\
+                apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: b, namespace: production}\nspec: {}\n";
+    fs::write(&more, text).unwrap();
+    let output = on_example(&[
+        "can",
+        "production/frontend",
+        "service:production/backend:80",
+        "-f",
+        more.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = stderr(&output);
+    assert!(
+        said.contains("CiliumNetworkPolicy production/b: not taken into account")
+            && !said.contains("ConfigMap"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_example_of_policy_tests_passes() {
+    let output = policy(&["test", &example("tests.yaml")]);
+    assert_eq!(stdout(&output), "6 passed, 0 failed\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn each_failed_case_has_a_line_and_a_bad_file_a_place() {
+    let files = TempDir::new().unwrap();
+    let path = files.path().join("tests.yaml");
+    fs::copy(example("pods.yaml"), files.path().join("pods.yaml")).unwrap();
+    let text = "manifests: [pods.yaml]\ncases:\n\
+                - {name: wrong, from: legacy/batch, to: 'production/frontend:8080', expect: deny}\n\
+                - {name: right, from: legacy/batch, to: 'production/frontend:8080', expect: allow}\n";
+    fs::write(&path, text).unwrap();
+    let name = path.to_str().unwrap();
+    let output = policy(&["test", name, &example("tests.yaml")]);
+    assert_eq!(
+        stdout(&output),
+        format!(
+            "FAILED {name}:3: wrong: expected deny, is allowed: no ALLOW policy selects this workload, and no DENY \
+             policy matched\n7 passed, 1 failed\n"
+        )
+    );
+    assert_eq!(output.status.code(), Some(1));
+    fs::write(
+        &path,
+        "manifests: [pods.yaml]\ncases:\n- {name: a, from: x, to: 'a/b:1', expect: allow}\n",
+    )
+    .unwrap();
+    let output = policy(&["test", name]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains(&format!("{name}:3: cases[0].from: \"x\" is no caller")),
+        "{output:?}"
+    );
+    assert_eq!(policy(&["test", "/nowhere.yaml"]).status.code(), Some(2));
+}
+
+/// Ten thousand cases, each with an object of its own, in a mesh of a hundred pods.
+#[test]
+fn ten_thousand_cases_with_objects_of_their_own() {
+    let files = TempDir::new().unwrap();
+    let mut pods = fs::read_to_string(example("pods.yaml")).unwrap();
+    for number in 0..100 {
+        write!(
+            pods,
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: production}}\n\
+             spec: {{containers: [{{name: a}}]}}\n"
+        )
+        .unwrap();
+    }
+    fs::write(files.path().join("pods.yaml"), pods).unwrap();
+    let mut text = "manifests: [pods.yaml]\ncases:\n".to_owned();
+    for number in 0..10_000 {
+        let (kind, spec, expect) = match number % 3 {
+            0 => (
+                "AuthorizationPolicy",
+                "{action: DENY, rules: [{to: [{operation: {ports: ['80']}}]}]}",
+                "deny",
+            ),
+            1 => ("PeerAuthentication", "{mtls: {mode: STRICT}}", "deny"),
+            _ => ("PeerAuthentication", "{mtls: {mode: PERMISSIVE}}", "allow"),
+        };
+        let pod = number % 100;
+        write!(
+            text,
+            "- name: case {number}\n  objects:\n  - apiVersion: security.istio.io/v1\n    kind: {kind}\n    \
+             metadata: {{name: own, namespace: production}}\n    spec: {spec}\n  from: legacy/batch\n  \
+             to: production/p{pod}:80\n  expect: {expect}\n"
+        )
+        .unwrap();
+    }
+    let path = files.path().join("tests.yaml");
+    fs::write(&path, text).unwrap();
+    let begin = std::time::Instant::now();
+    let output = policy(&["test", path.to_str().unwrap()]);
+    println!("10000 cases in {:?}", begin.elapsed());
+    assert_eq!(stdout(&output), "10000 passed, 0 failed\n", "{}", stderr(&output));
+}
