@@ -54,10 +54,15 @@ pub(crate) fn ask(world: &World, mesh: &Mesh, connection: &Connection) -> Answer
 
 /// The connection for the oracle.
 pub(crate) fn call<'a>(mesh: &'a Mesh, connection: &Connection) -> oracle::Call<'a> {
+    let pod = &mesh.pods[connection.pod];
+    // Both ends of a connection are of one family.
+    let family = usize::from(connection.source.is_some_and(|source| source.is_ipv6()));
+    let destination = &pod["status"]["podIPs"][family]["ip"];
     oracle::Call {
+        destination: destination.as_str().unwrap().parse().unwrap(),
         identity: connection.identity,
         source: connection.source,
-        pod: &mesh.pods[connection.pod],
+        pod,
         port: connection.port,
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Call<'a> {
     pub(crate) source: Option<IpAddr>,
     /// The pod.
     pub(crate) pod: &'a Value,
+    /// The address of the pod that is called.
+    pub(crate) destination: IpAddr,
     /// Its port.
     pub(crate) port: u16,
 }
@@ -148,10 +150,7 @@ fn one(policy: &Value, key: &str, values: &Value, call: &Call<'_>) -> Option<boo
         "ipBlocks" | "IpBlocks" | "source.ip" => {
             Box::new(move |wanted| call.source.is_some_and(|source| inside(wanted, source)))
         }
-        "destination.ip" => {
-            let address = text(&call.pod["status"]["podIP"]).parse();
-            Box::new(move |wanted| address.as_ref().is_ok_and(|address| inside(wanted, *address)))
-        }
+        "destination.ip" => Box::new(move |wanted| inside(wanted, call.destination)),
         "ports" | "Ports" | "destination.port" => Box::new(move |wanted| wanted == call.port.to_string()),
         _ => return None,
     };
