@@ -57,7 +57,7 @@ fn can_tells_by_exit_code_and_in_words() {
             "sa:monitoring/prometheus",
             "production/backend-0:8080",
             1,
-            "would be allowed if the port were 9090",
+            "would be allowed if the source were cluster.local/ns/production/sa/frontend",
         ),
         (
             "production/frontend",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mesh::authorize::{ExplainedClause, ExplainedPolicy, ExplainedRule, PolicyOutcome, SelectedBy};
-use mesh::policy::Action;
+use mesh::policy::{Action, ObjectKind};
 use serde_json::{Value, json};
 
 use super::{Answer, Ground};
@@ -57,6 +57,15 @@ fn write_policy(out: &mut fmt::Formatter<'_>, policy: &ExplainedPolicy) -> fmt::
             rules,
             not_enforced,
         } => {
+            // It has no rules; those of the policy that was made of it would only say the same in more words.
+            if policy.policy.kind() == Some(ObjectKind::PeerAuthentication) {
+                let effect = if matched.is_some() {
+                    "refuses this caller, who has no identity"
+                } else {
+                    "has nothing against it"
+                };
+                return out.write_str(effect);
+            }
             let action = action_word(*action);
             match matched.and_then(|position| rules.get(position)) {
                 Some(rule) => write!(out, "{action} matches by rule {}", rule.rule)?,
