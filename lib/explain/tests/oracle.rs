@@ -15,8 +15,8 @@ use random::{Random, rounds};
 use support::generator;
 use support::{ask, call, oracle, world};
 
-/// Sets of objects, and connections in each: above a hundred thousand in all.
-const SETS: usize = 2_500;
+/// Sets of objects, and connections in each: above two hundred thousand in all.
+const SETS: usize = 5_000;
 const CONNECTIONS: usize = 48;
 
 #[test]
