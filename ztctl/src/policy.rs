@@ -76,7 +76,6 @@ pub(crate) enum Failure {
 /// Runs one of the questions; its exit code.
 pub(crate) async fn run(command: PolicyCommand) -> u8 {
     let result = match command {
-        PolicyCommand::Can(can) => can.run().await,
         PolicyCommand::Lint(lint) => lint.run().await,
         PolicyCommand::Can(can) => can.run(false).await,
         PolicyCommand::Explain(can) => can.run(true).await,

@@ -35,7 +35,6 @@ impl Manifests {
     }
 
     /// The texts of files, directories and `-` as for [`Manifests::read`], each with its name for messages.
-    /// The texts of files, directories and `-` as [`Manifests::read`] takes them, each with its name for messages.
     pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, LabError> {
         let mut texts = Vec::new();
         for path in paths {
