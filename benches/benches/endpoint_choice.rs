@@ -38,6 +38,13 @@ fn main() {
             exceeded.push(name);
         }
     }
+    let (few, many) = (Endpoints::affine(FEW, true), Endpoints::affine(MANY, true));
+    let (among_few, among_many) = fastest(&few, &many);
+    // A search in a tree: it grows with the logarithm, and is held to no ratio but that.
+    println!(
+        "endpoint choice (affinity): {FEW} endpoints {among_few:?}, {MANY} endpoints {among_many:?}, ratio {:.2}",
+        among_many.as_secs_f64() / among_few.as_secs_f64()
+    );
     let mut criterion = Criterion::default().configure_from_args();
     for count in [FEW, MANY] {
         let endpoints = Endpoints::new(count, true, true);

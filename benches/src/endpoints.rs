@@ -22,10 +22,20 @@ impl Endpoints {
     /// This many endpoints; with levels of closeness (network, region, zone), or not; with connections and a failure,
     /// or not.
     pub fn new(endpoints: u32, failover: bool, busy: bool) -> Self {
+        let service = Service::from_proto(cart(failover)).expect("a good service");
+        Self::of(service, endpoints, busy)
+    }
+
+    /// This many endpoints of a service whose clients keep theirs.
+    pub fn affine(endpoints: u32, busy: bool) -> Self {
+        let mut service = Service::from_proto(cart(false)).expect("a good service");
+        service.client_affinity = true;
+        Self::of(service, endpoints, busy)
+    }
+
+    fn of(service: Service, endpoints: u32, busy: bool) -> Self {
         let mut snapshot = Snapshot::new();
-        snapshot.apply([Change::Service(
-            Service::from_proto(cart(failover)).expect("a good service"),
-        )]);
+        snapshot.apply([Change::Service(service)]);
         let pods = (0..endpoints).map(|number| Change::Workload(pod(number)));
         snapshot.apply(pods);
         let mut health = EndpointHealth::new();

@@ -35,21 +35,24 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Choices of each kind.
+const TIMES: u64 = 2_000;
+
 #[test]
 fn choosing_an_endpoint_allocates_nothing() {
-    const TIMES: u64 = 2_000;
     for endpoints in [10, 10_000] {
         for (failover, busy) in [(false, false), (true, false), (false, true), (true, true)] {
             let made = Endpoints::new(endpoints, failover, busy);
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
-            assert!(before > u64::from(endpoints), "the allocator counts");
-            let found = made.choose(TIMES);
-            let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-            assert_eq!(
-                (allocations, found),
-                (0, TIMES),
-                "{endpoints} endpoints, {failover}, {busy}"
-            );
+            assert_allocates_nothing(&made, endpoints, &format!("{failover}, {busy}"));
         }
+        assert_allocates_nothing(&Endpoints::affine(endpoints, true), endpoints, "affinity");
     }
+}
+
+fn assert_allocates_nothing(made: &Endpoints, endpoints: u32, what: &str) {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    assert!(before > u64::from(endpoints), "the allocator counts");
+    let found = made.choose(TIMES);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!((allocations, found), (0, TIMES), "{endpoints} endpoints, {what}");
 }

@@ -8,6 +8,7 @@
 //! snapshots.
 
 mod digest;
+mod ring;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -78,6 +79,8 @@ struct OfService {
 struct Plan {
     levels: Vec<LocalityScope>,
     allow_unhealthy: bool,
+    /// Clients keep their endpoints.
+    affine: bool,
 }
 
 /// Endpoints that agree in the levels so far, and the groups of those that agree in the next one too.
@@ -206,6 +209,7 @@ impl Plan {
         Self {
             levels,
             allow_unhealthy: balancing.allow_unhealthy,
+            affine: service.client_affinity,
         }
     }
 }
@@ -217,7 +221,7 @@ impl OfService {
         }
         let kind = self.shared(Kind::of(service, workload));
         let endpoint = Endpoint::of(workload, kind);
-        self.all.insert(&self.plan.levels, endpoint);
+        self.all.insert(&self.plan.levels, self.plan.affine, endpoint);
     }
 
     fn remove(&mut self, workload: &Workload) {
@@ -250,17 +254,17 @@ impl Kind {
 }
 
 impl Group {
-    fn insert(&mut self, levels: &[LocalityScope], endpoint: Endpoint) {
+    fn insert(&mut self, levels: &[LocalityScope], affine: bool, endpoint: Endpoint) {
         if let Some((level, further)) = levels.split_first() {
             let value = place(*level, &endpoint.workload);
             if !self.closer.contains_key(value) {
                 self.closer.insert_mut(value.clone(), Self::default());
             }
             if let Some(group) = self.closer.get_mut(value) {
-                group.insert(further, endpoint.clone());
+                group.insert(further, affine, endpoint.clone());
             }
         }
-        self.table.insert(endpoint);
+        self.table.insert(endpoint, affine);
     }
 
     fn remove(&mut self, levels: &[LocalityScope], workload: &Workload) {

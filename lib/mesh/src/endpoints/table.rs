@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
 
+use super::ring::Ring;
 use super::{Endpoint, Mixer};
 
 /// How many endpoints are stored side by side, and copied when one of them changes.
@@ -21,6 +22,8 @@ pub(crate) struct Table {
     positions: HashTrieMapSync<Arc<str>, Position>,
     /// The capacity of all.
     capacity: u64,
+    /// Those with capacity, where clients keep their endpoints.
+    ring: Ring,
 }
 
 #[derive(Debug, Clone)]
@@ -86,6 +89,11 @@ impl Table {
         }
     }
 
+    /// The endpoint of a client: always the same while it is there. Only of services whose clients keep theirs.
+    pub(crate) fn of_client(&self, client: u64) -> Option<&Endpoint> {
+        self.ring.of_client(client)
+    }
+
     /// Those with capacity.
     pub(crate) fn with_capacity(&self) -> impl Iterator<Item = &Endpoint> + Clone {
         self.classes_with(true)
@@ -103,8 +111,11 @@ impl Table {
             .flat_map(|class| class.members.iter())
     }
 
-    /// Adds one whose uid is not in it.
-    pub(super) fn insert(&mut self, endpoint: Endpoint) {
+    /// Adds one whose uid is not in it; `affine`: clients keep their endpoints.
+    pub(super) fn insert(&mut self, endpoint: Endpoint, affine: bool) {
+        if affine && endpoint.capacity > 0 {
+            self.ring.insert(&endpoint);
+        }
         let bits = bits_of(endpoint.capacity);
         let at = match self.classes.binary_search_by_key(&bits, |class| class.bits) {
             Ok(at) => at,
@@ -147,6 +158,7 @@ impl Table {
                 .insert_mut(last.workload.uid.clone(), Position { bits, index });
             class.members.replace(index, last)
         };
+        self.ring.remove(removed.digest);
         class.capacity -= u64::from(removed.capacity);
         self.capacity -= u64::from(removed.capacity);
         if class.members.length == 0 {

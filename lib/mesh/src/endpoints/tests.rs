@@ -54,7 +54,7 @@ fn draws_follow_capacity_also_within_a_class() {
     for (number, capacity) in capacities.into_iter().enumerate() {
         let workload = workload(number, capacity, "z1");
         let kind = Arc::new(Kind::of(KEY, &workload));
-        table.insert(Endpoint::of(&workload, kind));
+        table.insert(Endpoint::of(&workload, kind), false);
     }
     let (mut bits, turns) = (Mixer::new(1), 113_000);
     let mut found: BTreeMap<u32, u32> = BTreeMap::new();

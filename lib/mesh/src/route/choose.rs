@@ -138,7 +138,7 @@ impl<'a> Choice<'a> {
             Some((endpoint, Chosen { workload, reach }))
         };
         if self.service.client_affinity && self.purpose == Purpose::Application {
-            return self.same_for_client(table.with_capacity(), usable);
+            return self.same_for_client(table, usable);
         }
         let mut first: Option<(&Endpoint, Chosen<'a>)> = None;
         for _ in 0..MAX_DRAWS {
@@ -177,26 +177,29 @@ impl<'a> Choice<'a> {
     }
 
     /// The same one for every connection of a client, as long as it can be used; when one comes or goes, only its
-    /// share of the clients moves (rendezvous hashing). It looks at every endpoint.
+    /// share of the clients moves.
     fn same_for_client(
         &self,
-        endpoints: impl Iterator<Item = &'a Endpoint>,
+        table: &'a Table,
         usable: impl Fn(&'a Endpoint) -> Option<(&'a Endpoint, Chosen<'a>)>,
     ) -> Option<Chosen<'a>> {
         let of_family = |ip: &&IpAddr| ip.is_ipv4() == self.wanted.is_ipv4();
         let addresses = &self.source.addresses;
         let client = addresses.iter().find(of_family).or(addresses.first());
         let client = client.map_or(0, |ip| digest_of_address(*ip));
-        let mut best: Option<(u64, Chosen<'a>)> = None;
-        for endpoint in endpoints {
-            let score = Mixer::new(client ^ endpoint.digest).next();
-            if best.is_some_and(|(highest, _)| score <= highest) {
-                continue;
+        // Whose own cannot be used has a second one, and so on.
+        let mut further = Mixer::new(client);
+        let mut draw = client;
+        for _ in 0..MAX_DRAWS {
+            if let Some((_, chosen)) = usable(table.of_client(draw)?) {
+                return Some(chosen);
             }
-            if let Some((_, chosen)) = usable(endpoint) {
-                best = Some((score, chosen));
-            }
+            draw = further.next();
         }
+        // Most cannot be used: all are looked at (rendezvous hashing).
+        let score = |endpoint: &Endpoint| Mixer::new(client ^ endpoint.digest).next();
+        let candidates = table.with_capacity().filter_map(usable);
+        let best = candidates.max_by_key(|(endpoint, _)| score(endpoint));
         best.map(|(_, chosen)| chosen)
     }
 
