@@ -272,3 +272,78 @@ async fn a_control_plane_of_another_root_is_not_believed() {
     assert!(seen.try_recv().is_err() && applied.try_recv().is_err());
     client.abort();
 }
+
+/// Passes connections on to a server that may be exchanged for another.
+struct Forwarder {
+    address: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
+    open: Arc<Mutex<Vec<tokio::task::AbortHandle>>>,
+}
+
+impl Forwarder {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let forwarder = Self {
+            address: listener.local_addr().unwrap(),
+            target: Arc::new(Mutex::new(target)),
+            open: Arc::default(),
+        };
+        let (target, open) = (forwarder.target.clone(), forwarder.open.clone());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let to = *target.lock().unwrap();
+                let passing = tokio::spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+                    // Until either end goes, or it is exchanged.
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+                open.lock().unwrap().push(passing.abort_handle());
+            }
+        });
+        forwarder
+    }
+
+    /// New connections go to `target`, open ones are cut.
+    fn exchange(&self, target: SocketAddr) {
+        *self.target.lock().unwrap() = target;
+        for connection in self.open.lock().unwrap().drain(..) {
+            connection.abort();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_root_file_counts_for_the_next_connection() {
+    let (requests, _seen) = mpsc::channel(8);
+    let service = || OnePolicy {
+        tokens: Arc::default(),
+        requests: requests.clone(),
+    };
+    let (first, first_root) = serve(service()).await;
+    let (second, second_root) = serve(service()).await;
+    let forwarder = Forwarder::to(first).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (root, token) = (directory.path().join("root.pem"), directory.path().join("token"));
+    std::fs::write(&token, "secret").unwrap();
+    std::fs::write(&root, first_root).unwrap();
+
+    let (sizes, mut applied) = mpsc::channel(8);
+    let (status, mut watched) = watch::channel(xds_client::Status::default());
+    let config = config(forwarder.address, &root, &token);
+    let client = tokio::spawn(async move {
+        run(config, Sizes(sizes), status).await;
+    });
+    assert_eq!(timeout(LONG, applied.recv()).await.unwrap(), Some(5 << 20));
+
+    // The control plane comes back with a certificate of another root.
+    forwarder.exchange(second);
+    let distrust = |status: &xds_client::Status| {
+        let error = status.last_error.as_deref().unwrap_or_default();
+        error.contains("certificate")
+    };
+    timeout(LONG, watched.wait_for(distrust)).await.unwrap().unwrap();
+    assert!(applied.try_recv().is_err());
+    std::fs::write(&root, second_root).unwrap();
+    assert_eq!(timeout(LONG, applied.recv()).await.unwrap(), Some(5 << 20));
+    client.abort();
+}
