@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use h2::Reason;
 use http::{Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
+use crate::budget::{GrowingWindow, Piece};
 use crate::connection::Shared;
 use crate::error::code_name;
 use crate::keepalive::Keepalive;
@@ -26,10 +26,11 @@ where
 {
     let vitals = Arc::new(Vitals::of_client());
     let (io, turn) = wire(io, Arc::clone(&vitals));
+    let window = GrowingWindow::new(settings.account.clone(), settings.connection_window);
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_connection_window_size(window.first())
         .max_frame_size(settings.max_frame)
         .max_header_list_size(settings.max_header_list)
         .max_send_buffer_size(settings.send_buffer)
@@ -38,7 +39,7 @@ where
         .max_pending_accept_reset_streams(settings.max_pending_accept_reset_streams)
         .max_local_error_reset_streams(Some(settings.max_local_error_reset_streams))
         .enable_push(false);
-    let handshake = builder.handshake::<_, Bytes>(io);
+    let handshake = builder.handshake::<_, Piece>(io);
     let (requests, mut connection) = timeout(settings.handshake_timeout, handshake)
         .await
         .map_err(|_| ConnectionEnd::HandshakeTimeout(settings.handshake_timeout))?
@@ -46,7 +47,7 @@ where
     let keepalive = connection
         .ping_pong()
         .map(|pings| Keepalive::new(pings, &settings));
-    let shared = Arc::new(Shared::new(vitals));
+    let shared = Arc::new(Shared::new(vitals, settings.account));
     let client = Client {
         requests,
         shared: Arc::clone(&shared),
@@ -57,6 +58,7 @@ where
         client,
         Driver {
             connection: Some(connection),
+            window,
             turn,
             keepalive,
             shared,
@@ -68,7 +70,7 @@ where
 /// dropped and the last tunnel has ended.
 #[derive(Clone)]
 pub struct Client {
-    requests: h2::client::SendRequest<Bytes>,
+    requests: h2::client::SendRequest<Piece>,
     shared: Arc<Shared>,
     max_streams: usize,
 }
@@ -185,7 +187,8 @@ impl Client {
 /// Completes when the connection is over; dropping it ends the connection at once.
 #[must_use = "nothing moves unless the driver runs"]
 pub struct Driver<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Option<h2::client::Connection<Wire<IO>, Bytes>>,
+    connection: Option<h2::client::Connection<Wire<IO>, Piece>>,
+    window: GrowingWindow,
     turn: Turn<IO>,
     keepalive: Option<Keepalive>,
     shared: Arc<Shared>,
@@ -199,6 +202,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Future for Driver<IO> {
         let Some(connection) = &mut this.connection else {
             return Poll::Ready(ConnectionEnd::Finished);
         };
+        if let Some(size) = this.window.grown(this.shared.vitals().received()) {
+            connection.set_target_window_size(size);
+        }
         let end = if let Some(reason) = this.shared.poll_close(cx) {
             ConnectionEnd::ByOwner(reason)
         } else if let Poll::Ready(outcome) = Pin::new(connection).poll(cx) {

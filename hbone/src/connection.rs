@@ -9,10 +9,12 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::SetOnce;
 
 use crate::ConnectionEnd;
+use crate::budget::{Account, Queue};
 use crate::vitals::Vitals;
 
 pub(crate) struct Shared {
     vitals: Arc<Vitals>,
+    account: Option<Account>,
     ended: SetOnce<ConnectionEnd>,
     close: OnceLock<Cow<'static, str>>,
     probe: AtomicBool,
@@ -21,9 +23,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(vitals: Arc<Vitals>) -> Self {
+    pub(crate) fn new(vitals: Arc<Vitals>, account: Option<Account>) -> Self {
         Self {
             vitals,
+            account,
             ended: SetOnce::new(),
             close: OnceLock::new(),
             probe: AtomicBool::new(false),
@@ -34,6 +37,11 @@ impl Shared {
 
     pub(crate) fn vitals(&self) -> &Vitals {
         &self.vitals
+    }
+
+    /// A queue for one more stream, where the connection has an account.
+    pub(crate) fn queue(&self) -> Option<Arc<Queue>> {
+        self.account.clone().map(Queue::new)
     }
 
     /// The peer has given up a request before its answer.

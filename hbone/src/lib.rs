@@ -3,6 +3,7 @@
 //! - [`client`] opens tunnels on one connection, [`server`] accepts them, [`pool`] keeps client connections.
 //! - A [`Tunnel`] is one stream of such a connection. It is a [`relay::End`], and `AsyncRead` + `AsyncWrite` for
 //!   whatever runs inside it.
+//! - A [`budget::Budget`] bounds what all connections of a process buffer together.
 //! - [`Settings`] holds every window, limit and interval, with the defaults that Istio's node proxy uses.
 //!
 //! What it deliberately is not: it knows no workload, identity or policy, it does not read what an authority or a
@@ -12,6 +13,7 @@
 //! Who polls: a client connection makes progress only while its [`client::Driver`] runs, a server connection only
 //! while somebody waits in [`server::Server::accept`]. Tunnels work in any task.
 
+pub mod budget;
 pub mod client;
 pub mod pool;
 pub mod server;

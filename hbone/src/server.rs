@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::budget::{GrowingWindow, Piece};
 use crate::connection::Shared;
 use crate::keepalive::Keepalive;
 use crate::vitals::Vitals;
@@ -33,10 +33,11 @@ where
 {
     let vitals = Arc::new(Vitals::of_server());
     let (io, turn) = wire(io, Arc::clone(&vitals));
+    let window = GrowingWindow::new(settings.account.clone(), settings.connection_window);
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_connection_window_size(window.first())
         .max_frame_size(settings.max_frame)
         .max_header_list_size(settings.max_header_list)
         .max_send_buffer_size(settings.send_buffer)
@@ -44,7 +45,7 @@ where
         .max_concurrent_reset_streams(settings.max_concurrent_reset_streams)
         .max_pending_accept_reset_streams(settings.max_pending_accept_reset_streams)
         .max_local_error_reset_streams(Some(settings.max_local_error_reset_streams));
-    let handshake = builder.handshake::<_, Bytes>(io);
+    let handshake = builder.handshake::<_, Piece>(io);
     let mut connection = timeout(settings.handshake_timeout, handshake)
         .await
         .map_err(|_| ConnectionEnd::HandshakeTimeout(settings.handshake_timeout))?
@@ -55,11 +56,12 @@ where
     turn.begin();
     Ok(Server {
         connection: Some(connection),
+        window,
         turn,
         keepalive,
         idle: Idle::new(settings.idle_timeout),
         abandoned: Abandoned::new(settings.max_abandoned),
-        shared: Arc::new(Shared::new(vitals)),
+        shared: Arc::new(Shared::new(vitals, settings.account)),
     })
 }
 
@@ -85,7 +87,8 @@ where
 /// # }
 /// ```
 pub struct Server<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Option<h2::server::Connection<Wire<IO>, Bytes>>,
+    connection: Option<h2::server::Connection<Wire<IO>, Piece>>,
+    window: GrowingWindow,
     turn: Turn<IO>,
     keepalive: Option<Keepalive>,
     idle: Idle,
@@ -119,6 +122,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
             let Some(connection) = &mut self.connection else {
                 return Poll::Ready(None);
             };
+            if let Some(size) = self.window.grown(self.shared.vitals().received()) {
+                connection.set_target_window_size(size);
+            }
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.idle.used();

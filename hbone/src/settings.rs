@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::budget::Account;
+
 /// Windows, limits and intervals of one HTTP/2 connection. Start from [`Settings::client`] or [`Settings::server`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -34,6 +36,8 @@ pub struct Settings {
     pub ping_timeout: Duration,
     /// Longest wait for the peer's HTTP/2 preface.
     pub handshake_timeout: Duration,
+    /// What the connection's buffers count against. None: nothing but the bounds above.
+    pub account: Option<Account>,
 }
 
 /// See [`Settings::max_abandoned`].
@@ -77,6 +81,7 @@ impl Settings {
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),
+            account: None,
         }
     }
 }

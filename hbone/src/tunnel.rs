@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use relay::{Chunks, End, Fault, MAX_CHUNK_BYTES, Read};
 
+use crate::budget::{Piece, Queue};
 use crate::connection::Shared;
 use crate::error::code_name;
 use crate::pool::Ticket;
@@ -21,13 +22,15 @@ mod io_traits;
 /// A tunnel dropped before both directions have ended is reset with CONNECT_ERROR (RFC 9113 §8.5), so that what was
 /// cut short never looks complete.
 pub struct Tunnel {
-    send: SendStream<Bytes>,
+    send: SendStream<Piece>,
     recv: RecvStream,
     connection: Arc<Shared>,
     /// Taken from the library, not yet read by the user.
     received: Chunks,
     peer_done: bool,
     sending: Sending,
+    /// What of it counts against the connection's account, where it has one.
+    queue: Option<Arc<Queue>>,
     _ticket: Option<Ticket>,
 }
 
@@ -42,10 +45,11 @@ enum Sending {
 }
 
 impl Tunnel {
-    pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream, connection: Arc<Shared>) -> Self {
+    pub(crate) fn new(send: SendStream<Piece>, recv: RecvStream, connection: Arc<Shared>) -> Self {
         Self {
             send,
             recv,
+            queue: connection.queue(),
             connection,
             received: Chunks::default(),
             peer_done: false,
@@ -98,6 +102,13 @@ impl Tunnel {
         match self.poll_stopped(cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => Err(self.lost(&"stream closed")),
+        }
+    }
+
+    fn piece(&self, chunk: Bytes) -> Piece {
+        match &self.queue {
+            Some(queue) => Piece::of(queue, chunk),
+            None => Piece::free(chunk),
         }
     }
 
@@ -154,10 +165,21 @@ impl End for Tunnel {
             if self.sending != Sending::Open {
                 return Poll::Ready(Ok(1));
             }
-            self.send.reserve_capacity(MAX_CHUNK_BYTES);
+            let allowed = match &self.queue {
+                Some(queue) => queue.room(MAX_CHUNK_BYTES, cx),
+                None => MAX_CHUNK_BYTES,
+            };
+            if allowed == 0 {
+                // A reset of the peer must not go unseen meanwhile.
+                return match ready!(self.poll_stopped(cx)) {
+                    Ok(()) => continue,
+                    Err(fault) => Poll::Ready(Err(fault)),
+                };
+            }
+            self.send.reserve_capacity(allowed);
             let room = self.send.capacity();
             if room > 0 {
-                return Poll::Ready(Ok(room.min(MAX_CHUNK_BYTES)));
+                return Poll::Ready(Ok(room.min(allowed)));
             }
             match ready!(self.send.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
@@ -186,7 +208,7 @@ impl End for Tunnel {
             && let Some(chunk) = from.take(room)
         {
             let length = chunk.len();
-            if let Err(error) = self.send.send_data(chunk, false) {
+            if let Err(error) = self.send.send_data(self.piece(chunk), false) {
                 self.send_closed(cx)?;
                 tracing::debug!(%error, "a stream took no bytes");
                 return Poll::Ready(Err(Self::no_longer_takes()));
@@ -200,7 +222,7 @@ impl End for Tunnel {
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         if self.sending == Sending::Open {
-            match self.send.send_data(Bytes::new(), true) {
+            match self.send.send_data(Piece::free(Bytes::new()), true) {
                 Ok(()) => self.sending = Sending::Finished,
                 Err(_) => self.send_closed(cx)?,
             }

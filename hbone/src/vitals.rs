@@ -1,7 +1,7 @@
 //! What the bytes of a connection tell about its peer: when it was heard last, and whether it takes more.
 
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ pub(crate) struct Vitals {
     /// How many wait for the next byte: waking is spared when nobody does.
     waiting: AtomicUsize,
     arrived: Notify,
+    received: AtomicU64,
 }
 
 struct State {
@@ -61,12 +62,14 @@ impl Vitals {
             }),
             waiting: AtomicUsize::new(0),
             arrived: Notify::new(),
+            received: AtomicU64::new(0),
         }
     }
 
     /// These bytes have come.
     pub(crate) fn came(&self, bytes: &[u8]) {
         let now = Instant::now();
+        self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut state = self.lock();
         state.heard = now;
         if let Some(window) = &mut state.window {
@@ -89,6 +92,11 @@ impl Vitals {
             window.went(&buf[..part]);
             count -= part;
         }
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     pub(crate) fn heard(&self) -> Instant {

@@ -6,6 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::tests::{PATIENCE, request};
 

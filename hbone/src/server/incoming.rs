@@ -3,11 +3,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::MAX_AUTHORITY;
+use crate::budget::Piece;
 use crate::connection::Shared;
 use crate::{Header, Tunnel, headers};
 
@@ -15,7 +15,7 @@ use crate::{Header, Tunnel, headers};
 pub struct Incoming {
     authority: String,
     headers: HeaderMap,
-    respond: h2::server::SendResponse<Bytes>,
+    respond: h2::server::SendResponse<Piece>,
     recv: Option<RecvStream>,
     shared: Arc<Shared>,
 }
@@ -66,7 +66,7 @@ impl Incoming {
         status: StatusCode,
         headers: impl IntoIterator<Item = Header>,
         end: bool,
-    ) -> Result<h2::SendStream<Bytes>, AnswerError> {
+    ) -> Result<h2::SendStream<Piece>, AnswerError> {
         let mut response = Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() =
@@ -104,7 +104,7 @@ pub enum AnswerError {
 /// Answers what is not a plain CONNECT with 400; the library has refused malformed requests before.
 pub(super) fn admit(
     request: http::Request<RecvStream>,
-    mut respond: h2::server::SendResponse<Bytes>,
+    mut respond: h2::server::SendResponse<Piece>,
     shared: &Arc<Shared>,
 ) -> Option<Incoming> {
     let (head, recv) = request.into_parts();

@@ -3,6 +3,8 @@
 use http::{Method, Request, StatusCode, Uri};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::tests::{PATIENCE, echo, serve};
 

@@ -225,3 +225,79 @@ async fn empty_data_without_end_is_no_way_to_fill_memory() {
     another_is_served().await;
     serving.abort();
 }
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_on_many_streams_holds_its_share_and_others_go_on() {
+    const STREAMS: u8 = 100;
+    let budget = crate::budget::Budget::new(16 << 20);
+    let settings = || Settings {
+        account: Some(budget.account()),
+        ..Settings::server()
+    };
+    let (mut near, far) = duplex(64 * 1024);
+    // The largest windows there are, for each stream and for the connection.
+    let preface = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
+        &raw(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
+        &raw(8, 0, 0, &[0x7f, 0xff, 0, 0]),
+    ];
+    near.write_all(&preface.concat()).await.unwrap();
+    let server = handshake(far, settings()).await.unwrap();
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
+    serve(server, move |incoming| {
+        let sender = sender.clone();
+        async move {
+            let mut tunnel = incoming.accept([]).unwrap();
+            sender.send(()).unwrap();
+            while tunnel.write_all(&[1; 16 * 1024]).await.is_ok() {}
+        }
+    });
+    for stream in 0..STREAMS {
+        near.write_all(&headers(2 * stream + 1)).await.unwrap();
+        timeout(PATIENCE, started.recv()).await.unwrap().unwrap();
+    }
+    // Without the budget it would be 40 MB.
+    let full = async {
+        while budget.queued() < budget.limit() / 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, full).await.unwrap();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+        assert!(budget.queued() <= budget.limit() / 2, "{} bytes", budget.queued());
+    }
+
+    // A connection of somebody else gets its bytes through.
+    let (one, other) = duplex(64 * 1024);
+    let (client, server) = tokio::join!(
+        crate::client::handshake(one, Settings::client()),
+        handshake(other, settings())
+    );
+    let (client, driver) = client.unwrap();
+    tokio::spawn(driver);
+    serve(server.unwrap(), echo);
+    let (tunnel, _) = client.connect(crate::tests::request("app:80")).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(tunnel);
+    let sending = tokio::spawn(async move {
+        for _ in 0..256 {
+            to.write_all(&[2; 16 * 1024]).await.unwrap();
+        }
+    });
+    let mut back = vec![0; 256 * 16 * 1024];
+    timeout(PATIENCE, from.read_exact(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    sending.await.unwrap();
+    assert!(back.iter().all(|byte| *byte == 2));
+    assert!(budget.promised() > 0, "4 MiB came, and that is worth a window");
+
+    drop((near, from, client));
+    let empty = async {
+        while budget.queued() > 0 || budget.promised() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, empty).await.unwrap();
+}
