@@ -86,6 +86,9 @@ pub struct Config {
     pub pool_max_streams: usize,
     /// How long an unused tunnel is kept (`POOL_UNUSED_RELEASE_TIMEOUT`).
     pub pool_idle: Duration,
+    /// Bytes that peers of all tunnels together may hold here unread (`ZTUNNEL_MAX_BUFFERED_BYTES`). None: half of the
+    /// memory that there is.
+    pub max_buffered_bytes: Option<usize>,
     /// Flow control of tunnels (`HTTP2_*`).
     pub http2: Http2Settings,
     /// Settings of sockets (`PACKET_MARK`, `KEEPALIVE_*`, `USER_TIMEOUT_ENABLED`, `ENABLE_ORIG_SRC`).
@@ -222,6 +225,7 @@ fn read(variables: &Variables, mesh_config: &MeshConfig) -> Result<Config, Confi
         drain_deadline: drain_deadline(variables)?,
         pool_max_streams: variables.number("POOL_MAX_STREAMS_PER_CONNECTION", 100, 1..=65_535)? as usize,
         pool_idle: variables.duration("POOL_UNUSED_RELEASE_TIMEOUT", Duration::from_secs(300))?,
+        max_buffered_bytes: sockets::max_buffered_bytes(variables)?,
         http2: sockets::http2(variables)?,
         localhost_app_tunnel: variables.switch("LOCALHOST_APP_TUNNEL", true)?,
         response_baggage: variables.switch("ENABLE_RESPONSE_BAGGAGE", true)?,

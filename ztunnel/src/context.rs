@@ -10,6 +10,7 @@ use crate::identities::Identities;
 use crate::pods::Pods;
 use crate::state::MeshState;
 use crate::tunnels::Tunnels;
+use hbone::budget::Budget;
 use mesh::route::Rules;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) tls: Arc<ConfigCache>,
     /// Tunnels that are open.
     pub(crate) tunnels: Tunnels,
+    /// What peers may hold of this process's memory.
+    pub(crate) buffers: Budget,
     /// What is open.
     pub(crate) connections: Connections,
     /// Who is served.
@@ -77,6 +80,11 @@ impl Context {
         }
         self.metrics
             .set_proxies(self.pods.list().len(), self.pods.waiting().len());
+        self.metrics.set_buffers(
+            self.buffers.queued(),
+            self.buffers.promised(),
+            self.buffers.limit(),
+        );
         let written = self.state.read_from_disk();
         self.metrics
             .set_disk_state_age(written.map(|written| written.elapsed().unwrap_or_default()));

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// Listens for the workload `info`.
 pub(crate) async fn start(context: Arc<Context>, info: &WorkloadInfo) -> io::Result<PodProxy> {
     let pod = Pod {
+        buffers: context.buffers.account(),
         id: PodId::from(info.name.as_str()),
         name: info.name.as_str().into(),
         identity: Identity::new(

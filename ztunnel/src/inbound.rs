@@ -77,6 +77,11 @@ impl Inbound {
         source: SocketAddr,
         local: SocketAddr,
     ) -> Result<(), Failure> {
+        if self.pod.buffers.is_exhausted() {
+            // As below: one more could only make it worse.
+            let _ = socket::reset_on_close(&stream);
+            return Err(Failure::BuffersFull(self.pod.full_name()));
+        }
         let Some(beginning) = self.handshakes.begin(source.ip()) else {
             // Not worth more of our time than a reset; if that cannot be sent, closing will do.
             let _ = socket::reset_on_close(&stream);
@@ -103,12 +108,13 @@ impl Inbound {
             source,
             local,
         };
-        let server = hbone::server::handshake(stream, self.context.config.http2.server())
-            .await
-            .map_err(|error| Failure::Tunnel {
-                peer: source,
-                error: error.to_string(),
-            })?;
+        let server =
+            hbone::server::handshake(stream, self.context.config.http2.server(self.pod.buffers.clone()))
+                .await
+                .map_err(|error| Failure::Tunnel {
+                    peer: source,
+                    error: error.to_string(),
+                })?;
         drop(beginning);
         self.accept_streams(server, peer, &open).await;
         Ok(())
@@ -150,6 +156,14 @@ impl Inbound {
             self.context.metrics.refused(Reporter::Destination, "bad_request");
             return refuse(incoming, 400);
         };
+        if self.pod.buffers.is_exhausted() {
+            let failure = Failure::BuffersFull(self.pod.full_name());
+            debug!(source = %peer.source, reason = failure.code(), "refused a connection: {failure}");
+            self.context
+                .metrics
+                .refused(Reporter::Destination, failure.code());
+            return refuse(incoming, failure.status());
+        }
         let (snapshot, workload) = match application::own_workload(&self.context, &self.pod).await {
             Ok(found) => found,
             Err(failure) => {

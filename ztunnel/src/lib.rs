@@ -11,6 +11,7 @@
 mod acceptor;
 mod application;
 mod authority;
+mod buffers;
 pub mod config;
 mod connections;
 mod context;

@@ -188,6 +188,7 @@ impl Manager {
             &info.service_account,
         );
         let pod = Arc::new(Pod {
+            buffers: self.context.buffers.account(),
             id: id.clone(),
             name: info.name.as_str().into(),
             identity,

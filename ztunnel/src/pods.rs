@@ -1,5 +1,6 @@
 //! The pods of this node that are in the mesh.
 
+use hbone::budget::Account;
 use mesh::Identity;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -33,6 +34,8 @@ pub(crate) struct Pod {
     pub(crate) identity: Identity,
     /// Its network namespace.
     pub(crate) network: Namespace,
+    /// What the peers of its tunnels may hold of this process's memory.
+    pub(crate) buffers: Account,
 }
 
 impl Pod {

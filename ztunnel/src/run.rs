@@ -16,6 +16,7 @@ use crate::readiness::{Readiness, Task};
 use crate::state::MeshState;
 use crate::{dedicated, sources};
 use grpc_channel::{ChannelConfig, Token};
+use hbone::budget::Budget;
 use mesh::route::Rules;
 use std::io;
 use std::net::SocketAddr;
@@ -175,6 +176,7 @@ pub(crate) fn assemble(
         identities: Identities::kept_in(keys, issuer, life, configs.clone()),
         tls: configs,
         tunnels: Default::default(),
+        buffers: Budget::new(crate::buffers::limit(config.max_buffered_bytes)),
         load: EndpointLoad::default(),
         host_names: HostNames::new(&name_servers),
         rules,

@@ -177,6 +177,7 @@ impl Node {
     /// The pod `shop/account`, held by this node.
     pub(crate) fn pod(&self, account: &str) -> (Arc<Pod>, Held) {
         let pod = Pod {
+            buffers: self.context.buffers.account(),
             id: PodId::from(account),
             name: account.into(),
             identity: shop(account),

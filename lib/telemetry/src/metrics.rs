@@ -165,6 +165,13 @@ impl Metrics {
         self.inner.on_demand_dns.add(source, hostname);
     }
 
+    /// Bytes that wait for peers, bytes of windows beyond the first ones, and the bound of either.
+    pub fn set_buffers(&self, queued: usize, promised: usize, limit: usize) {
+        self.inner.buffered.set([], as_gauge(queued));
+        self.inner.promised.set([], as_gauge(promised));
+        self.inner.buffer_limit.set([], as_gauge(limit));
+    }
+
     /// How old the state in force is, where it is from disk because the control plane has not answered yet.
     pub fn set_disk_state_age(&self, age: Option<Duration>) {
         let seconds = age.map_or(0, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));

@@ -3,6 +3,7 @@
 use super::error::{ConfigError, invalid};
 use super::mode::ProxyMode;
 use super::variables::Variables;
+use hbone::budget::Account;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use sys::socket::{ConnectOptions, Keepalive, ListenOptions};
@@ -77,20 +78,21 @@ impl SocketSettings {
 }
 
 impl Http2Settings {
-    /// As a tunnel's client uses them.
-    pub(crate) fn client(&self) -> hbone::Settings {
-        self.put_into(hbone::Settings::client())
+    /// As a tunnel's client uses them, which buffers for `account`.
+    pub(crate) fn client(&self, account: Account) -> hbone::Settings {
+        self.put_into(hbone::Settings::client(), account)
     }
 
-    /// As a tunnel's server uses them.
-    pub(crate) fn server(&self) -> hbone::Settings {
-        self.put_into(hbone::Settings::server())
+    /// As a tunnel's server uses them, which buffers for `account`.
+    pub(crate) fn server(&self, account: Account) -> hbone::Settings {
+        self.put_into(hbone::Settings::server(), account)
     }
 
-    fn put_into(self, mut settings: hbone::Settings) -> hbone::Settings {
+    fn put_into(self, mut settings: hbone::Settings, account: Account) -> hbone::Settings {
         settings.stream_window = self.stream_window;
         settings.connection_window = self.connection_window;
         settings.max_frame = self.max_frame;
+        settings.account = Some(account);
         settings
     }
 }
@@ -102,6 +104,15 @@ pub(super) fn http2(variables: &Variables) -> Result<Http2Settings, ConfigError>
         connection_window: variables.number("HTTP2_CONNECTION_WINDOW_SIZE", 16 * MIB, windows)?,
         max_frame: variables.number("HTTP2_FRAME_SIZE", MIB, FRAME_SIZES.0..=FRAME_SIZES.1)?,
     })
+}
+
+pub(super) fn max_buffered_bytes(variables: &Variables) -> Result<Option<usize>, ConfigError> {
+    const NAME: &str = "ZTUNNEL_MAX_BUFFERED_BYTES";
+    let accepted = format!("a number of bytes, {MIB} at least");
+    match variables.optional_parsed::<usize>(NAME, &accepted)? {
+        Some(bytes) if bytes < MIB as usize => Err(invalid(NAME, &bytes.to_string(), &accepted)),
+        bytes => Ok(bytes),
+    }
 }
 
 pub(super) fn sockets(variables: &Variables, mode: &ProxyMode) -> Result<SocketSettings, ConfigError> {

@@ -27,9 +27,11 @@ fn defaults_are_those_of_existing_deployments() {
     assert_eq!(config.mode, ProxyMode::Shared);
     assert_eq!(config.outbound_policy, OutboundPolicy::AllowAny);
     assert_eq!((config.admin_port, config.metrics_port), (15000, 15020));
+    let account = hbone::budget::Budget::new(1 << 20).account();
+    assert_eq!(config.max_buffered_bytes, None);
     for (ours, theirs) in [
-        (config.http2.client(), hbone::Settings::client()),
-        (config.http2.server(), hbone::Settings::server()),
+        (config.http2.client(account.clone()), hbone::Settings::client()),
+        (config.http2.server(account.clone()), hbone::Settings::server()),
     ] {
         assert_eq!(ours.stream_window, theirs.stream_window);
         assert_eq!(ours.connection_window, theirs.connection_window);
@@ -76,6 +78,8 @@ fn a_wrong_value_names_variable_value_and_what_is_accepted() {
         ("PROXY_MODE", "sidecar"),
         ("HTTP2_STREAM_WINDOW_SIZE", "1024"),
         ("HTTP2_CONNECTION_WINDOW_SIZE", "2147483648"),
+        ("ZTUNNEL_MAX_BUFFERED_BYTES", "1000"),
+        ("ZTUNNEL_MAX_BUFFERED_BYTES", "1Gi"),
         ("HTTP2_FRAME_SIZE", "16777216"),
         ("KEEPALIVE_TIME", "10ms"),
         ("KEEPALIVE_RETRIES", "1000"),
@@ -194,7 +198,7 @@ fn sockets_and_windows_follow_their_variables() {
     assert_eq!((keepalive.time.as_secs(), keepalive.retries), (30, 3));
     assert!(keepalive.user_timeout);
     assert!(!config.sockets.listen(true, false, 1).transparent);
-    assert_eq!(config.http2.client().stream_window, 1 << 20);
+    assert_eq!(config.http2.stream_window, 1 << 20);
     assert_eq!(config.dns_address.port, 5353);
     let off = read(&[("NODE_NAME", "n"), ("KEEPALIVE_ENABLED", "false")]).unwrap();
     assert_eq!(off.sockets.keepalive, None);

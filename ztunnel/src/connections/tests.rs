@@ -3,6 +3,7 @@ use crate::pods::PodId;
 
 fn pod(id: &str) -> Arc<Pod> {
     Arc::new(Pod {
+        buffers: hbone::budget::Budget::new(1 << 20).account(),
         id: PodId::from(id),
         name: id.into(),
         identity: Identity::new("cluster.local", "default", "default"),

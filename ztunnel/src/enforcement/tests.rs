@@ -69,6 +69,7 @@ async fn a_decision_is_by_the_pod_as_the_newest_snapshot_has_it() {
         metrics: Metrics::new(MetricsSettings::default()),
     };
     let pod = Pod {
+        buffers: hbone::budget::Budget::new(1 << 20).account(),
         id: PodId::from("1"),
         name: "cart-1".into(),
         identity: Identity::new("cluster.local", "shop", "cart"),

@@ -5,6 +5,7 @@ mod connections;
 mod dump;
 mod logging;
 mod policies;
+mod profile;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ pub(super) async fn answer<B>(
             StatusCode::METHOD_NOT_ALLOWED,
             "this page is not for this method; GET / lists what there is\n".into(),
         ),
-        _ => no_such_page(),
+        _ => profile::answer(path).unwrap_or_else(no_such_page),
     }
 }
 

@@ -9,6 +9,7 @@ use sys::Namespace;
 fn only_what_is_for_the_pod_is_taken() {
     // Whatever namespace this runs in has loopback addresses at most in common with the cases.
     let pod = Pod {
+        buffers: hbone::budget::Budget::new(1 << 20).account(),
         id: PodId::from("1"),
         name: "cart-1".into(),
         identity: Identity::new("cluster.local", "shop", "cart"),

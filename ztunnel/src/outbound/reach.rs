@@ -289,6 +289,12 @@ impl Reach<'_> {
         let named = workload.as_deref().unwrap_or(&next);
         let parties = Parties::outbound(own, Some(named), service.as_deref(), Some(&self.pod.identity));
         self.flow.opened(parties.through(peer, authority.as_str()));
+        if self.pod.buffers.is_exhausted() {
+            return Err(Failed {
+                failure: Failure::BuffersFull(self.pod.full_name()),
+                blames_endpoint: false,
+            });
+        }
         let request = TunnelRequest {
             peer,
             authority,

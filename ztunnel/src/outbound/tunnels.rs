@@ -275,7 +275,7 @@ where
         .tunnels
         .enter(telemetry::Reporter::Source, proven, context.tls.trust())
         .map_err(refused)?;
-    let (client, driver) = hbone::client::handshake(stream, context.config.http2.client())
+    let (client, driver) = hbone::client::handshake(stream, context.config.http2.client(pod.buffers.clone()))
         .await
         .map_err(|error| Failure::Tunnel {
             peer,

@@ -8,6 +8,14 @@ async fn quitting_by_request_ends_the_process_in_good_order() {
     let Some(mut proxy) = Running::start(&[("ENABLE_PROXY", "false")]).await else {
         return;
     };
+    for (page, words) in [
+        ("/debug/pprof/profile?seconds=1", "perf record"),
+        ("/debug/pprof/heap", "ztunnel_buffered_bytes"),
+    ] {
+        let answer = proxy.get(ADMIN, page).await.unwrap();
+        assert_eq!(answer.status, 501);
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
     let refused = proxy.get(ADMIN, "/quitquitquit").await.unwrap();
     assert_eq!(refused.status, 405);
     let told = proxy.ask("POST", ADMIN, "/quitquitquit").await.unwrap();

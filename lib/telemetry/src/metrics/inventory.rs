@@ -33,6 +33,9 @@ pub(crate) struct Inventory {
     pub(crate) crl_untracked: Arc<CounterFamily<1>>,
     pub(crate) evicted: Arc<CounterFamily<0>>,
     pub(crate) disk_state_age: Arc<GaugeFamily<0>>,
+    pub(crate) buffered: Arc<GaugeFamily<0>>,
+    pub(crate) promised: Arc<GaugeFamily<0>>,
+    pub(crate) buffer_limit: Arc<GaugeFamily<0>>,
     pub(crate) connect: Arc<Waits>,
     pub(crate) handshake: Arc<Waits>,
     pub(crate) tunnel_wait: Arc<Waits>,
@@ -136,6 +139,21 @@ impl Inventory {
             disk_state_age: families.gauges(
                 "ztunnel_state_from_disk_age_seconds",
                 "Age of the workloads, services and policies in force where they are from disk, else 0 (unstable)",
+                [],
+            ),
+            buffered: families.gauges(
+                "ztunnel_buffered_bytes",
+                "Bytes that wait in tunnels for peers to read them (unstable)",
+                [],
+            ),
+            promised: families.gauges(
+                "ztunnel_promised_window_bytes",
+                "Bytes of windows that tunnels have been given beyond the first ones (unstable)",
+                [],
+            ),
+            buffer_limit: families.gauges(
+                "ztunnel_buffered_bytes_limit",
+                "The bound of either of the two (unstable)",
                 [],
             ),
             connect: families.collect(Waits::new(

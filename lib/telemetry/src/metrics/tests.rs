@@ -260,6 +260,7 @@ fn the_others_have_their_names_and_labels() {
     metrics.denied_by_unknown_policy();
     metrics.dry_run_decided("shop/try", "deny");
     metrics.revoked(Reporter::Destination);
+    metrics.set_buffers(1, 2, 3);
     metrics.set_disk_state_age(Some(Duration::from_secs(90)));
     metrics.on_demand_dns(&workload("client"), "db.example.com");
     metrics.set_certificates(CertificateState::Valid, 4);
@@ -296,6 +297,9 @@ fn the_others_have_their_names_and_labels() {
         r#"istio_crl_policy_rejections_total{reporter="destination"} 1"#.to_owned(),
         r#"istio_crl_untracked_connections_total{reporter="source"} 0"#.to_owned(),
         "ztunnel_state_from_disk_age_seconds 90".to_owned(),
+        "ztunnel_buffered_bytes 1".to_owned(),
+        "ztunnel_promised_window_bytes 2".to_owned(),
+        "ztunnel_buffered_bytes_limit 3".to_owned(),
         concat!(
             r#"istio_on_demand_dns_total{source_workload="client",source_canonical_service="client","#,
             r#"source_canonical_revision="v1",source_workload_namespace="shop","#,

@@ -232,6 +232,7 @@ async fn the_dump_has_the_shape_that_existing_tools_read() {
     let context = context();
     fill(&context).await;
     let pod = Arc::new(Pod {
+        buffers: context.buffers.account(),
         id: PodId::from("uid-1"),
         name: "web-1".into(),
         identity: Identity::new("cluster.local", "shop", "web"),
