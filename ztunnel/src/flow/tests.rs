@@ -24,6 +24,7 @@ fn subject() -> InboundSubject {
 
 fn flow(context: &Arc<Context>) -> Flow {
     let pod = Arc::new(Pod {
+        buffers: context.buffers.account(),
         id: PodId::from("uid-1"),
         name: "web-1".into(),
         identity: Identity::new("cluster.local", "shop", "web"),
