@@ -34,7 +34,7 @@ fn condition(text: &str) -> Option<Condition> {
 
 #[test]
 fn each_policy_has_its_condition() {
-    let long = format!("{{rules: [{}]}}", vec!["{form: []}"; 7].join(", "));
+    let long = format!("{{rules: [{}]}}", ["{form: []}"; 7].join(", "));
     let cases = [
         ("{}", true, "Accepted", "attached to ztunnel"),
         ("{action: DENY, rules: [{}]}", true, "Accepted", "attached to ztunnel"),

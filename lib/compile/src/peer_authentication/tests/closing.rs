@@ -211,7 +211,7 @@ fn each_policy_has_its_condition() {
         let mut compiler = Compiler::new(Settings::default());
         let output = put(&mut compiler, place, &spec);
         let found = condition(&compiler, place);
-        assert_eq!(output.conditions[&key(place)], [found.clone()]);
+        assert_eq!(output.conditions[&key(place)], std::slice::from_ref(&found));
         assert_eq!(
             (found.kind, found.status, found.reason),
             ("ZtunnelAccepted", status, reason),
