@@ -248,7 +248,7 @@ fn source(from: &mut impl Entropy) -> Value {
     for _ in 0..count {
         let negated = from.once_in(3);
         let (kind, values) = match from.below(8) {
-            0 | 1 | 2 if accounts => ("serviceAccounts", account_names(from)),
+            0..=2 if accounts => ("serviceAccounts", account_names(from)),
             0 | 1 => ("principals", principals(from)),
             2 => ("namespaces", namespace_patterns(from)),
             3 | 4 => ("ipBlocks", texts(from.some(&BLOCKS))),
