@@ -37,12 +37,9 @@ pub(super) fn merged(present: &[Value], wanted: &[Condition], now: SystemTime) -
         new.insert("lastTransitionTime".to_owned(), since);
         merged.push(Value::Object(new));
     }
-    let unordered = |list: &[Value]| {
-        let mut texts: Vec<String> = list.iter().map(Value::to_string).collect();
-        texts.sort_unstable();
-        texts
-    };
-    (unordered(present) != unordered(&merged)).then_some(merged)
+    // Neither the order of conditions nor that of their fields means anything.
+    let is_same = present.len() == merged.len() && merged.iter().all(|one| present.contains(one));
+    (!is_same).then_some(merged)
 }
 
 fn written(condition: &Condition) -> Map<String, Value> {
