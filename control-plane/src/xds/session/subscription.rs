@@ -10,6 +10,7 @@ use bytes::Bytes;
 pub(super) use self::shown::Shown;
 use super::{MAX_NAMES, Request, RequestError};
 use crate::xds::resource::{Resource, fingerprint};
+use crate::xds::table::Since;
 
 const WILDCARD: &str = "*";
 
@@ -212,7 +213,7 @@ impl Everything {
         asked: &BTreeSet<Arc<str>>,
     ) -> Option<Difference> {
         let told = std::mem::replace(&mut self.told, Told::Until(table.sequence()));
-        let (changed, removed) = match told {
+        let Since { changed, removed } = match told {
             Told::Nothing { before } => {
                 let is_new = |resource: &&Arc<Resource>| {
                     before
@@ -221,7 +222,10 @@ impl Everything {
                 };
                 let changed: Vec<_> = table.iter().filter(is_new).cloned().collect();
                 let gone = before.keys().filter(|name| table.get(name).is_none());
-                (changed, gone.map(|name| Arc::from(name.as_str())).collect())
+                Since {
+                    changed,
+                    removed: gone.map(|name| Arc::from(name.as_str())).collect(),
+                }
             }
             Told::Until(sequence) => table.since(sequence, base)?,
         };

@@ -41,17 +41,13 @@ impl<'a> Shown<'a> {
 
     /// What changed and what was removed after `base`, which had this sequence; what is shown no longer counts as
     /// removed.
-    pub(super) fn since(
-        self,
-        sequence: u64,
-        base: Option<Shown<'_>>,
-    ) -> Option<(Vec<Arc<Resource>>, Vec<Arc<str>>)> {
+    pub(super) fn since(self, sequence: u64, base: Option<Shown<'_>>) -> Option<Since> {
         let Since { changed, mut removed } = self.table.since(sequence)?;
         let (changed, hidden): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|resource| self.shows(resource));
         let hidden = hidden.into_iter().map(|resource| resource.name.clone());
         removed.extend(hidden.filter(|name| base.is_none_or(|base| base.get(name).is_some())));
-        Some((changed, removed))
+        Some(Since { changed, removed })
     }
 
     fn shows(self, resource: &Resource) -> bool {
