@@ -93,7 +93,7 @@ mod tests {
         let stored = object(&managers, &[theirs.clone(), mine.clone()]);
         let given = vec![theirs.clone(), mine.clone()];
         // Ours is applied also when it is as it was: leaving it out would remove it.
-        assert_eq!(ours(given, &stored), [mine.clone()]);
+        assert_eq!(ours(given, &stored), std::slice::from_ref(&mine));
         // What is to be other than it is is ours from now on.
         let changed = condition("WaypointAccepted", "False");
         assert_eq!(
@@ -102,8 +102,11 @@ mod tests {
         );
         assert_eq!(ours(Vec::new(), &stored), Vec::<Value>::new());
         // The first time.
-        let stored = object(&managers[..1], &[theirs.clone()]);
-        assert_eq!(ours(vec![theirs, mine.clone()], &stored), [mine.clone()]);
+        let stored = object(&managers[..1], std::slice::from_ref(&theirs));
+        assert_eq!(
+            ours(vec![theirs, mine.clone()], &stored),
+            std::slice::from_ref(&mine)
+        );
         assert_eq!(ours(vec![mine.clone()], &object(&[], &[])), [mine]);
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Either, Full, StreamBody};
+use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,53 +21,51 @@ use crate::support::PATIENCE;
 
 /// A request, as the script sees it.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: String,
-    pub path: String,
-    pub query: BTreeMap<String, String>,
-    pub authorization: Option<String>,
-    pub body: Value,
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) query: BTreeMap<String, String>,
+    pub(crate) authorization: Option<String>,
     /// The how manieth watch or other request it is of this path, from 0.
-    pub turn: usize,
+    pub(crate) turn: usize,
 }
 
 impl Asked {
-    pub fn is_watch(&self) -> bool {
+    pub(crate) fn is_watch(&self) -> bool {
         self.query("watch") == "true"
     }
 
-    pub fn query(&self, name: &str) -> &str {
+    pub(crate) fn query(&self, name: &str) -> &str {
         self.query.get(name).map_or("", String::as_str)
     }
 }
 
 /// An answer.
-pub enum Answer {
+pub(crate) enum Answer {
     Json(u16, Value),
     /// Lines, for as long as the sender lives.
     Lines(mpsc::UnboundedReceiver<String>),
 }
 
 /// The other end of a watch.
-pub type Events = mpsc::UnboundedSender<String>;
+pub(crate) type Events = mpsc::UnboundedSender<String>;
 
-pub fn watch() -> (Events, Answer) {
+pub(crate) fn watch() -> (Events, Answer) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (sender, Answer::Lines(receiver))
 }
 
 /// A watch that tells of nothing. It stays open as long as the test runs.
-pub fn quiet() -> Answer {
+pub(crate) fn quiet() -> Answer {
     let (sender, answer) = watch();
     std::mem::forget(sender);
     answer
 }
 
-pub fn event(kind: &str, object: &Value) -> String {
+pub(crate) fn event(kind: &str, object: &Value) -> String {
     format!("{}\n", json!({ "type": kind, "object": object }))
 }
 
-pub fn list(version: &str, items: &[Value], token: &str) -> Answer {
+pub(crate) fn list(version: &str, items: &[Value], token: &str) -> Answer {
     let metadata = json!({ "resourceVersion": version, "continue": token });
     Answer::Json(
         200,
@@ -75,30 +73,30 @@ pub fn list(version: &str, items: &[Value], token: &str) -> Answer {
     )
 }
 
-pub fn status(code: u16, reason: &str) -> Value {
+pub(crate) fn status(code: u16, reason: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason,
         "message": format!("the script says {reason}") })
 }
 
-pub fn refusal(code: u16, reason: &str) -> Answer {
+pub(crate) fn refusal(code: u16, reason: &str) -> Answer {
     Answer::Json(code, status(code, reason))
 }
 
 type Script = dyn Fn(&Asked) -> Answer + Send + Sync;
 
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     news: Arc<Notify>,
     _task: JoinSet<()>,
 }
 
 impl Server {
-    pub async fn start(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Server {
+    pub(crate) async fn start(script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Server {
         Server::start_at("127.0.0.1:0".parse().unwrap(), script).await
     }
 
-    pub async fn start_at(
+    pub(crate) async fn start_at(
         address: SocketAddr,
         script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
     ) -> Server {
@@ -116,16 +114,16 @@ impl Server {
         }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// Waits until a request came that fits.
-    pub async fn until(&self, fits: impl Fn(&Asked) -> bool) -> Asked {
+    pub(crate) async fn until(&self, fits: impl Fn(&Asked) -> bool) -> Asked {
         let waiting = async {
             loop {
                 let news = self.news.notified();
@@ -162,26 +160,19 @@ async fn answer(
     news: Arc<Notify>,
 ) -> Result<Response<Either<Full<Bytes>, impl hyper::body::Body<Data = Bytes, Error = Infallible>>>, Infallible>
 {
-    let (head, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map(|body| body.to_bytes())
-        .unwrap_or_default();
+    let (head, _) = request.into_parts();
     let query = head.uri.query().unwrap_or_default().split('&');
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (name.to_owned(), value.replace("%3D", "="))
     };
     let mut new = Asked {
-        method: head.method.to_string(),
         path: head.uri.path().to_owned(),
         query: query.map(pair).collect(),
         authorization: head
             .headers
             .get("authorization")
             .map(|value| value.to_str().unwrap().to_owned()),
-        body: serde_json::from_slice(&body).unwrap_or_default(),
         turn: 0,
     };
     let answer = {

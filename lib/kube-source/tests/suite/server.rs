@@ -197,7 +197,7 @@ async fn policies_do_not_vanish_because_the_server_says_404_for_a_while() {
     watched(&server, "authorizationpolicies").await;
     let mut absent = StatusError::expired("no such kind");
     absent.code = 404;
-    absent.reason = "NotFound".into();
+    absent.reason = "NotFound";
     for verb in [Verb::Watch, Verb::List] {
         let requests = Requests::with_verb(verb).of(POLICIES);
         server.faults().fail(requests, absent.clone(), Some(3));

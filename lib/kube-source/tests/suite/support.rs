@@ -12,24 +12,24 @@ use objects::{Kind, Object, ObjectKey};
 use serde_json::{Value, json};
 
 /// Long enough for any machine; a test that passes never waits so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store over the server at this URL, for the objects of these kinds.
-pub fn store(url: &str, kinds: &[Kind]) -> KubernetesStore {
+pub(crate) fn store(url: &str, kinds: &[Kind]) -> KubernetesStore {
     let server = ApiServer::at(url, None, None).unwrap();
     KubernetesStore::new(server, Wanted::of(kinds.iter().copied()))
 }
 
 /// A reader that holds what it was told.
-pub struct Reader {
+pub(crate) struct Reader {
     stream: BoxStream<'static, Result<Batch, SourceError>>,
-    pub objects: BTreeMap<ObjectKey, Arc<Object>>,
-    pub revision: u64,
-    pub problems: Vec<String>,
+    pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
+    pub(crate) revision: u64,
+    pub(crate) problems: Vec<String>,
 }
 
 impl Reader {
-    pub fn new(source: &dyn ObjectSource) -> Reader {
+    pub(crate) fn new(source: &dyn ObjectSource) -> Reader {
         Reader {
             stream: source.watch(),
             objects: BTreeMap::new(),
@@ -39,7 +39,7 @@ impl Reader {
     }
 
     /// The next batch.
-    pub async fn next(&mut self) -> Batch {
+    pub(crate) async fn next(&mut self) -> Batch {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
             match next.expect("a batch in time").expect("the stream goes on") {
@@ -53,7 +53,7 @@ impl Reader {
     }
 
     /// The next failure.
-    pub async fn problem(&mut self) -> String {
+    pub(crate) async fn problem(&mut self) -> String {
         while self.problems.is_empty() {
             let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
             match next.expect("a failure in time").expect("the stream goes on") {
@@ -65,13 +65,13 @@ impl Reader {
     }
 
     /// Waits until it holds exactly these objects, each by name and label `content`.
-    pub async fn until(&mut self, expected: &[&str]) {
+    pub(crate) async fn until(&mut self, expected: &[&str]) {
         while self.words() != expected {
             self.next().await;
         }
     }
 
-    pub fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let word = |object: &Arc<Object>| {
             let content = object.metadata.labels.get("content");
             format!("{}={}", object.metadata.name, content.map_or("", String::as_str))
@@ -97,7 +97,7 @@ impl Reader {
 }
 
 /// A service account, as a list has it.
-pub fn account(name: &str, version: u64, content: &str) -> Value {
+pub(crate) fn account(name: &str, version: u64, content: &str) -> Value {
     json!({ "metadata": { "name": name, "namespace": "demo", "uid": format!("uid-{name}"),
         "resourceVersion": version.to_string(), "labels": { "content": content } } })
 }
