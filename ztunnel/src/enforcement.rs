@@ -198,14 +198,22 @@ fn denied_directly(
     snapshot: &Snapshot,
     mark: u32,
 ) -> std::io::Result<Vec<(SocketInfo, Decision)>> {
-    let sockets = diag::sockets(&pod.network)?;
     let ephemeral = ephemeral_ports(&pod.network);
+    let look = || -> std::io::Result<(Vec<SocketInfo>, Vec<unproxied::View>)> {
+        let sockets = diag::sockets(&pod.network)?;
+        let views = sockets
+            .iter()
+            .map(|socket| unproxied::View::of(socket, mark))
+            .collect();
+        Ok((sockets, views))
+    };
+    let (_, first) = look()?;
+    if unproxied::accepted_directly(&first, &ephemeral).is_empty() {
+        return Ok(Vec::new());
+    }
+    let (sockets, second) = look()?;
     let mut denied = Vec::new();
-    let views: Vec<unproxied::View> = sockets
-        .iter()
-        .map(|socket| unproxied::View::of(socket, mark))
-        .collect();
-    for position in unproxied::accepted_directly(&views, &ephemeral) {
+    for position in unproxied::accepted_directly_for_sure(&first, &second, &ephemeral) {
         let socket = &sockets[position];
         let subject = InboundSubject {
             peer: None,

@@ -72,5 +72,24 @@ pub(crate) fn accepted_directly(sockets: &[View], ephemeral: &RangeInclusive<u16
         .collect()
 }
 
+/// Positions in `second` of what [`accepted_directly`] finds there and found in `first` too.
+///
+/// The kernel lists sockets one after another. Of a connection that comes up meanwhile it may tell the application's
+/// end and not ours, so one look alone would end connections that we have just made. What is older than enrolment is
+/// there at a second look too, and of what came up during the first one both ends are.
+pub(crate) fn accepted_directly_for_sure(
+    first: &[View],
+    second: &[View],
+    ephemeral: &RangeInclusive<u16>,
+) -> Vec<usize> {
+    let seen: HashSet<(SocketAddr, SocketAddr)> = accepted_directly(first, ephemeral)
+        .into_iter()
+        .map(|position| (first[position].local, first[position].remote))
+        .collect();
+    let mut found = accepted_directly(second, ephemeral);
+    found.retain(|position| seen.contains(&(second[*position].local, second[*position].remote)));
+    found
+}
+
 #[cfg(test)]
 mod tests;

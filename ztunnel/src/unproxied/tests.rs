@@ -40,6 +40,24 @@ fn a_connection_that_we_made_to_the_application_is_ours() {
 }
 
 #[test]
+fn a_connection_that_came_up_while_sockets_were_listed_is_not_taken_for_an_older_one() {
+    let listener = socket("0.0.0.0:8080", "0.0.0.0:0", State::Listen, 0);
+    let older = socket("10.0.0.5:8080", "10.0.9.9:41000", State::Established, 0);
+    let new = socket("10.0.0.5:8080", "10.0.9.8:41001", State::Established, 0);
+    let ours = socket("10.0.9.8:41001", "10.0.0.5:8080", State::Established, PROXY_MARK);
+    // The list passed the place of our end before there was one.
+    let first = [listener, older, new];
+    // And now that of a still newer one.
+    let newest = socket("10.0.0.5:8080", "10.0.9.8:41002", State::Established, 0);
+    let second = [listener, new, ours, older, newest];
+    let found: Vec<SocketAddr> = accepted_directly_for_sure(&first, &second, &EPHEMERAL)
+        .into_iter()
+        .map(|position| second[position].remote)
+        .collect();
+    assert_eq!(found, [older.remote]);
+}
+
+#[test]
 fn what_the_pod_opened_itself_is_left_alone() {
     let sockets = [socket("10.0.0.5:41000", "10.0.9.9:5432", State::Established, 0)];
     assert_eq!(found(&sockets), [""; 0]);
