@@ -34,16 +34,17 @@ fn mtls(mode: &str, port_mode: &str) -> String {
     )
 }
 
-/// Calls again and again until it is over; answers how often it was served.
-fn call_until(over: &AtomicBool, client: &Pod, server: &Pod, clock: Instant) -> usize {
-    let mut served = 0;
+/// Calls again and again until it is over; answers how often it was served, and what else came of it.
+fn call_until(over: &AtomicBool, client: &Pod, server: &Pod, clock: Instant) -> (usize, Vec<String>) {
+    let (mut served, mut failed) = (0, Vec::new());
     while !over.load(Ordering::Acquire) {
-        if Held::try_open("of who is always allowed", client, server.at(PORT), clock).is_ok() {
-            served += 1;
+        match Held::try_open("of who is always allowed", client, server.at(PORT), clock) {
+            Ok(_) => served += 1,
+            Err(error) => failed.push(format!("{:?}: {error}", clock.elapsed())),
         }
         thread::sleep(Duration::from_millis(2));
     }
-    served
+    (served, failed)
 }
 
 /// Ends the callers, also when something else fails.
@@ -86,7 +87,7 @@ fn a_change_under_a_flood_admits_nobody_whom_both_sets_refuse() {
     let outsiders = Flood::start(&[outsider], &[server.at(STRICT_PORT)], clock);
     let floods = [&intruders, &outsiders];
     let over = AtomicBool::new(false);
-    let served = thread::scope(|scope| {
+    let (served, failed) = thread::scope(|scope| {
         let stop = Over(&over);
         let caller = scope.spawn(|| call_until(&over, &guest, &server, clock));
         for _ in 0..TIMES {
@@ -109,6 +110,10 @@ fn a_change_under_a_flood_admits_nobody_whom_both_sets_refuse() {
         assert_eq!(let_in, 0, "{who} was let in, of {} connections", flood.tried());
     }
     assert!(served > TIMES, "too few to show anything: {served}");
+    assert!(
+        failed.is_empty(),
+        "both sets admit the guest, {served} times: {failed:?}"
+    );
     assert!(application.accepted() >= served);
     // The floods are such that they would have been seen.
     lab.apply(&authorization("moving", "server", "intruder"));

@@ -8,7 +8,8 @@ use crate::print;
 
 #[derive(Args)]
 pub(crate) struct Can {
-    /// Who calls: NAMESPACE/POD, sa:NAMESPACE/NAME[@IP] (any pod of that account, over mTLS) or plaintext:IP
+    /// Who calls: NAMESPACE/POD, sa:NAMESPACE/NAME or sa:NAMESPACE/NAME@IP (any pod of that account, over mTLS), or
+    /// plaintext:IP
     from: Caller,
     /// Who is called: NAMESPACE/POD:PORT or service:NAMESPACE/NAME:PORT
     to: Target,
