@@ -14,7 +14,7 @@
 //! ```
 //!
 //! How it works: for every kind there is one task that lists the objects page by page and then watches them.
-//! [`machine`] decides what it does next and how long it waits after a failure; [`mirror`] holds the latest state of
+//! `machine` decides what it does next and how long it waits after a failure; `mirror` holds the latest state of
 //! every object and what the reader has not been told yet. Both are plain state machines that are given time and
 //! entropy. `prune` drops what nobody reads, `read` makes objects of the rest.
 //!
