@@ -319,6 +319,11 @@ fn selectors_count_only_in_their_own_namespace_and_not_in_the_root() {
     let compiler = compiled(&[in_root, peer("istio-system", "own", strict)].concat());
     let uid = "Kubernetes//Pod/istio-system/web";
     assert!(accepts(&compiler, workload(&compiler, uid), 80, None));
+    // What nobody lists is not sent either.
+    let by_port = "{selector: {matchLabels: {app: web}}, portLevelMtls: {80: {mode: STRICT}}}";
+    let compiler = compiled(&peer("istio-system", "own", by_port));
+    let sent: Vec<&String> = compiler.policies().keys().collect();
+    assert_eq!(sent, [STATIC]);
     let bare = pod("demo", "web", "{}", "");
     let compiler = compiled(&[bare, own(Some("STRICT"), [None, None])].concat());
     assert_eq!(verdicts(&compiler), [true; 3]);
