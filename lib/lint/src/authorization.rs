@@ -45,7 +45,7 @@ pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
 /// What is stored and cannot be read: it closes.
 fn unreadable(read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<Finding>) {
     for (index, rule) in policy.rules.iter().enumerate() {
-        let parts: Vec<&str> = terms::unreadable(rule).collect();
+        let parts: Vec<&str> = rule.unreadable_parts().collect();
         if parts.is_empty() {
             continue;
         }

@@ -43,7 +43,7 @@ impl<T> Default for Lists<T> {
 /// What a rule matches; `None`: too much to compare, or not all of it can be read. In an ALLOW, a rule with HTTP attributes matches nothing; from a
 /// DENY they are erased, and a part of which nothing is left matches nothing.
 pub(crate) fn cubes(rule: &Rule, action: Action, namespace: &str) -> Option<Vec<Cube>> {
-    if !action.is_supported() || unreadable(rule).next().is_some() {
+    if !action.is_supported() || rule.unreadable_parts().next().is_some() {
         return None;
     }
     if action == Action::Allow && rule.http_attributes().next().is_some() {
@@ -84,32 +84,6 @@ pub(crate) fn cubes(rule: &Rule, action: Action, namespace: &str) -> Option<Vec<
         found = found.into_iter().map(|cube| cube.and(&part)).collect();
     }
     Some(found)
-}
-
-/// What of a rule cannot be read; nothing unless it was stored so.
-pub(crate) fn unreadable(rule: &Rule) -> impl Iterator<Item = &str> {
-    let sources = rule.from.iter().flat_map(|source| {
-        let texts = source
-            .principals
-            .unreadable()
-            .chain(source.namespaces.unreadable());
-        texts
-            .chain(source.service_accounts.unreadable())
-            .chain(source.ip_blocks.unreadable())
-    });
-    let operations = rule.to.iter().flat_map(|operation| operation.ports.unreadable());
-    let conditions = rule.when.iter().flat_map(|condition| {
-        let found: Box<dyn Iterator<Item = &str>> = match &condition.test {
-            Test::SourceIp(lists) | Test::DestinationIp(lists) => Box::new(lists.unreadable()),
-            Test::SourceNamespace(lists) | Test::SourcePrincipal(lists) => Box::new(lists.unreadable()),
-            Test::SourceServiceAccount(lists) => Box::new(lists.unreadable()),
-            Test::DestinationPort(lists) => Box::new(lists.unreadable()),
-            Test::Http => Box::new(std::iter::empty()),
-        };
-        found
-    });
-    let whole = rule.unreadable.iter().map(String::as_str);
-    whole.chain(sources).chain(operations).chain(conditions)
 }
 
 /// Whether everything that `inner` matches is matched by `outer`.

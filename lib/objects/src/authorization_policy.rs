@@ -13,6 +13,7 @@ use crate::syntax::{self, IpBlock};
 
 mod conditions;
 mod source;
+mod unreadable;
 
 pub use conditions::{Condition, Test};
 pub use source::{ServiceAccountRef, Source};

@@ -1,6 +1,6 @@
 //! What the author of a policy is told.
 
-use objects::{Action, AuthorizationPolicy, Object, Rule, Test};
+use objects::{Action, AuthorizationPolicy, Object};
 use proto::origin::NotEnforced;
 use proto::security;
 
@@ -119,33 +119,10 @@ fn closed(object: &Object, policy: &AuthorizationPolicy, root: &str) -> String {
 fn unreadable(policy: &AuthorizationPolicy) -> Vec<String> {
     let mut found = Vec::new();
     for (number, rule) in policy.rules.iter().enumerate() {
-        let values = rule.unreadable.iter().map(String::as_str).chain(values(rule));
-        found.extend(values.map(|value| format!("rule {number}: {value}")));
+        found.extend(
+            rule.unreadable_parts()
+                .map(|value| format!("rule {number}: {value}")),
+        );
     }
     found
-}
-
-fn values(rule: &Rule) -> impl Iterator<Item = &str> {
-    let of_source = rule.from.iter().flat_map(|source| {
-        let texts = source
-            .principals
-            .unreadable()
-            .chain(source.namespaces.unreadable());
-        texts
-            .chain(source.service_accounts.unreadable())
-            .chain(source.ip_blocks.unreadable())
-            .chain(source.trust_domains.unreadable())
-    });
-    let of_operation = rule.to.iter().flat_map(|operation| operation.ports.unreadable());
-    let of_condition = rule.when.iter().flat_map(|condition| {
-        let values: Vec<&str> = match &condition.test {
-            Test::SourceIp(values) | Test::DestinationIp(values) => values.unreadable().collect(),
-            Test::SourceNamespace(values) | Test::SourcePrincipal(values) => values.unreadable().collect(),
-            Test::SourceServiceAccount(values) => values.unreadable().collect(),
-            Test::DestinationPort(values) => values.unreadable().collect(),
-            Test::Http => Vec::new(),
-        };
-        values
-    });
-    of_source.chain(of_operation).chain(of_condition)
 }

@@ -20,7 +20,15 @@ fn stored(kind: Kind, spec: Value) -> Vec<Finding> {
 #[test]
 fn what_cannot_be_read_is_told_by_field() {
     let ports = json!({"action": "DENY", "rules": [{"to": [{"operation": {"ports": ["http"]}}]}]});
+    let domains =
+        json!({"action": "DENY", "rules": [{"from": [{"source": {"trustDomains": ["a.example"]}}]}]});
     let cases = [
+        (
+            Kind::AuthorizationPolicy,
+            domains,
+            "spec.rules[0]",
+            "denies more than it says",
+        ),
         (
             Kind::AuthorizationPolicy,
             ports,
