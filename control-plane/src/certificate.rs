@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use ca::{Authority, SignError};
 use tls::CertificateError;
 use tls::server_auth::{Acceptor, ServerIdentity};
+use tokio::sync::watch;
 
 /// How long the server's certificate lives.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -35,23 +36,31 @@ pub(crate) fn issue(
     )?)
 }
 
-/// Renews the certificate at half its life, until the future is dropped.
-pub(crate) async fn renew(authority: Arc<Authority>, names: Vec<String>, acceptor: Arc<Acceptor>) {
+/// Renews the certificate at half its life, and when what signs is exchanged, until the future is dropped.
+/// `exchanges` is the authority's from before the first certificate was issued.
+pub(crate) async fn renew(
+    authority: Arc<Authority>,
+    names: Vec<String>,
+    acceptor: Arc<Acceptor>,
+    mut exchanges: watch::Receiver<u64>,
+) {
+    let mut is_due = false;
     loop {
-        tokio::time::sleep(LOOK).await;
-        let left = acceptor
-            .not_after()
-            .duration_since(SystemTime::now())
-            .unwrap_or_default();
-        if left > LIFE / 2 {
-            continue;
-        }
-        match issue(&authority, &names) {
-            Ok(identity) => {
-                acceptor.replace(identity);
-                tracing::info!("the server's certificate is renewed");
+        if is_due {
+            match issue(&authority, &names) {
+                Ok(identity) => {
+                    acceptor.replace(identity);
+                    is_due = false;
+                    tracing::info!("the server's certificate is renewed");
+                }
+                Err(error) => tracing::error!("the server's certificate cannot be renewed: {error}"),
             }
-            Err(error) => tracing::error!(?left, "the server's certificate cannot be renewed: {error}"),
         }
+        tokio::select! {
+            changed = exchanges.changed() => is_due |= changed.is_ok(),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let left = acceptor.not_after().duration_since(SystemTime::now());
+        is_due |= left.unwrap_or_default() <= LIFE / 2;
     }
 }

@@ -106,6 +106,7 @@ pub async fn start(
     let authority = Arc::new(Authority::load_or_create(&config.ca_dir, SystemTime::now())?);
     let tokens = JwtAuthenticator::new(&config.token_keys, &config.token_issuer, &config.token_audience)?;
     let authenticator: Arc<dyn ca::Authenticator> = Arc::new(tokens);
+    let exchanges = authority.exchanges();
     let acceptor = Arc::new(Acceptor::new(certificate::issue(
         &authority,
         &config.server_names,
@@ -142,6 +143,7 @@ pub async fn start(
         authority.clone(),
         config.server_names.clone(),
         acceptor.clone(),
+        exchanges,
     )));
     let discovery = DiscoveryService::new(service::Settings {
         views: views.clone(),

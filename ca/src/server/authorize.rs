@@ -94,6 +94,15 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// The identity that was asked for, where it is part of the reason.
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::TrustDomain { got, .. } => Some(got),
+            Self::NotOnNode { identity, .. } => Some(identity),
+            _ => None,
+        }
+    }
+
     /// A stable word for metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {

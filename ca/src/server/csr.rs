@@ -25,6 +25,18 @@ pub enum CsrError {
     Key,
 }
 
+impl CsrError {
+    /// A stable word for metrics and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLong(_) => "request_too_long",
+            Self::Malformed(_) => "request_malformed",
+            Self::Signature => "request_signature",
+            Self::Key => "request_key",
+        }
+    }
+}
+
 /// The public key of a request, after its self-signature was verified.
 pub(super) fn public_key(csr_pem: &str) -> Result<SubjectPublicKeyInfo, CsrError> {
     if csr_pem.len() > MAX_CSR_BYTES {

@@ -102,6 +102,13 @@ pub(super) fn create_secret(path: &Path, text: &str) -> Result<bool, FileError> 
     }
 }
 
+/// Replaces a secret by rename, with mode 0600.
+pub(super) fn replace_secret(path: &Path, text: &str) -> Result<(), FileError> {
+    let scratch = write_beside(path, text, 0o600)?;
+    fs::rename(&scratch, path).map_err(|error| failed("replace", path, &error))?;
+    sync_directory(path)
+}
+
 /// Replaces a public text by rename, if it differs.
 pub(super) fn publish(path: &Path, text: &str) -> Result<(), FileError> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {

@@ -14,6 +14,7 @@ use super::authenticate::{AuthError, Authenticator, Caller, bearer_token};
 use super::authority::{Authority, DEFAULT_TTL, SignError};
 use super::authorize::{Denied, NodeAuthorizer};
 use super::limit::Limit;
+use super::observe::{IssueRecord, Lines, Observer, Refusal};
 use crate::IMPERSONATED_IDENTITY;
 
 /// The most requests handled at once, whoever they are from.
@@ -51,8 +52,17 @@ pub struct Service {
     authenticator: Arc<dyn Authenticator>,
     authorizer: Arc<dyn NodeAuthorizer>,
     config: Arc<ServiceConfig>,
+    observers: Vec<Arc<dyn Observer>>,
     requests: Arc<Semaphore>,
     per_caller: Limit,
+}
+
+/// A request that is not served: the answer, and what observers are told.
+struct Refused {
+    status: Status,
+    code: &'static str,
+    caller: Option<Caller>,
+    identity: Option<Identity>,
 }
 
 impl Service {
@@ -68,9 +78,17 @@ impl Service {
             authenticator,
             authorizer,
             config: Arc::new(config),
+            observers: vec![Arc::new(Lines::default())],
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             per_caller: Limit::default(),
         }
+    }
+
+    /// Tells this observer of every answer too.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
     }
 
     /// As a service that a tonic router takes, with its message size bounded.
@@ -116,44 +134,57 @@ impl Service {
         }
     }
 
-    async fn handle(
-        &self,
-        request: Request<IstioCertificateRequest>,
-    ) -> Result<IstioCertificateResponse, Status> {
+    async fn handle(&self, request: Request<IstioCertificateRequest>) -> Result<IssueAnswer, Refused> {
         let Ok(_permit) = self.requests.try_acquire() else {
-            return Err(Status::resource_exhausted("the authority is busy; try again"));
+            return Err(Refused::busy("the authority is busy; try again", None));
         };
-        let caller = self.caller(&request).await.map_err(|error| {
-            let from = request
-                .remote_addr()
-                .map(|address| address.to_string())
-                .unwrap_or_default();
-            tracing::warn!(code = error.code(), %from, "certificate refused: {error}");
-            Status::from(&error)
+        let caller = self.caller(&request).await.map_err(|error| Refused {
+            status: Status::from(&error),
+            code: error.code(),
+            caller: None,
+            identity: None,
         })?;
         let key = format!("{}/{}", caller.namespace, caller.pod_uid);
         let Some(_permit) = self.per_caller.admit(key, MAX_REQUESTS_PER_CALLER) else {
-            return Err(Status::resource_exhausted(
-                "too many requests of this caller at once; try again",
-            ));
+            let reason = "too many requests of this caller at once; try again";
+            return Err(Refused::busy(reason, Some(caller)));
         };
         let request = request.into_inner();
-        let identity = self.identity(&caller, &request).map_err(|denied| {
-            tracing::warn!(code = denied.code(), %caller, "certificate refused: {denied}");
-            Status::permission_denied(denied.to_string())
-        })?;
-        let issued = self
+        let identity = match self.identity(&caller, &request) {
+            Ok(identity) => identity,
+            Err(denied) => {
+                return Err(Refused {
+                    status: Status::permission_denied(denied.to_string()),
+                    code: denied.code(),
+                    caller: Some(caller),
+                    identity: denied.identity().cloned(),
+                });
+            }
+        };
+        let now = SystemTime::now();
+        match self
             .authority
-            .sign(&request.csr, &identity, self.ttl(&request), SystemTime::now())
-            .map_err(|error| {
-                tracing::warn!(%caller, %identity, "certificate refused: {error}");
-                refusal(&error)
-            })?;
-        let not_after = time::OffsetDateTime::from(issued.not_after);
-        tracing::info!(%identity, serial = issued.serial, %caller, %not_after, "certificate issued");
-        Ok(IstioCertificateResponse {
-            cert_chain: issued.chain,
-        })
+            .sign(&request.csr, &identity, self.ttl(&request), now)
+        {
+            Ok(issued) => Ok(IssueAnswer {
+                record: IssueRecord {
+                    at: now,
+                    serial: issued.serial,
+                    identity,
+                    caller,
+                    not_before: issued.not_before,
+                    not_after: issued.not_after,
+                    signed_with: issued.signed_with,
+                },
+                chain: issued.chain,
+            }),
+            Err(error) => Err(Refused {
+                status: refusal(&error),
+                code: error.code(),
+                caller: Some(caller),
+                identity: Some(identity),
+            }),
+        }
     }
 
     async fn caller(&self, request: &Request<IstioCertificateRequest>) -> Result<Caller, AuthError> {
@@ -168,7 +199,45 @@ impl IstioCertificateService for Service {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        self.handle(request).await.map(Response::new)
+        match self.handle(request).await {
+            Ok(answer) => {
+                for observer in &self.observers {
+                    observer.issued(&answer.record);
+                }
+                let cert_chain = answer.chain;
+                Ok(Response::new(IstioCertificateResponse { cert_chain }))
+            }
+            Err(refused) => {
+                let refusal = Refusal {
+                    at: SystemTime::now(),
+                    code: refused.code,
+                    reason: refused.status.message().to_owned(),
+                    caller: refused.caller,
+                    identity: refused.identity,
+                };
+                for observer in &self.observers {
+                    observer.refused(&refusal);
+                }
+                Err(refused.status)
+            }
+        }
+    }
+}
+
+/// A certificate, and what observers are told.
+struct IssueAnswer {
+    record: IssueRecord,
+    chain: Vec<String>,
+}
+
+impl Refused {
+    fn busy(reason: &str, caller: Option<Caller>) -> Self {
+        Self {
+            status: Status::resource_exhausted(reason),
+            code: "too_many_requests",
+            caller,
+            identity: None,
+        }
     }
 }
 
@@ -190,7 +259,10 @@ fn refusal(error: &SignError) -> Status {
         SignError::Csr(_) | SignError::TtlTooLong(_) | SignError::Name(_) => {
             Status::invalid_argument(error.to_string())
         }
-        SignError::RootExpired => Status::failed_precondition(error.to_string()),
-        _ => Status::internal("the authority could not sign; its log says why"),
+        SignError::RootExpired | SignError::RootNotYetValid => Status::failed_precondition(error.to_string()),
+        SignError::Internal(problem) => {
+            tracing::error!("the authority could not sign: {problem}");
+            Status::internal("the authority could not sign; its log says why")
+        }
     }
 }

@@ -32,7 +32,7 @@ async fn a_node_proxy_gets_certificates_for_pods_on_its_node() {
     assert_eq!(certificate.identity(), &id("client"));
     assert!(certificate.is_valid_at(SystemTime::now()));
     assert!(certificate.not_after() <= SystemTime::now() + HOUR);
-    assert_eq!(certificate.roots_pem(), [rig.authority.root_pem().to_owned()]);
+    assert_eq!(certificate.roots_pem(), [rig.authority.root_pem()]);
     // A key of its own each time.
     let again = issuer
         .issue(&id("client"), Duration::from_secs(10))

@@ -8,6 +8,8 @@ use x509_parser::extensions::GeneralName;
 
 use super::{Authority, AuthorityError, DEFAULT_TTL, Issued, MAX_TTL, SignError};
 use crate::server::files::FileError;
+use crate::server::material::{Material, MaterialError};
+use crate::server::stored::{KeyAndCertificate, StoredAuthority};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -188,7 +190,7 @@ fn the_root_is_made_once_and_kept() {
     // What the second signs, holders of the first's root accept.
     let made = KeyAndRequest::generate(&identity()).unwrap();
     let issued = second.sign(&made.request_pem, &identity(), HOUR, now()).unwrap();
-    let chain = [issued.chain[0].clone(), first.root_pem().to_owned()];
+    let chain = [issued.chain[0].clone(), first.root_pem()];
     assert!(WorkloadCertificate::from_pem(&chain, &made.key, &identity()).is_ok());
 }
 
@@ -200,7 +202,6 @@ fn many_at_once_agree_on_one_root() {
             Authority::load_or_create(directory.path(), now())
                 .unwrap()
                 .root_pem()
-                .to_owned()
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -240,7 +241,7 @@ fn a_key_and_certificate_that_do_not_belong_together_are_refused() {
     };
     assert!(write(&format!("{key}{}", other.root_pem())).contains("not the certificate's"));
     assert!(write(key).contains("no CERTIFICATE"));
-    assert!(write(other.root_pem()).contains("no PRIVATE KEY"));
+    assert!(write(&other.root_pem()).contains("no PRIVATE KEY"));
     assert!(write("rubbish").contains("root-key.pem"));
     let leaf = sign(&other, HOUR).unwrap().chain.remove(0);
     assert!(write(&format!("{key}{leaf}")).contains("not the certificate's"));
@@ -252,6 +253,70 @@ fn an_ended_root_is_refused() {
     let authority = Authority::load_or_create(directory.path(), now()).unwrap();
     for when in [authority.not_after(), now() - HOUR] {
         let error = Authority::load_or_create(directory.path(), when).err().unwrap();
-        assert!(matches!(error, AuthorityError::NotValid(_)));
+        assert!(
+            matches!(
+                error,
+                AuthorityError::Unusable {
+                    source: MaterialError::NotValid { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
+}
+
+#[test]
+fn what_signs_is_exchanged_while_it_runs() {
+    let root = || KeyAndCertificate::generate_root(now(), 240 * HOUR).unwrap();
+    let (old, new) = (root(), root());
+    let mut stored = StoredAuthority::of(old.clone());
+    let material = |stored: &StoredAuthority| Material::of_stored(stored, now()).unwrap();
+    let authority = Authority::new(material(&stored));
+    let exchanges = authority.exchanges();
+    assert!(!authority.replace(material(&stored)), "nothing new");
+    assert!(!exchanges.has_changed().unwrap());
+
+    // Announced: the old root signs, both are trusted.
+    stored.next = Some(new.clone());
+    assert!(authority.replace(material(&stored)));
+    assert!(exchanges.has_changed().unwrap());
+    let announced = sign(&authority, HOUR).unwrap();
+    assert_eq!(announced.chain.len(), 2);
+    assert_eq!(
+        announced.chain[1],
+        format!("{}{}", old.certificate, new.certificate)
+    );
+    let trusting = |issued: &Issued, roots: &str| {
+        let leaf = pem::parse(&issued.chain[0]).unwrap().into_contents();
+        let root = pem::parse(roots).unwrap().into_contents();
+        let (_, leaf) = x509_parser::parse_x509_certificate(&leaf).unwrap();
+        let (_, root) = x509_parser::parse_x509_certificate(&root).unwrap();
+        leaf.verify_signature(Some(root.public_key())).is_ok()
+    };
+    assert!(trusting(&announced, &old.certificate));
+
+    // Switched: the new one signs, both are trusted still.
+    let stored = StoredAuthority {
+        previous: Some(old.certificate.clone()),
+        ..StoredAuthority::of(new.clone())
+    };
+    assert!(authority.replace(material(&stored)));
+    let switched = sign(&authority, HOUR).unwrap();
+    assert!(trusting(&switched, &new.certificate));
+    assert_eq!(
+        switched.chain[1],
+        format!("{}{}", new.certificate, old.certificate)
+    );
+    assert_ne!(switched.signed_with, announced.signed_with);
+    assert_eq!(authority.root_pem(), switched.chain[1]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_signs_nothing() {
+    let authority = authority();
+    let request = KeyAndRequest::generate(&identity()).unwrap().request_pem;
+    let early = now() - 24 * HOUR;
+    let outcome = authority.sign(&request, &identity(), HOUR, early);
+    assert_eq!(outcome.unwrap_err(), SignError::RootNotYetValid);
 }

@@ -24,7 +24,7 @@ async fn every_failure_says_where_and_why() {
         let directory = tempfile::tempdir().unwrap();
         ca::Authority::load_or_create(directory.path(), std::time::SystemTime::now()).unwrap()
     };
-    let roots = RootSource::Pem(authority.root_pem().to_owned());
+    let roots = RootSource::Pem(authority.root_pem());
 
     let error = dial("127.0.0.1", 1, RootSource::Path("/no/such/root.pem".into())).await;
     assert!(matches!(error, DialError::Roots(_)));

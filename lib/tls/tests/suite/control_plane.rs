@@ -22,7 +22,7 @@ fn acceptor(authority: &ca::Authority, names: &[&str]) -> Acceptor {
 async fn the_name_is_verified() {
     let authority = authority();
     let acceptor = acceptor(&authority, &["istiod.istio-system.svc", "127.0.0.1"]);
-    let client = Client::load(&RootSource::Pem(authority.root_pem().to_owned())).unwrap();
+    let client = Client::load(&RootSource::Pem(authority.root_pem())).unwrap();
     for name in ["istiod.istio-system.svc", "127.0.0.1"] {
         let (a, b) = duplex(1 << 16);
         let (mut client, mut server) = {
@@ -49,7 +49,7 @@ async fn the_name_is_verified() {
 async fn another_authoritys_server_is_refused() {
     let (ours, theirs) = (authority(), authority());
     let acceptor = acceptor(&theirs, &["istiod.istio-system.svc"]);
-    let client = Client::load(&RootSource::Pem(ours.root_pem().to_owned())).unwrap();
+    let client = Client::load(&RootSource::Pem(ours.root_pem())).unwrap();
     let (a, b) = duplex(1 << 16);
     let (refused, _) = tokio::join!(client.connect(a, "istiod.istio-system.svc"), acceptor.accept(b));
     assert_eq!(refused.err().unwrap(), HandshakeError::UntrustedIssuer);
@@ -82,7 +82,7 @@ async fn a_certificate_is_replaced_while_running() {
         .unwrap();
     acceptor.replace(ServerIdentity::from_pem(&made.chain_pem, &made.key).unwrap());
     assert_eq!(acceptor.not_after(), made.not_after);
-    let client = Client::load(&RootSource::Pem(new.root_pem().to_owned())).unwrap();
+    let client = Client::load(&RootSource::Pem(new.root_pem())).unwrap();
     let (a, b) = duplex(1 << 16);
     let (client, server) = tokio::join!(client.connect(a, "cp.svc"), acceptor.accept(b));
     assert!(client.is_ok() && server.is_ok());
@@ -111,6 +111,6 @@ fn missing_roots_are_named() {
 fn settings_are_read() {
     assert_eq!("SYSTEM".parse(), Ok(RootSource::System));
     assert_eq!("./root.pem".parse(), Ok(RootSource::Path("./root.pem".into())));
-    let pem = authority().root_pem().to_owned();
+    let pem = authority().root_pem();
     assert_eq!(pem.parse(), Ok(RootSource::Pem(pem.clone())));
 }

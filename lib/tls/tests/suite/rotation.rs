@@ -121,7 +121,7 @@ async fn adding_a_root_signing_with_it_and_removing_the_old_refuses_nobody() {
     for process in &processes {
         assert_eq!(
             process.rotation.trusted(),
-            Some(&Roots::from_pem(new.root_pem()).unwrap()),
+            Some(&Roots::from_pem(&new.root_pem()).unwrap()),
             "the old root is gone"
         );
     }
