@@ -1,7 +1,8 @@
 //! The `when` conditions of a rule.
 
 use super::source::{principal, service_account};
-use super::{Matches, ServiceAccountRef, block, pattern, port, some_text};
+use super::values::{block, pattern, port, some_text};
+use super::{Matches, ServiceAccountRef};
 use crate::document::quoted;
 use crate::read::{Field, Fields};
 use crate::syntax::IpBlock;

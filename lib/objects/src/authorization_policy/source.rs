@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use super::{Matches, block, http, pattern};
+use super::Matches;
+use super::values::{block, http, pattern};
 use crate::read::Field;
 use crate::syntax::{self, IpBlock};
 
