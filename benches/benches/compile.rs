@@ -1,5 +1,7 @@
 //! How long it takes to make again what one change of one object touches: a pod's label, or whom a policy allows.
 //!
+//! Beside that, a pod and a policy in a namespace of few and of many policies that each select other labels.
+//!
 //! Measured in turns over meshes of different sizes; the table has medians, and ratios to the smallest mesh.
 
 use std::hint::black_box;
@@ -11,6 +13,8 @@ use criterion::{BenchmarkId, Criterion};
 const PODS: [u32; 3] = [100, 1000, 10_000];
 /// Policies in each namespace of fifty pods.
 const POLICIES: [u32; 2] = [1, 100];
+/// Policies of one namespace, each with a selector of its own.
+const SELECTORS: [u32; 2] = [10, 10_000];
 /// Even, so that each round ends where it began.
 const ROUNDS: usize = 200;
 
@@ -39,6 +43,7 @@ fn main() {
     }
     pod.print();
     policy.print();
+    different_selectors();
 
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("compile");
@@ -59,4 +64,33 @@ fn main() {
     }
     group.finish();
     criterion.final_summary();
+}
+
+/// A pod and a policy's selector change in a namespace of many policies that do not select the pod.
+fn different_selectors() {
+    let mut cases = SELECTORS.map(|policies| {
+        let name = format!("{policies} policies");
+        (name, Manifests::of_different_selectors(policies))
+    });
+    let mut pod = Table::of_times("Change of one pod (policies of its namespace, other selectors)");
+    let mut policy =
+        Table::of_times("Change of a policy's selector (policies of its namespace, other selectors)");
+    for turn in 0..ROUNDS {
+        for (name, manifests) in &mut cases {
+            let start = Instant::now();
+            let output = black_box(manifests.change_pod(turn));
+            pod.add(name, 1, start.elapsed());
+            assert!(!output.is_empty() || turn == 0, "the change shows on the wire");
+            let start = Instant::now();
+            let output = black_box(manifests.change_policy(turn));
+            policy.add(name, 1, start.elapsed());
+            assert_eq!(
+                output.addresses.len(),
+                1,
+                "the pod lists the policy, or no longer"
+            );
+        }
+    }
+    pod.print();
+    policy.print();
 }

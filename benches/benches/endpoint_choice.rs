@@ -14,8 +14,11 @@ const FEW: u32 = 10;
 const MANY: u32 = 10_000;
 /// Choices of one measurement: few enough that some are not interrupted.
 const BATCH: u64 = 2_000;
-/// Measurements of each; the fastest counts, as everything else that the machine does only adds.
-const ROUNDS: usize = 2_001;
+/// Measurements of each in one try; the fastest counts, as everything else that the machine does only adds.
+const ROUNDS: usize = 501;
+/// Tries that are made while the ratio is too high, as a neighbour may have been busy during all of one: the median of
+/// them counts.
+const TRIES: usize = 3;
 
 fn main() {
     let mut exceeded = Vec::new();
@@ -29,22 +32,14 @@ fn main() {
             Endpoints::new(FEW, failover, busy),
             Endpoints::new(MANY, failover, busy),
         );
-        let (among_few, among_many) = fastest(&few, &many);
-        let ratio = among_many.as_secs_f64() / among_few.as_secs_f64();
-        println!(
-            "endpoint choice ({name}): {FEW} endpoints {among_few:?}, {MANY} endpoints {among_many:?}, ratio {ratio:.2}"
-        );
+        let ratio = ratio(name, &few, &many, MAX_RATIO);
         if ratio > MAX_RATIO {
-            exceeded.push(name);
+            exceeded.push(format!("{name}: {ratio:.2}"));
         }
     }
     let (few, many) = (Endpoints::affine(FEW, true), Endpoints::affine(MANY, true));
-    let (among_few, among_many) = fastest(&few, &many);
     // A search in a tree: it grows with the logarithm, and is held to no ratio but that.
-    println!(
-        "endpoint choice (affinity): {FEW} endpoints {among_few:?}, {MANY} endpoints {among_many:?}, ratio {:.2}",
-        among_many.as_secs_f64() / among_few.as_secs_f64()
-    );
+    ratio("affinity", &few, &many, f64::INFINITY);
     let mut criterion = Criterion::default().configure_from_args();
     for count in [FEW, MANY] {
         let endpoints = Endpoints::new(count, true, true);
@@ -54,8 +49,28 @@ fn main() {
     }
     criterion.final_summary();
     if !exceeded.is_empty() {
-        println!("above the promised ratio of {MAX_RATIO}: {exceeded:?}");
+        eprintln!("above the promised ratio of {MAX_RATIO}: {exceeded:?}");
+        std::process::exit(1);
     }
+}
+
+/// How many times longer a choice among many takes than among few: of the first try that is good enough, or the median
+/// of all.
+fn ratio(name: &str, few: &Endpoints, many: &Endpoints, enough: f64) -> f64 {
+    let mut ratios = Vec::with_capacity(TRIES);
+    for _ in 0..TRIES {
+        let (among_few, among_many) = fastest(few, many);
+        let ratio = among_many.as_secs_f64() / among_few.as_secs_f64();
+        println!(
+            "endpoint choice ({name}): {FEW} endpoints {among_few:?}, {MANY} endpoints {among_many:?}, ratio {ratio:.2}"
+        );
+        ratios.push(ratio);
+        if ratio <= enough {
+            return ratio;
+        }
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 /// The time of one choice among few and among many, measured in turns.

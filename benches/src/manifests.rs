@@ -43,6 +43,19 @@ impl Manifests {
         }
     }
 
+    /// One pod, and this many policies in its namespace, each with a selector of its own.
+    pub fn of_different_selectors(policies: u32) -> Self {
+        let policies: String = (0..policies).map(|number| selecting(number, number)).collect();
+        let mut compiler = Compiler::new(Settings::default());
+        compiler.apply(puts(&(pod(0, "a") + &namespace_objects(0) + &policies)));
+        let one = |text: String| puts(&text).into_iter().next().expect("one object");
+        Self {
+            compiler,
+            pod: ["b", "a"].map(|version| one(pod(0, version))),
+            policy: [1, 0].map(|part| one(selecting(0, part))),
+        }
+    }
+
     /// Changes the label of a pod, there and back.
     pub fn change_pod(&mut self, turn: usize) -> Output {
         self.compiler.apply([self.pod[turn % 2].clone()])
@@ -86,6 +99,15 @@ fn namespace_objects(namespace: u32) -> String {
          name: default}}\nspec: {{mtls: {{mode: STRICT}}}}\n"
     );
     text
+}
+
+/// A policy of the first namespace that selects pods of one part.
+fn selecting(number: u32, part: u32) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{namespace: ns-0, name: \
+         selecting-{number}}}\nspec:\n  selector: {{matchLabels: {{app: web, part: part-{part}}}}}\n  action: ALLOW\n  \
+         rules: [{{to: [{{operation: {{ports: [\"80\"]}}}}]}}]\n"
+    )
 }
 
 fn authorization_policy(namespace: u32, number: u32, account: &str) -> String {

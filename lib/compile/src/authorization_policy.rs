@@ -3,7 +3,7 @@
 //! Nothing is dropped in silence: what a node proxy cannot decide, and what of a stored policy cannot be read, is named
 //! in the origin that travels with the policy and in the condition for its author. What cannot be read can only close.
 
-use objects::{Action, AuthorizationPolicy, Object, selector};
+use objects::{Action, AuthorizationPolicy, Kind, Object, Spec};
 use proto::security::{self, Authorization, Scope};
 
 use crate::condition::Condition;
@@ -41,17 +41,16 @@ pub(crate) fn is_sent(policy: &AuthorizationPolicy) -> bool {
 /// The policies that select a pod by its labels: those of its own and of the root namespace.
 pub(crate) fn keys_for(index: &Index, root: &str, pod: &Object) -> Keys {
     let metadata = &pod.metadata;
-    let own = index.authorization_policies(&metadata.namespace);
+    let selecting = |namespace: &str| index.selecting(Kind::AuthorizationPolicy, namespace, &metadata.labels);
+    let mut objects = selecting(&metadata.namespace);
     // In the root namespace, own policies are the wide ones already.
-    let wide = index
-        .authorization_policies(root)
-        .filter(|_| metadata.namespace != root);
+    if metadata.namespace != root {
+        objects.extend(selecting(root));
+    }
     let mut keys = Keys::default();
-    for (object, policy) in own.chain(wide) {
-        let selects = !policy.selector.is_empty()
-            && is_sent(policy)
-            && selector::matches(&metadata.labels, &policy.selector);
-        match (selects, is_dry_run(object)) {
+    for object in objects {
+        let sent = matches!(&object.spec, Spec::AuthorizationPolicy(policy) if is_sent(policy));
+        match (sent, is_dry_run(object)) {
             (true, false) => keys.enforced.push(key(object)),
             (true, true) => keys.dry_run.push(key(object)),
             (false, _) => {}

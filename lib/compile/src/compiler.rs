@@ -91,6 +91,19 @@ impl Compiler {
         peer_authentication::effective(&self.index, &self.settings.root_namespace, pod, port)
     }
 
+    /// The PeerAuthentication that counts for a pod instead of others that select it by its labels.
+    pub fn peer_authentication_of(&self, pod: &Object) -> Option<ObjectKey> {
+        let root = &self.settings.root_namespace;
+        peer_authentication::deciding_for_pod(&self.index, root, pod).map(Object::key)
+    }
+
+    /// The PeerAuthentication that counts in a namespace instead of others without a selector; of the root namespace,
+    /// the one that counts for the mesh.
+    pub fn peer_authentication_of_namespace(&self, namespace: &str) -> Option<ObjectKey> {
+        let root = &self.settings.root_namespace;
+        peer_authentication::deciding_for_namespace(&self.index, root, namespace).map(Object::key)
+    }
+
     /// Takes objects that changed (`None`: gone) and answers what changes on the wire. All of them are taken before
     /// anything is made, so the answer shows no state in between.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>) -> Output {

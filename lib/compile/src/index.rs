@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use objects::{
-    AuthorizationPolicy, EndpointSlice, Kind, Object, ObjectKey, PeerAuthentication, Service, Spec,
-};
+use objects::selector::{self, Labels};
+use objects::{EndpointSlice, Kind, Object, ObjectKey, Spec};
+
+mod selectors;
+
+use selectors::{Selectors, selector_of};
 
 /// The objects. Lists come in the order of their names, so that nothing depends on the order of events.
 #[derive(Debug, Default)]
@@ -13,6 +16,7 @@ pub(crate) struct Index {
     objects: BTreeMap<ObjectKey, Arc<Object>>,
     /// Namespace and name of a pod to the slices (of the same namespace) that name it.
     slices_of_pod: BTreeMap<(String, String), BTreeSet<String>>,
+    selectors: Selectors,
 }
 
 impl Index {
@@ -22,6 +26,8 @@ impl Index {
             Some(object) => self.objects.insert(key.clone(), Arc::clone(object)),
             None => self.objects.remove(&key),
         };
+        old.iter().for_each(|old| self.selectors.remove(old));
+        object.iter().for_each(|new| self.selectors.insert(new));
         for pod in old.iter().flat_map(|old| target_pods(old)) {
             if let Some(slices) = self.slices_of_pod.get_mut(&pod) {
                 slices.remove(&key.name);
@@ -74,37 +80,27 @@ impl Index {
             .map(|(_, object)| object)
     }
 
-    /// The services of a namespace.
-    pub(crate) fn services<'a>(
-        &'a self,
-        namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a Object, &'a Service)> {
-        self.of(Kind::Service, namespace)
-            .filter_map(|object| Some((object.as_ref(), object.as_service()?)))
+    /// The objects of a kind in a namespace whose selector selects these labels, in the order of their names; those
+    /// without a selector are not among them.
+    pub(crate) fn selecting(&self, kind: Kind, namespace: &str, labels: &Labels) -> Vec<&Object> {
+        let names = self.selectors.candidates(kind, namespace, labels);
+        let objects = names
+            .into_iter()
+            .filter_map(|name| self.get(kind, namespace, name));
+        objects
+            .map(Arc::as_ref)
+            .filter(|object| selector_of(object).is_some_and(|wanted| selector::matches(labels, wanted)))
+            .collect()
     }
 
-    /// The PeerAuthentications of a namespace.
-    pub(crate) fn peer_authentications<'a>(
+    /// The objects of a kind in a namespace that have no selector, in the order of their names.
+    pub(crate) fn without_selector<'a>(
         &'a self,
+        kind: Kind,
         namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a Object, &'a PeerAuthentication)> {
-        self.of(Kind::PeerAuthentication, namespace)
-            .filter_map(|object| match &object.spec {
-                Spec::PeerAuthentication(policy) => Some((object.as_ref(), policy)),
-                _ => None,
-            })
-    }
-
-    /// The AuthorizationPolicies of a namespace.
-    pub(crate) fn authorization_policies<'a>(
-        &'a self,
-        namespace: &'a str,
-    ) -> impl Iterator<Item = (&'a Object, &'a AuthorizationPolicy)> {
-        self.of(Kind::AuthorizationPolicy, namespace)
-            .filter_map(|object| match &object.spec {
-                Spec::AuthorizationPolicy(policy) => Some((object.as_ref(), policy)),
-                _ => None,
-            })
+    ) -> impl Iterator<Item = &'a Object> {
+        let names = self.selectors.without(kind, namespace);
+        names.filter_map(move |name| self.get(kind, namespace, name).map(Arc::as_ref))
     }
 
     /// The names of the Services whose slices name this very pod (same uid).

@@ -17,7 +17,7 @@ mod levels;
 mod verdict;
 
 pub use levels::EffectiveMtls;
-pub(crate) use levels::effective;
+pub(crate) use levels::{deciding_for_namespace, deciding_for_pod, effective};
 pub(crate) use verdict::condition;
 
 use levels::{Effect, Levels, workload_policy};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use objects::{
     Kind, Object, Pod, Protocol, REDIRECTION_ANNOTATION, REDIRECTION_ENABLED, Service, ServiceType,
-    TargetPort, selector,
+    TargetPort,
 };
 use proto::workload::{
     self, Locality, NetworkMode, Port, PortList, TunnelProtocol, WorkloadStatus, WorkloadType,
@@ -181,18 +181,18 @@ fn cron_job(job: &str) -> Option<&str> {
 fn services(index: &Index, settings: &Settings, object: &Object, pod: &Pod) -> BTreeMap<String, PortList> {
     let metadata = &object.metadata;
     let named = index.services_naming(object);
-    let serves = |service: &Object, content: &Service| {
-        if content.selector.is_empty() {
-            named.contains(service.metadata.name.as_str())
-        } else {
-            selector::matches(&metadata.labels, &content.selector)
-        }
-    };
-    index
-        .services(&metadata.namespace)
-        .filter(|(service, content)| {
-            content.service_type != ServiceType::ExternalName && serves(service, content)
-        })
+    let namespace = &metadata.namespace;
+    let named = named
+        .into_iter()
+        .filter_map(|name| index.get(Kind::Service, namespace, name).map(AsRef::as_ref))
+        .filter_map(content)
+        .filter(|(_, service)| service.selector.is_empty());
+    let selecting = index.selecting(Kind::Service, namespace, &metadata.labels);
+    selecting
+        .into_iter()
+        .filter_map(content)
+        .chain(named)
+        .filter(|(_, service)| service.service_type != ServiceType::ExternalName)
         .map(|(service, content)| {
             let ports = content.ports.iter().filter_map(|port| {
                 let target_port = match &port.target_port {
@@ -215,6 +215,10 @@ fn services(index: &Index, settings: &Settings, object: &Object, pod: &Pod) -> B
             )
         })
         .collect()
+}
+
+fn content(object: &Object) -> Option<(&Object, &Service)> {
+    Some((object, object.as_service()?))
 }
 
 /// The pod's TCP port of a name.

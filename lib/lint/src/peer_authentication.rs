@@ -51,7 +51,7 @@ fn disable(read: &ReadObject, policy: &PeerAuthentication, found: &mut Vec<Findi
 fn older(world: &World<'_>, read: &ReadObject, policy: &PeerAuthentication, found: &mut Vec<Finding>) {
     let namespace = read.object.metadata.namespace.as_str();
     if policy.selector.is_empty() {
-        let Some((oldest, _)) =
+        let Some((oldest, decides)) =
             modes::widest(world, namespace).filter(|(oldest, _)| !std::ptr::eq(*oldest, read))
         else {
             return;
@@ -61,38 +61,56 @@ fn older(world: &World<'_>, read: &ReadObject, policy: &PeerAuthentication, foun
             read,
             Code::OlderPolicyDecides,
             "spec",
-            format!(
-                "{} is older (of the same age: comes first by name) and decides for {place}, so this one has no effect",
-                oldest.object.key()
-            ),
+            if decides.selects_unknown {
+                unknown_selector(oldest)
+            } else {
+                format!(
+                    "{} is older (of the same age: comes first by name) and decides for {place}, so this one has no \
+                     effect",
+                    oldest.object.key()
+                )
+            },
             "keep one PeerAuthentication without a selector in a namespace",
         ));
         return;
     }
     let scope = Scope::of(world, &read.object, &policy.selector);
-    let overridden: Vec<(&Workload, &ReadObject)> = world
+    let overridden: Vec<(&Workload, (&ReadObject, &PeerAuthentication))> = world
         .workloads
         .iter()
         .filter(|workload| scope.selects(workload))
         .filter_map(|workload| {
-            let (deciding, _) = modes::deciding(world, workload)?;
-            (!std::ptr::eq(deciding, read)).then_some((workload, deciding))
+            let deciding = modes::deciding(world, workload)?;
+            (!std::ptr::eq(deciding.0, read)).then_some((workload, deciding))
         })
         .collect();
-    let Some((_, first)) = overridden.first() else {
+    let Some((_, (first, decides))) = overridden.first() else {
         return;
     };
     found.push(Finding::about(
         read,
         Code::OlderPolicyDecides,
         "spec.selector",
-        format!(
-            "{} also selects these workloads, is older (of the same age: comes first by name) and decides alone: {}",
-            first.object.key(),
-            some(overridden.iter().map(|(workload, _)| workload.name.as_str()))
-        ),
+        if decides.selects_unknown {
+            unknown_selector(first)
+        } else {
+            format!(
+                "{} also selects these workloads, is older (of the same age: comes first by name) and decides alone: {}",
+                first.object.key(),
+                some(overridden.iter().map(|(workload, _)| workload.name.as_str()))
+            )
+        },
         "let one PeerAuthentication select a workload",
     ));
+}
+
+/// What a policy does of which nobody can tell whom it selects.
+fn unknown_selector(deciding: &ReadObject) -> String {
+    format!(
+        "{} cannot be read so far as to tell whom it selects: until it is mended or deleted it counts as STRICT for its \
+         whole namespace, so this one has no effect",
+        deciding.object.key()
+    )
 }
 
 /// STRICT, and callers that cannot speak mTLS.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use compile::Compiler;
 use objects::enrolment::{self, Enrolment, Reason};
 use objects::selector::Labels;
 use objects::{
@@ -11,6 +12,7 @@ use objects::{
 use serde_json::{Map, Value, json};
 
 use crate::input::{Input, Settings};
+use crate::modes;
 
 /// The manifests, found by what rules ask of them.
 pub(crate) struct World<'a> {
@@ -20,6 +22,8 @@ pub(crate) struct World<'a> {
     pub(crate) objects: BTreeMap<ObjectKey, &'a ReadObject>,
     /// Everything that runs as pods, by namespace and name.
     pub(crate) workloads: Vec<Workload>,
+    /// What says which PeerAuthentication counts where; see [`modes`].
+    pub(crate) mtls: Compiler,
 }
 
 /// Something that runs as a pod: a Pod, or what makes pods.
@@ -45,11 +49,13 @@ impl<'a> World<'a> {
         for read in &input.objects {
             objects.entry(read.object.key()).or_insert(read);
         }
+        let mtls = modes::compiler(objects.values().copied(), settings);
         let mut world = World {
             settings,
             input,
             objects,
             workloads: Vec::new(),
+            mtls,
         };
         world.workloads = workloads(&world);
         world

@@ -226,3 +226,31 @@ fn another_deciding_object_is_news_for_the_workload() {
         Some(8)
     );
 }
+
+#[test]
+fn what_cannot_be_read_as_a_whole_says_why_and_a_bounded_part_of_it() {
+    let stored = |kind, spec: serde_json::Value| {
+        let value = serde_json::json!({
+            "apiVersion": "security.istio.io/v1", "kind": objects::Kind::as_str(kind),
+            "metadata": {"name": "own", "namespace": "demo", "generation": 7}, "spec": spec,
+        });
+        let key = objects::ObjectKey::new(kind, "demo", "own");
+        objects::Object::from_stored_value(&value, &key).expect("an object")
+    };
+    let unknown = serde_json::json!({"selector": {"matchLabels": {"a": 1}}});
+    for kind in [
+        objects::Kind::AuthorizationPolicy,
+        objects::Kind::PeerAuthentication,
+    ] {
+        let origin = super::of(&stored(kind, unknown.clone()));
+        assert!(origin.closed_because.contains("matchLabels"), "{origin:?}");
+        let good = super::of(&stored(kind, serde_json::json!({})));
+        assert_eq!(good.closed_because, "");
+    }
+    let long = serde_json::json!({"selector": {"matchLabels": {"ü".repeat(9999): 1}}});
+    let origin = super::of(&stored(objects::Kind::AuthorizationPolicy, long));
+    assert!(
+        origin.closed_because.chars().count() <= super::MAX_CLOSED_BECAUSE + 1,
+        "{origin:?}"
+    );
+}

@@ -1,6 +1,6 @@
 //! Which PeerAuthentication decides about a port.
 
-use objects::{MtlsMode, Object, ObjectKey, PeerAuthentication, selector};
+use objects::{Kind, MtlsMode, Object, ObjectKey, PeerAuthentication, Spec};
 
 use crate::index::Index;
 
@@ -33,6 +33,23 @@ pub(crate) fn effective(index: &Index, root: &str, pod: &Object, port: Option<u1
         decided_by: decision.by.map(Object::key),
         by_port: decision.by_port,
     }
+}
+
+/// The object that counts for a pod instead of others that select it: the oldest, or one above all levels.
+pub(crate) fn deciding_for_pod<'a>(index: &'a Index, root: &str, pod: &'a Object) -> Option<&'a Object> {
+    let forced = forced(index, root, &pod.metadata.namespace);
+    let found = forced.or_else(|| workload_policy(index, root, pod));
+    found.map(|(object, _)| object)
+}
+
+/// The object that counts in a namespace instead of others without a selector.
+pub(crate) fn deciding_for_namespace<'a>(
+    index: &'a Index,
+    root: &str,
+    namespace: &'a str,
+) -> Option<&'a Object> {
+    let found = forced(index, root, namespace).or_else(|| widest(index, namespace));
+    found.map(|(object, _)| object)
 }
 
 /// The three levels that decide about a workload, the wider ones first.
@@ -147,9 +164,7 @@ impl<'a> Levels<'a> {
 
 /// The oldest policy without a selector. `selector: {}` is none.
 pub(super) fn widest<'a>(index: &'a Index, namespace: &'a str) -> Option<Given<'a>> {
-    let wide = index
-        .peer_authentications(namespace)
-        .filter(|(_, policy)| policy.selector.is_empty());
+    let wide = wide(index, namespace);
     // One that may be older than it can be read to be comes first: it can only close.
     wide.min_by(|(one, left), (other, right)| {
         let readable_last = left.selects_unknown.cmp(&right.selects_unknown).reverse();
@@ -163,9 +178,7 @@ pub(super) fn forced<'a>(index: &'a Index, root: &str, namespace: &'a str) -> Op
     if namespace == root {
         return None;
     }
-    let unknown = index
-        .peer_authentications(namespace)
-        .filter(|(_, policy)| policy.selects_unknown);
+    let unknown = wide(index, namespace).filter(|(_, policy)| policy.selects_unknown);
     unknown.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))
 }
 
@@ -176,9 +189,22 @@ pub(super) fn workload_policy<'a>(index: &'a Index, root: &str, pod: &'a Object)
         return None;
     }
     index
-        .peer_authentications(&metadata.namespace)
-        .filter(|(_, policy)| {
-            !policy.selector.is_empty() && selector::matches(&metadata.labels, &policy.selector)
-        })
+        .selecting(Kind::PeerAuthentication, &metadata.namespace, &metadata.labels)
+        .into_iter()
+        .filter_map(given)
         .min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))
+}
+
+/// The policies of a namespace without a selector, also those of which it cannot be told whom they select.
+fn wide<'a>(index: &'a Index, namespace: &'a str) -> impl Iterator<Item = Given<'a>> {
+    index
+        .without_selector(Kind::PeerAuthentication, namespace)
+        .filter_map(given)
+}
+
+fn given(object: &Object) -> Option<Given<'_>> {
+    match &object.spec {
+        Spec::PeerAuthentication(policy) => Some((object, policy)),
+        _ => None,
+    }
 }

@@ -64,3 +64,42 @@ fn what_cannot_be_read_is_told_by_field() {
     let good = json!({"action": "DENY", "rules": [{"to": [{"operation": {"ports": ["80"]}}]}]});
     assert!(!codes(&stored(Kind::AuthorizationPolicy, good)).contains(&Code::Unreadable));
 }
+
+/// One function decides: an unreadable selector makes the policy STRICT for the namespace, whatever others say.
+#[test]
+fn a_policy_that_selects_nobody_knows_whom_overrides_the_others() {
+    let closed = json!({"selector": {"matchLabels": {"a": 1}}, "mtls": {"mode": "PERMISSIVE"}});
+    let key = ObjectKey::new(Kind::PeerAuthentication, "shop", "old");
+    let value = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": {"name": "old", "namespace": "shop"}, "spec": closed,
+    });
+    let closed = Object::from_stored_value(&value, &key).unwrap_or_else(|errors| panic!("{errors}"));
+    let others = input(&format!("{}{OTHERS}", super::MESH)).objects;
+    let objects = others.into_iter().map(|read| read.object).chain([closed]);
+    let found = lint(&objects.collect::<Input>(), &Settings::default());
+    let overridden: Vec<&Finding> = found
+        .iter()
+        .filter(|finding| finding.code == Code::OlderPolicyDecides)
+        .collect();
+    assert_eq!(overridden.len(), 2, "{}", listed(&found));
+    for finding in overridden {
+        assert!(
+            finding.why.contains("PeerAuthentication shop/old cannot be read"),
+            "{finding}"
+        );
+    }
+}
+
+const OTHERS: &str = "
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: shop, creationTimestamp: 2020-01-01T00:00:00Z}
+spec: {mtls: {mode: PERMISSIVE}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: web, namespace: shop, creationTimestamp: 2020-01-01T00:00:00Z}
+spec: {selector: {matchLabels: {app: web}}, mtls: {mode: PERMISSIVE}}
+";
