@@ -20,8 +20,8 @@ pub use condition::{
 };
 pub(crate) use matching::Attributes;
 pub use origin::{
-    Effect, MAX_NOT_ENFORCED_ATTRIBUTES, MAX_NOT_ENFORCED_RULES, NotEnforcedRule, ObjectKind, Origin,
-    PeerAuthentications,
+    Effect, MAX_CLOSED_BECAUSE, MAX_NOT_ENFORCED_ATTRIBUTES, MAX_NOT_ENFORCED_RULES, NotEnforcedRule,
+    ObjectKind, Origin, PeerAuthentications,
 };
 
 use crate::rejected::Rejected;

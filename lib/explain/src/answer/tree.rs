@@ -64,7 +64,11 @@ fn write_policy(out: &mut fmt::Formatter<'_>, policy: &ExplainedPolicy) -> fmt::
                 } else {
                     "has nothing against it"
                 };
-                return out.write_str(effect);
+                out.write_str(effect)?;
+                return match closed_because(policy) {
+                    Some(why) => write!(out, " (it cannot be read and so counts as STRICT: {why})"),
+                    None => Ok(()),
+                };
             }
             let action = action_word(*action);
             match matched.and_then(|position| rules.get(position)) {
@@ -87,6 +91,11 @@ fn write_policy(out: &mut fmt::Formatter<'_>, policy: &ExplainedPolicy) -> fmt::
         }
         PolicyOutcome::Unknown => write!(out, "is listed, and nobody has sent it"),
     }
+}
+
+/// Why the object cannot be read as a whole, where it was closed for that.
+fn closed_because(policy: &ExplainedPolicy) -> Option<&str> {
+    policy.policy.origin.as_ref()?.closed_because.as_deref()
 }
 
 fn write_rule(out: &mut fmt::Formatter<'_>, rule: &ExplainedRule) -> fmt::Result {
@@ -123,6 +132,7 @@ fn policy_json(policy: &ExplainedPolicy) -> Value {
             SelectedBy::Listed => "workload",
         },
         "dry_run": policy.dry_run,
+        "closed_because": closed_because(policy),
     });
     match &policy.outcome {
         PolicyOutcome::Tried {

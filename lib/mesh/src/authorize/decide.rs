@@ -108,6 +108,9 @@ impl<'a> Selection<'a> {
                 let named = self.name(policy, port);
                 if connection.peer.is_none() && is_mtls_policy(policy.key()) {
                     Reason::MtlsRequired { policy: named, rule }
+                } else if let Some(reason) = named.closed_because().cloned() {
+                    let policy = named;
+                    Reason::PolicyNotUnderstood { policy, reason }
                 } else {
                     let rule = named.rule(rule);
                     Reason::DeniedByPolicy { policy: named, rule }
@@ -188,11 +191,14 @@ impl<'a> Selection<'a> {
                     key: policy.key().clone(),
                     origin: policy.origin.clone(),
                 };
+                let not_understood = named.closed_because().cloned();
                 Some(DryRun {
-                    rule: rule.map(|rule| named.rule(rule)),
+                    rule: rule
+                        .filter(|_| not_understood.is_none())
+                        .map(|rule| named.rule(rule)),
                     policy: named,
                     verdict: with_one_more(ground, policy.action, rule.is_some()),
-                    not_understood: None,
+                    not_understood,
                 })
             }
             PolicyState::Closed(closed) if closed.dry_run => Some(DryRun {

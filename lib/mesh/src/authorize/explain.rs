@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::decide::Selection;
 use super::{Connection, Decision, NamedPolicy, NotEnforced, decision};
-use crate::policy::{Action, Attribute, Attributes, Clause, Condition, Match, Policy, Rule, Scope};
+use crate::policy::{
+    Action, Attribute, Attributes, Clause, Condition, Match, Policy, Rule, Scope, is_mtls_policy,
+};
 use crate::snapshot::{PolicyState, Snapshot};
 
 /// The most wanted values that a [`FailedCondition`] lists.
@@ -126,7 +128,7 @@ pub fn explain(connection: &Connection<'_>, snapshot: &Snapshot) -> Explanation 
                 policy: selection.name(policy, port),
                 selected_by,
                 dry_run: policy.dry_run,
-                outcome: tried(policy, &selection.name(policy, port), &attributes),
+                outcome: outcome(policy, &selection.name(policy, port), &attributes),
             },
             PolicyState::Closed(closed) => ExplainedPolicy {
                 policy: selection.name_key(&closed.key, port),
@@ -158,6 +160,15 @@ fn selected_by(state: &PolicyState, connection: &Connection<'_>) -> SelectedBy {
             SelectedBy::Namespace
         }
         Scope::Namespace | Scope::WorkloadSelector => SelectedBy::Listed,
+    }
+}
+
+fn outcome(policy: &Policy, named: &NamedPolicy, attributes: &Attributes<'_>) -> PolicyOutcome {
+    match named.closed_because().filter(|_| !is_mtls_policy(policy.key())) {
+        Some(reason) => PolicyOutcome::NotUnderstood {
+            reason: reason.clone(),
+        },
+        None => tried(policy, named, attributes),
     }
 }
 

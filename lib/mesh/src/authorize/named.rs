@@ -41,6 +41,11 @@ impl NamedPolicy {
         self.origin.as_ref().map(|origin| origin.kind)
     }
 
+    /// Why the object as a whole cannot be read, where the control plane closed it for that.
+    pub(super) fn closed_because(&self) -> Option<&Arc<str>> {
+        self.origin.as_ref()?.closed_because.as_ref()
+    }
+
     /// The object's rule that the policy's rule was made of.
     pub(super) fn rule(&self, rule: usize) -> usize {
         self.origin.as_ref().map_or(rule, |origin| origin.rule(rule))

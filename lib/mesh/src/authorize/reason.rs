@@ -33,7 +33,8 @@ pub enum Reason {
         /// Which.
         policy: NamedPolicy,
     },
-    /// A policy was not understood and has no older version.
+    /// A policy was not understood: by the node proxy, which has no older version, or by the control plane, which then
+    /// sends one that refuses everybody.
     PolicyNotUnderstood {
         /// Which.
         policy: NamedPolicy,
@@ -150,6 +151,9 @@ fn mtls_required(f: &mut fmt::Formatter<'_>, policy: &NamedPolicy, remark: &str)
             "PeerAuthentication requires mTLS (policy {}{remark})",
             policy.key
         )?,
+    }
+    if let Some(why) = policy.closed_because() {
+        write!(f, ", which cannot be read and so counts as STRICT: {why}")?;
     }
     f.write_str("; the caller presented no identity")
 }

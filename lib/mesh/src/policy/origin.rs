@@ -15,6 +15,8 @@ use crate::port::port_number;
 pub const MAX_NOT_ENFORCED_RULES: usize = 64;
 /// The most attributes that are kept of one entry.
 pub const MAX_NOT_ENFORCED_ATTRIBUTES: usize = 16;
+/// The most characters that are kept of [`Origin::closed_because`].
+pub const MAX_CLOSED_BECAUSE: usize = 512;
 
 /// The object of the user that a policy was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub struct Origin {
     pub rules: Vec<u32>,
     /// What it says and nobody enforces.
     pub not_enforced: Vec<NotEnforcedRule>,
+    /// Why the object as a whole cannot be read, so that it refuses whatever it could have refused; none when it can.
+    /// At most [`MAX_CLOSED_BECAUSE`] characters.
+    pub closed_because: Option<Arc<str>>,
 }
 
 /// The kinds of objects that policies are made of.
@@ -96,6 +101,7 @@ impl Origin {
         if message.namespace.is_empty() || message.name.is_empty() {
             return None;
         }
+        let closed_because: String = message.closed_because.chars().take(MAX_CLOSED_BECAUSE).collect();
         let not_enforced = message.not_enforced.into_iter().take(MAX_NOT_ENFORCED_RULES);
         Some(Arc::new(Self {
             kind,
@@ -104,6 +110,7 @@ impl Origin {
             generation: message.generation,
             rules: message.rules,
             not_enforced: not_enforced.filter_map(NotEnforcedRule::read).collect(),
+            closed_because: (!closed_because.is_empty()).then(|| closed_because.into()),
         }))
     }
 }

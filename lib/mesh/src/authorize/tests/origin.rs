@@ -285,3 +285,46 @@ fn many_allow_policies_are_counted_and_the_first_are_named() {
         format!("12 ALLOW policies select this workload and none matched: {names} and 2 more")
     );
 }
+
+#[test]
+fn a_policy_that_the_control_plane_closed_says_why() {
+    let closed = |kind: &str, name: &str| origin::Origin {
+        closed_because: "spec.selector.matchLabels.a: must be a string".to_owned(),
+        ..object(kind, name, 4)
+    };
+    let everything = |name: &str, origin: &origin::Origin| {
+        let deny = policy(name, Scope::Namespace, Action::Deny, vec![rule(&[])]);
+        with_origin(deny, origin)
+    };
+    let old = closed("AuthorizationPolicy", "old");
+    let snapshot = synced(&[everything("shop/old", &old)]);
+    let decision = ask(&snapshot, &[], Some(CLIENT));
+    assert_eq!(decision.reason.code(), "policy_not_understood");
+    assert_eq!(decision.reason.rule(), None, "none of what its author wrote");
+    assert_eq!(
+        decision.reason.to_string(),
+        "policy shop/old (generation 4) applies here but was not understood, so everything is refused: \
+         spec.selector.matchLabels.a: must be a string"
+    );
+    // Tried only, it says the same.
+    let mut tried = policy("shop/old", Scope::Namespace, Action::Deny, vec![rule(&[])]);
+    tried.dry_run = true;
+    let decision = ask(&synced(&[with_origin(tried, &old)]), &[], Some(CLIENT));
+    let [dry_run] = &decision.dry_run[..] else {
+        panic!("{decision:?}");
+    };
+    assert_eq!((dry_run.verdict, dry_run.rule), (Verdict::Deny, None));
+    assert!(
+        dry_run
+            .not_understood
+            .as_ref()
+            .is_some_and(|why| why.contains("must be a string"))
+    );
+    // However much it says, a bounded part of it is kept.
+    let endless = origin::Origin {
+        closed_because: "ü".repeat(99_999),
+        ..old
+    };
+    let decision = ask(&synced(&[everything("shop/old", &endless)]), &[], Some(CLIENT));
+    assert!(decision.reason.to_string().chars().count() < crate::policy::MAX_CLOSED_BECAUSE + 100);
+}
