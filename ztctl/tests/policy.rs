@@ -231,6 +231,24 @@ fn each_failed_case_has_a_line_and_a_bad_file_a_place() {
         )
     );
     assert_eq!(output.status.code(), Some(1));
+    let output = policy(&["test", name, "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&told["passed"], &told["failed"]), (&1.into(), &1.into()));
+    let (wrong, right) = (&told["cases"][0], &told["cases"][1]);
+    assert_eq!((&wrong["line"], &wrong["passed"]), (&3.into(), &false.into()));
+    assert_eq!(wrong["answer"]["verdict"], "allow");
+    assert!(
+        wrong["failure"]
+            .as_str()
+            .unwrap()
+            .starts_with("expected deny, is allowed")
+    );
+    assert_eq!(
+        (&right["name"], &right["passed"]),
+        (&"right".into(), &true.into())
+    );
+    assert!(right.get("failure").is_none());
     fs::write(
         &path,
         "manifests: [pods.yaml]\ncases:\n- {name: a, from: x, to: 'a/b:1', expect: allow}\n",

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use mesh::Verdict;
 use objects::strict::{self, Field, Limits};
 use objects::{Object, ParseErrors};
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, Unanswerable};
 use crate::question::{Caller, Target};
@@ -173,29 +174,61 @@ impl Case {
             _ => Ok(()),
         }
     }
+
+    /// The case and what became of it: `line`, `name`, `from`, `to`, `expect`, `by` and `passed`; of a failed one also
+    /// the `failure` in words and the `answer` (`null` where there is none).
+    pub fn to_json(&self, failed: Option<&Failed>) -> Value {
+        let mut value = json!({
+            "line": self.line,
+            "name": self.name,
+            "from": self.from.to_string(),
+            "to": self.to.to_string(),
+            "expect": verdict_word(self.expect),
+            "by": self.by,
+            "passed": failed.is_none(),
+        });
+        if let Some(failed) = failed {
+            value["failure"] = failed.to_string().into();
+            value["answer"] = failed.answer().map(Answer::to_json).into();
+        }
+        value
+    }
+}
+
+impl Failed {
+    /// The answer that was not the expected one.
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Failed::Verdict { answer, .. } | Failed::By { answer, .. } => Some(answer),
+            Failed::Unanswerable(_) => None,
+        }
+    }
 }
 
 /// As the end of a sentence that begins with the case's name.
 impl fmt::Display for Failed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |verdict| match verdict {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-        };
         match self {
             Failed::Verdict { expect, answer } => {
-                write!(out, "expected {}, is {}", word(*expect), answer.told())
+                write!(out, "expected {}, is {}", verdict_word(*expect), answer.told())
             }
             Failed::By { expect, answer } => {
                 write!(
                     out,
                     "expected {} by {expect}, is {}",
-                    word(answer.verdict),
+                    verdict_word(answer.verdict),
                     answer.told()
                 )
             }
             Failed::Unanswerable(error) => write!(out, "could not be answered: {error}"),
         }
+    }
+}
+
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use explain::suite::{MAX_BYTES, Suite};
 use explain::{Basis, World};
+use serde_json::json;
 
-use super::{Failure, Mesh, NO, manifests};
+use super::{Failure, Mesh, NO, Output, manifests};
 use crate::print;
 
 #[derive(Args)]
@@ -18,6 +19,8 @@ pub(crate) struct Test {
     files: Vec<PathBuf>,
     #[command(flatten)]
     mesh: Mesh,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
 }
 
 impl Test {
@@ -34,19 +37,34 @@ impl Test {
             suites.push((name, suite, objects));
         }
         let (mut passed, mut failed) = (0u64, 0u64);
+        let mut cases = Vec::new();
         for (file, suite, objects) in suites {
             let mut world = World::new(Basis::Manifests, self.mesh.settings(), objects);
             for case in &suite.cases {
-                match case.run(&mut world) {
+                let result = case.run(&mut world);
+                match &result {
                     Ok(()) => passed += 1,
-                    Err(why) => {
-                        failed += 1;
+                    Err(_) => failed += 1,
+                }
+                match (self.output, result) {
+                    (Output::Table, Ok(())) => {}
+                    (Output::Table, Err(why)) => {
                         print::line(&format!("FAILED {file}:{}: {}: {why}", case.line, case.name));
+                    }
+                    (Output::Json, result) => {
+                        let mut told = case.to_json(result.err().as_ref());
+                        told["file"] = file.as_str().into();
+                        cases.push(told);
                     }
                 }
             }
         }
-        print::line(&format!("{passed} passed, {failed} failed"));
+        match self.output {
+            Output::Table => print::line(&format!("{passed} passed, {failed} failed")),
+            Output::Json => {
+                print::pretty_json(&json!({"passed": passed, "failed": failed, "cases": cases}));
+            }
+        }
         Ok(if failed == 0 { 0 } else { NO })
     }
 }
