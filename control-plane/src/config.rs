@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube_source::{ApiServer, KubernetesStore, Wanted};
+use kube_source::{ApiServer, ConfigError, KubernetesStore, Wanted};
 use object_store::{Directory, ObjectSource, ObjectWriter, StoreError};
 
 /// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
@@ -33,6 +33,21 @@ pub struct Config {
     /// A file with the token that the API server is sent; without it, none is sent
     #[arg(long, value_name = "FILE", requires = "kubernetes_url")]
     pub kubernetes_token: Option<PathBuf>,
+    /// Whether replicas elect the one that writes status and the like, by a Lease in the namespace of this pod; only
+    /// with --kubernetes. Without, this process does it
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// The name of this pod, by which it stands for election
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "control-plane")]
+    pub pod_name: String,
+    /// The namespace of this pod, where the Lease is
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "POD_NAMESPACE",
+        default_value = "istio-system"
+    )]
+    pub pod_namespace: String,
     /// Where the CA keeps its root; made if it does not exist
     #[arg(long, value_name = "DIR")]
     pub ca_dir: PathBuf,
@@ -109,18 +124,26 @@ impl Config {
         if let Some(directory) = &self.objects {
             return Ok(Arc::new(Directory::open(directory)?));
         }
-        let server = match &self.kubernetes_url {
+        let wanted = Wanted::for_control_plane();
+        Ok(Arc::new(KubernetesStore::new(self.api_server()?, wanted)))
+    }
+
+    /// The Kubernetes API, where that is the source of objects; for what else is asked of it.
+    pub(crate) fn kubernetes(&self) -> Result<Option<ApiServer>, ConfigError> {
+        self.kubernetes.then(|| self.api_server()).transpose()
+    }
+
+    fn api_server(&self) -> Result<ApiServer, ConfigError> {
+        match &self.kubernetes_url {
             Some(url) => {
                 let (roots, token) = (
                     self.kubernetes_root_ca.as_deref(),
                     self.kubernetes_token.as_deref(),
                 );
-                ApiServer::at(url, roots, token)?
+                ApiServer::at(url, roots, token)
             }
-            None => ApiServer::in_cluster()?,
-        };
-        let wanted = Wanted::for_control_plane();
-        Ok(Arc::new(KubernetesStore::new(server, wanted)))
+            None => ApiServer::in_cluster(),
+        }
     }
 
     pub(crate) fn compile_settings(&self) -> compile::Settings {
@@ -148,7 +171,7 @@ pub enum StoreUnavailable {
     Directory(#[from] StoreError),
     /// It is not known where the Kubernetes API is.
     #[error(transparent)]
-    Kubernetes(#[from] kube_source::ConfigError),
+    Kubernetes(#[from] ConfigError),
 }
 
 /// `90s`, `15m`, `24h` or `7d`.

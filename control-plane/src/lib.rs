@@ -11,6 +11,7 @@
 mod certificate;
 mod config;
 mod debug;
+mod leadership;
 mod listener;
 mod pipeline;
 mod pods;

@@ -10,14 +10,15 @@ use object_store::{ObjectSource, ObjectWriter};
 use tls::server_auth::Acceptor;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 
 use crate::certificate::{self, ServerCertificateError};
 use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
+use crate::leadership::{self, Candidate, Leadership, Timing};
 use crate::listener;
 use crate::pipeline::{self, Stopped};
 use crate::pods::Pods;
@@ -54,6 +55,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// It is not known where the Kubernetes API is.
+    #[error(transparent)]
+    Kubernetes(#[from] kube_source::ConfigError),
     /// The debug socket cannot be made.
     #[error(transparent)]
     DebugSocket(#[from] DebugSocketError),
@@ -69,7 +73,11 @@ pub enum Error {
 pub struct Running {
     address: SocketAddr,
     tasks: JoinSet<Result<(), Error>>,
+    election: Option<StandingDown>,
 }
+
+/// What stands for election, and how to end it.
+type StandingDown = (DropGuard, JoinHandle<()>);
 
 impl Running {
     /// Where it listens.
@@ -83,7 +91,15 @@ impl Running {
     /// The first of its parts that failed.
     pub async fn stopped(mut self) -> Result<(), Error> {
         // Every part runs for ever, but the server, which ends when it is told to: the first to end is the end.
-        match self.tasks.join_next().await {
+        let ended = self.tasks.join_next().await;
+        self.tasks.shutdown().await;
+        // Only once nothing is done as the leader any more.
+        if let Some((stop, election)) = self.election.take() {
+            drop(stop);
+            // It bounds itself, and if it failed others wait until the lease is over.
+            let _ = election.await;
+        }
+        match ended {
             Some(Ok(result)) => result,
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             _ => Ok(()),
@@ -123,6 +139,7 @@ pub async fn start(
     let mut tasks = JoinSet::new();
     tasks.spawn(forever(debug::serve(debug_socket, debug.clone())));
 
+    let (leadership, election) = stand_for_election(&config)?;
     let pods = Pods::default();
     let (first, compiled) = oneshot::channel();
     let conditions = writer.map(|writer| (Conditions::default(), writer));
@@ -132,11 +149,12 @@ pub async fn start(
     let views = tokio::select! {
         views = compiled => views.map_err(|_| Stopped::Source)?,
         // Nothing is served yet, so there is nothing to end in good order.
-        () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new() }),
+        () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new(), election }),
     };
 
     if let Some((conditions, writer)) = conditions {
-        tasks.spawn(forever(conditions.write(writer)));
+        let write = move || conditions.clone().write(writer.clone());
+        tasks.spawn(forever(leadership.clone().while_leading(write)));
     }
     let (connections, accepted) = mpsc::channel(ACCEPTED);
     tasks.spawn(forever(certificate::renew(
@@ -183,7 +201,28 @@ pub async fn start(
             }
         }
     });
-    Ok(Running { address, tasks })
+    Ok(Running {
+        address,
+        tasks,
+        election,
+    })
+}
+
+/// Whether this replica leads; where there may be others, with what finds that out.
+fn stand_for_election(config: &Config) -> Result<(Leadership, Option<StandingDown>), Error> {
+    let server = match config.kubernetes()? {
+        Some(server) if config.leader_election => server,
+        _ => return Ok((Leadership::always(), None)),
+    };
+    let candidate = Candidate {
+        client: server.client(),
+        pod: config.pod_name.clone(),
+        namespace: config.pod_namespace.clone(),
+        timing: Timing::default(),
+    };
+    let stop = CancellationToken::new();
+    let (leadership, election) = leadership::elect(candidate, stop.clone());
+    Ok((leadership, Some((stop.drop_guard(), tokio::spawn(election)))))
 }
 
 /// For parts that end only when they are dropped.

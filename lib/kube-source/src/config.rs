@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use http::Uri;
 use tls::server_auth::RootSource;
 
+use crate::http_client;
 use crate::token::Token;
 
 /// Where a pod finds what it needs to speak to its API server.
@@ -90,6 +91,12 @@ impl ApiServer {
             roots: roots.map_or(RootSource::System, |path| RootSource::Path(path.to_owned())),
             token: token.map_or(Token::none(), |path: &Path| Token::file(PathBuf::from(path))),
         })
+    }
+
+    /// A client of this server, for what is neither watching objects nor writing what becomes of them. It dials with
+    /// its first request and must be made and used within one Tokio runtime.
+    pub fn client(&self) -> kube::Client {
+        http_client::client(self)
     }
 }
 
