@@ -18,7 +18,7 @@ pub use log::{
     MAX_QUEUED_BYTES, MAX_QUEUED_LINES, init,
 };
 pub use metrics::{
-    CertificateState, DEFAULT_SERIES_LIMIT, DnsLabels, IdleNames, Label, MAX_LABEL_BYTES, Metrics,
-    MetricsSettings, OPENMETRICS_CONTENT_TYPE, OpenConnection, OpenSocket, Reporter, ResponseFlags,
-    SecurityPolicy, TrafficLabels, WorkloadLabels,
+    CertificateState, ControlPlaneMetrics, ControlPlaneState, DEFAULT_SERIES_LIMIT, DnsLabels, IdleNames,
+    Label, MAX_LABEL_BYTES, Metrics, MetricsSettings, OPENMETRICS_CONTENT_TYPE, OpenConnection, OpenSocket,
+    Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, WorkloadLabels,
 };

@@ -1,8 +1,10 @@
 //! Every metric there is.
 
+mod control_plane;
 mod dns;
 mod family;
 mod histogram;
+mod histograms;
 mod inventory;
 mod label;
 mod names;
@@ -26,6 +28,7 @@ use family::Families;
 use inventory::Inventory;
 use traffic::Sockets;
 
+pub use control_plane::{ControlPlaneMetrics, ControlPlaneState};
 pub use dns::DnsLabels;
 pub use label::{Label, MAX_LABEL_BYTES};
 pub use names::IdleNames;

@@ -143,6 +143,14 @@ impl<const N: usize> GaugeFamily<N> {
             .get(&key, |_| overflow(), AtomicI64::default)
             .store(value, Ordering::Relaxed);
     }
+
+    /// Sets these and drops all others.
+    pub(crate) fn replace<'a>(&self, all: impl Iterator<Item = ([&'a str; N], i64)>) {
+        self.series.clear();
+        for (values, value) in all {
+            self.set(values, value);
+        }
+    }
 }
 
 impl<const N: usize> Folds for GaugeFamily<N> {

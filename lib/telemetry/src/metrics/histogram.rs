@@ -23,25 +23,49 @@ pub(crate) struct Histogram {
     bounds: &'static [f64],
     /// One more than there are bounds: the last is for what exceeds them.
     counts: Box<[AtomicU64]>,
-    microseconds: AtomicU64,
+    /// In parts of what the bounds are given in.
+    sum: AtomicU64,
+    /// How many such parts there are in one.
+    parts: f64,
 }
 
+/// Sums of seconds are kept in microseconds.
+const MICROSECONDS: f64 = 1e6;
+
 impl Histogram {
-    /// Nothing counted; `bounds` ascend.
+    /// Durations, none counted; `bounds` are seconds and ascend.
     pub(crate) fn new(bounds: &'static [f64]) -> Self {
         Self {
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
-            microseconds: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
+            parts: MICROSECONDS,
+        }
+    }
+
+    /// Whole numbers, none counted; `bounds` ascend.
+    pub(crate) fn of_numbers(bounds: &'static [f64]) -> Self {
+        Self {
+            parts: 1.0,
+            ..Self::new(bounds)
         }
     }
 
     pub(crate) fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
-        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         let microseconds = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.microseconds.fetch_add(microseconds, Ordering::Relaxed);
+        self.count(duration.as_secs_f64(), microseconds);
+    }
+
+    /// For those [`of_numbers`](Self::of_numbers).
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn observe_number(&self, number: u64) {
+        self.count(number as f64, number);
+    }
+
+    fn count(&self, value: f64, parts: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(parts, Ordering::Relaxed);
     }
 
     pub(crate) fn encode(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
@@ -50,7 +74,8 @@ impl Histogram {
             .zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
             .collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_micros(self.microseconds.load(Ordering::Relaxed)).as_secs_f64();
+        #[allow(clippy::cast_precision_loss)]
+        let sum = self.sum.load(Ordering::Relaxed) as f64 / self.parts;
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }

@@ -91,6 +91,14 @@ impl<K: Eq + Hash + Clone, V> Table<K, V> {
         before - table.len()
     }
 
+    /// Drops every series.
+    pub(crate) fn clear(&self) {
+        self.series
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
     /// Every series there is. The table is locked only while the list is made.
     pub(crate) fn all(&self) -> Vec<(Arc<K>, Arc<Entry<V>>)> {
         let table = self.series.read().unwrap_or_else(PoisonError::into_inner);
