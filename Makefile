@@ -7,7 +7,7 @@ CARGO ?= cargo
 help:
 	@echo "make demo   build, and walk through a two-node mesh on this machine (root)"
 	@echo "make test   every test; the end-to-end ones need root"
-	@echo "make lint   formatting, clippy, dependencies, documentation"
+	@echo "make lint   formatting, clippy, dependencies, the Helm chart, documentation"
 	@echo "make bench  throughput, latency, decisions and compilation, beside what to compare them with"
 	@echo "make mutants  whether a test notices each small change of the policy engine (hours; needs cargo-mutants)"
 
@@ -26,7 +26,7 @@ test:
 	@scripts/test
 
 lint:
-	@scripts/prepare build
+	@scripts/prepare lint
 	@scripts/lint
 
 bench:

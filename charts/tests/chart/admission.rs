@@ -1,0 +1,222 @@
+//! The admission policies: the expressions refuse and warn of what they are there for, and nothing else.
+
+use kube_cel::{VapEvaluator, VapExpression};
+use serde_json::{Value, json};
+
+/// What the policy of this name says about an object; empty where it does not apply.
+fn verdict(policy: &str, object: &Value) -> Vec<String> {
+    let rendered = charts::rendered("defaults").unwrap();
+    let policy = rendered
+        .iter()
+        .find(|thing| thing["kind"] == "ValidatingAdmissionPolicy" && thing["metadata"]["name"] == policy)
+        .unwrap();
+    let spec = &policy["spec"];
+    let variables: Vec<(String, String)> = list(&spec["variables"])
+        .map(|variable| (text(&variable["name"]), text(&variable["expression"])))
+        .collect();
+    let evaluator = VapEvaluator::builder().object(object.clone()).build();
+    let evaluate = |expression: &Value, message: &Value| {
+        let expression = VapExpression {
+            expression: inlined(&text(expression), &variables),
+            message: message.as_str().map(str::to_owned),
+            message_expression: None,
+        };
+        let result = evaluator.evaluate(&[expression]).remove(0);
+        // An error in an expression would pass for a refusal.
+        let said = result.message.unwrap_or_default();
+        assert!(
+            result.passed || message.is_null() || said == text(message),
+            "{said}"
+        );
+        result.passed
+    };
+    for condition in list(&spec["matchConditions"]) {
+        if !evaluate(&condition["expression"], &Value::Null) {
+            return Vec::new();
+        }
+    }
+    list(&spec["validations"])
+        .filter(|validation| !evaluate(&validation["expression"], &validation["message"]))
+        .map(|validation| text(&validation["message"]))
+        .collect()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// The evaluator knows no variables: their expressions are put in place of them, the later ones first.
+fn inlined(expression: &str, variables: &[(String, String)]) -> String {
+    variables
+        .iter()
+        .rev()
+        .fold(expression.to_owned(), |expression, (name, value)| {
+            expression.replace(&format!("variables.{name}"), &format!("({value})"))
+        })
+}
+
+fn object(kind: &str, namespace: &str, spec: &str) -> Value {
+    let mut object = json!({ "apiVersion": "security.istio.io/v1", "kind": kind,
+        "metadata": { "name": "a", "namespace": namespace } });
+    if let Some(spec) = charts::parse(spec).unwrap().pop() {
+        object["spec"] = spec;
+    }
+    object
+}
+
+fn policy(spec: &str) -> Value {
+    object("AuthorizationPolicy", "b", spec)
+}
+
+/// Whether our own reader, which the lab and `ztctl policy` have, accepts the object.
+fn reader_accepts(object: &Value) -> bool {
+    objects::parse("a.yaml", &object.to_string()).is_ok()
+}
+
+#[test]
+fn what_nobody_could_enforce_is_refused() {
+    for (spec, expected) in [
+        ("{action: CUSTOM, rules: [{}], provider: {name: a}}", "the action"),
+        ("{action: AUDIT, rules: [{}]}", "the action"),
+        ("{action: DENY}", "needs rules"),
+        ("{action: DENY, rules: []}", "needs rules"),
+        ("{rules: [{from: []}]}", "empty from"),
+        ("{rules: [{from: [{}]}]}", "empty from"),
+        ("{rules: [{to: []}]}", "empty from"),
+        ("{rules: [{when: []}]}", "empty from"),
+        (
+            "{rules: [{}, {from: [{source: {namespaces: [a]}}, {source: {principals: ['spiffe://a/ns/b/sa/c']}}]}]}",
+            "spiffe://",
+        ),
+        (
+            "{rules: [{from: [{source: {notPrincipals: ['spiffe://a']}}]}]}",
+            "spiffe://",
+        ),
+        (
+            "{rules: [{when: [{key: source.principal, values: ['spiffe://a']}]}]}",
+            "spiffe://",
+        ),
+        (
+            "{rules: [{when: [{key: source.principal, notValues: ['spiffe://a']}]}]}",
+            "spiffe://",
+        ),
+        (
+            "{rules: [{from: [{source: {trustDomains: [a]}}]}]}",
+            "trust domains",
+        ),
+        (
+            "{rules: [{from: [{source: {notTrustDomains: [a]}}]}]}",
+            "trust domains",
+        ),
+        (
+            "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/33]}}]}]}",
+            "an address",
+        ),
+        (
+            "{rules: [{from: [{source: {notIpBlocks: [ten]}}]}]}",
+            "an address",
+        ),
+        (
+            "{rules: [{when: [{key: destination.ip, values: [10.0.0]}]}]}",
+            "an address",
+        ),
+        ("{rules: [{to: [{operation: {ports: ['80000']}}]}]}", "a port is"),
+        (
+            "{rules: [{to: [{operation: {ports: ['80', '0']}}]}]}",
+            "a port is",
+        ),
+        ("{rules: [{to: [{operation: {notPorts: [http]}}]}]}", "a port is"),
+        (
+            "{rules: [{when: [{key: destination.port, values: ['-1']}]}]}",
+            "a port is",
+        ),
+    ] {
+        let object = policy(spec);
+        let found = verdict("ztunnel-mesh-refuse", &object);
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{spec}: {found:?}"
+        );
+        assert!(!reader_accepts(&object), "{spec}: our reader accepts it");
+    }
+}
+
+#[test]
+fn what_can_be_enforced_is_let_in() {
+    for spec in [
+        "",
+        "{}",
+        "{rules: [{}]}",
+        "{action: DENY, rules: [{}]}",
+        "{rules: [{from: [{source: {principals: ['cluster.local/ns/a/sa/*', '*'], ipBlocks: [10.0.0.1, 10.0.0.0/8, 'fd00::/64', 'fd00::1']}}]}]}",
+        "{rules: [{to: [{operation: {ports: ['1', '65535'], notPorts: ['80']}}]}]}",
+        "{rules: [{to: [{operation: {paths: [/a]}}]}, {when: [{key: 'request.headers[x]', values: ['spiffe://a']}]}]}",
+        "{rules: [{when: [{key: destination.port, values: ['80']}, {key: source.ip, notValues: [10.0.0.1]}]}]}",
+    ] {
+        let object = policy(spec);
+        assert_eq!(verdict("ztunnel-mesh-refuse", &object), [""; 0], "{spec}");
+        assert!(reader_accepts(&object), "{spec}: our reader refuses it");
+    }
+    // What a waypoint gets is a waypoint's affair, and what goes away may go.
+    let waypoint = "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}], action: CUSTOM, rules: [{}]}";
+    assert_eq!(verdict("ztunnel-mesh-refuse", &policy(waypoint)), [""; 0]);
+    let mut leaving = policy("{action: AUDIT}");
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(verdict("ztunnel-mesh-refuse", &leaving), [""; 0]);
+}
+
+#[test]
+fn what_is_enforced_in_part_is_told() {
+    let peer = |namespace: &str, spec: &str| object("PeerAuthentication", namespace, spec);
+    for (object, expected) in [
+        (
+            policy("{rules: [{from: [{source: {requestPrincipals: [a]}}]}]}"),
+            "HTTP",
+        ),
+        (
+            policy("{rules: [{from: [{source: {notRemoteIpBlocks: [10.0.0.1]}}]}]}"),
+            "HTTP",
+        ),
+        (
+            policy("{rules: [{}, {to: [{operation: {methods: [GET]}}]}]}"),
+            "HTTP",
+        ),
+        (
+            policy("{action: DENY, rules: [{when: [{key: 'request.headers[x]', values: [a]}]}]}"),
+            "HTTP",
+        ),
+        (policy("{selector: {}}"), "empty selector"),
+        (policy("{selector: {matchLabels: {}}}"), "empty selector"),
+        (peer("b", "{selector: {}}"), "empty selector"),
+    ] {
+        let found = verdict("ztunnel-mesh-warn", &object);
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{object}: {found:?}"
+        );
+    }
+    let root = peer("istio-system", "{selector: {matchLabels: {a: b}}}");
+    let found = verdict("ztunnel-mesh-warn-root", &root);
+    assert!(
+        found.len() == 1 && found[0].contains("root namespace"),
+        "{found:?}"
+    );
+    let whole = peer("istio-system", "{mtls: {mode: STRICT}}");
+    assert_eq!(verdict("ztunnel-mesh-warn-root", &whole), [""; 0]);
+    for object in [
+        policy(""),
+        policy(
+            "{rules: [{from: [{source: {namespaces: [a]}}], to: [{operation: {ports: ['80']}}], when: [{key: source.ip, values: [10.0.0.1]}]}]}",
+        ),
+        policy("{targetRefs: [{kind: Service, name: a}], rules: [{to: [{operation: {methods: [GET]}}]}]}"),
+        peer("", ""),
+        peer("istio-system", "{mtls: {mode: STRICT}}"),
+        peer("b", "{selector: {matchLabels: {a: b}}}"),
+    ] {
+        assert_eq!(verdict("ztunnel-mesh-warn", &object), [""; 0], "{object}");
+    }
+}
