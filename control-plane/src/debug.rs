@@ -22,6 +22,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use object_store::ObjectSource;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -45,6 +46,8 @@ pub(crate) struct Debug {
 struct Shared {
     /// Empty until everything is compiled once and clients are served.
     views: OnceLock<watch::Receiver<Arc<History>>>,
+    /// What is compiled.
+    source: OnceLock<Arc<dyn ObjectSource>>,
     proxies: Proxies,
 }
 
@@ -53,6 +56,7 @@ impl Debug {
         Debug {
             shared: Arc::new(Shared {
                 views: OnceLock::new(),
+                source: OnceLock::new(),
                 proxies,
             }),
         }
@@ -62,6 +66,12 @@ impl Debug {
     pub(crate) fn ready(&self, views: watch::Receiver<Arc<History>>) {
         // There is one server for each of these, so it is set once.
         let _ = self.shared.views.set(views);
+    }
+
+    /// From now on it is told how far this source is.
+    pub(crate) fn follows(&self, source: Arc<dyn ObjectSource>) {
+        // There is one source for each of these, so it is set once.
+        let _ = self.shared.source.set(source);
     }
 
     fn view(&self) -> Option<Arc<View>> {
@@ -87,11 +97,13 @@ impl Debug {
         match path {
             "/healthz" => of_view(|_| json!({ "status": "ok" })),
             "/debug/sync" => {
+                let position = self.shared.source.get().and_then(|source| source.position());
                 let revision = self.view().map(|view| view.revision);
-                (
-                    StatusCode::OK,
-                    json!({ "revision": revision, "proxies": self.shared.proxies.list() }),
-                )
+                let mut page = json!({ "revision": revision, "proxies": self.shared.proxies.list() });
+                if let Some(position) = position {
+                    page["source"] = json!(position);
+                }
+                (StatusCode::OK, page)
             }
             "/debug/workloads" => of_view(dump::workloads),
             "/debug/services" => of_view(dump::services),

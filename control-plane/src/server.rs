@@ -135,6 +135,7 @@ pub async fn start(
     let address = listener.local_addr().map_err(failed)?;
     let proxies = Proxies::default();
     let debug = Debug::new(proxies.clone());
+    debug.follows(source.clone());
     let debug_socket = debug::listen(&config.debug_socket)?;
     let mut tasks = JoinSet::new();
     tasks.spawn(forever(debug::serve(debug_socket, debug.clone())));

@@ -91,10 +91,7 @@ pub async fn delete(
             let object = txn
                 .get(&key)?
                 .ok_or_else(|| StoreError::Refused(format!("{key} does not exist")))?;
-            let lasting = key.kind == Kind::Node
-                || is_node_proxy(&object)
-                || (key.kind == Kind::Namespace && LASTING.contains(&key.name.as_str()));
-            if lasting {
+            if belongs_to_lab(&object) {
                 return Err(StoreError::Refused(format!(
                     "{key} belongs to the lab itself and stays"
                 )));
@@ -191,6 +188,14 @@ pub async fn find(
         Some(name) if found.is_empty() => Err(LabError::Failed(format!("{kind} {name} does not exist"))),
         _ => Ok(found),
     }
+}
+
+/// Whether this is one of the objects that a lab cannot be without.
+pub(crate) fn belongs_to_lab(object: &Object) -> bool {
+    let key = object.key();
+    key.kind == Kind::Node
+        || is_node_proxy(object)
+        || (key.kind == Kind::Namespace && LASTING.contains(&key.name.as_str()))
 }
 
 /// Namespaces that every lab has.

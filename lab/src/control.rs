@@ -99,6 +99,17 @@ pub async fn status(layout: &Layout) -> Result<LabStatus, LabError> {
     }
 }
 
+/// Where the kubeconfig of a running lab's Kubernetes API is.
+pub async fn kubeconfig(layout: &Layout) -> Result<std::path::PathBuf, LabError> {
+    let status = status(layout).await?;
+    match status.kube_api {
+        Some(api) => Ok(api.kubeconfig),
+        None => Err(LabError::Usage(
+            "this lab has no Kubernetes API: bring it up with `--control-plane kubernetes`".to_owned(),
+        )),
+    }
+}
+
 /// Ends a process of the mesh and returns when it is back and ready. `target`: `ztunnel/NODE`, `node-agent/NODE` or
 /// `control-plane`.
 pub async fn restart(layout: &Layout, target: &str, how: RestartHow) -> Result<(), LabError> {

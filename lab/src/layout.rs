@@ -124,6 +124,31 @@ impl Layout {
         self.tokens().join("keys.pem")
     }
 
+    /// The private key that tokens are signed with.
+    pub(crate) fn token_signing_key(&self) -> PathBuf {
+        self.tokens().join("signing-key.pem")
+    }
+
+    /// The token by which one of the mesh's programs calls the Kubernetes API.
+    pub(crate) fn kube_token(&self, account: &str) -> PathBuf {
+        self.tokens().join(format!("kube-{account}"))
+    }
+
+    /// The certificates of the lab's Kubernetes API.
+    pub(crate) fn kube_api(&self) -> PathBuf {
+        self.root.join("kube-api")
+    }
+
+    /// How kubectl calls the lab's Kubernetes API, where there is one.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    /// The namespace in which the mesh's programs find the Kubernetes API.
+    pub(crate) fn kube_api_namespace(&self) -> PathBuf {
+        self.namespaces().join("kube-api")
+    }
+
     /// Files bound over `/etc/resolv.conf` and `/etc/hosts`.
     pub fn etc(&self) -> PathBuf {
         self.root.join("etc")
@@ -178,7 +203,10 @@ impl Layout {
         ];
         for (mode, directories) in [
             (0o755, &open[..]),
-            (0o700, &[self.ca(), self.tokens(), self.sockets()][..]),
+            (
+                0o700,
+                &[self.ca(), self.kube_api(), self.tokens(), self.sockets()][..],
+            ),
         ] {
             for directory in directories {
                 make_directory(directory, mode)?;

@@ -31,7 +31,7 @@ mod up;
 mod zone;
 
 pub use change::{Change, apply, delete, find, label, objects};
-pub use control::{FaultRequest, RestartHow, fault, restart, status};
+pub use control::{FaultRequest, RestartHow, fault, kubeconfig, restart, status};
 pub use down::{Ended, down};
 pub use error::LabError;
 pub use exec::exec;
@@ -39,6 +39,6 @@ pub use layout::Layout;
 pub use logs::log_files;
 pub use manifests::Manifests;
 pub use options::{LabOptions, Programs};
-pub use status::{ContainerView, LabStatus, NodeView, PodView, ProcessView};
+pub use status::{ContainerView, KubeApiView, LabStatus, NodeView, PodView, ProcessView};
 pub use supervisor::Progress;
 pub use up::{supervise, up};

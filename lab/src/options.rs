@@ -19,6 +19,8 @@ pub struct LabOptions {
     pub ipv6: bool,
     /// Run the mesh's programs. Without, the lab is only nodes, pods, Services and DNS.
     pub mesh: bool,
+    /// The mesh's programs read and write a Kubernetes API in place of the lab's files.
+    pub kubernetes: bool,
     /// Other ztunnel binaries, by node.
     pub node_proxies: BTreeMap<String, PathBuf>,
     /// Further environment of node proxies, by node.
@@ -81,6 +83,11 @@ impl LabOptions {
                 self.nodes,
                 plan::NODES_MAX
             )));
+        }
+        if self.kubernetes && !self.mesh {
+            return Err(LabError::Usage(
+                "--control-plane kubernetes: there is no control plane in a lab without the mesh".to_owned(),
+            ));
         }
         let nodes = self.node_names();
         for node in self.node_proxies.keys().chain(self.node_proxy_env.keys()) {

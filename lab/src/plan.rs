@@ -87,6 +87,10 @@ pub(crate) const FABRIC_V6: Ipv6Addr = fabric_v6(1);
 pub(crate) const CONTROL_PLANE_V4: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 2);
 /// The control plane's IPv6 address.
 pub(crate) const CONTROL_PLANE_V6: Ipv6Addr = fabric_v6(2);
+/// The address of the Kubernetes API, where there is one.
+pub(crate) const KUBE_API_V4: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 3);
+/// Its IPv6 address.
+pub(crate) const KUBE_API_V6: Ipv6Addr = fabric_v6(3);
 /// Prefix lengths on the wire between the nodes, IPv4 and IPv6.
 pub(crate) const FABRIC_LENGTHS: (u8, u8) = (24, 64);
 

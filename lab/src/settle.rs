@@ -1,6 +1,6 @@
 //! Waiting until a change of objects has had its whole effect.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,15 +117,25 @@ async fn laggard(
     if let Some(late) = unready(layout, objects, scope) {
         return Some(late);
     }
+    if let Some(api) = status.kube_api.as_ref().filter(|api| api.objects < revision) {
+        return Laggard::new(format!(
+            "the Kubernetes API shows the objects up to revision {} of {revision}",
+            api.objects
+        ));
+    }
+    let goal = Goal {
+        revision,
+        api: status.kube_api.as_ref().map(|api| api.revision),
+    };
     if !status.mesh {
         return None;
     }
     for node in &status.nodes {
-        if let Some(late) = agent(layout, &node.name, revision).await {
+        if let Some(late) = agent(layout, &node.name, goal).await {
             return Some(late);
         }
     }
-    control_plane(layout, status, revision).await
+    control_plane(layout, status, goal).await
 }
 
 /// A pod or Deployment in scope that is not ready.
@@ -251,10 +261,43 @@ fn pod_late(layout: &Layout, object: &Object) -> Option<Laggard> {
     })
 }
 
+/// How far everybody must be.
+#[derive(Clone, Copy)]
+struct Goal {
+    /// In the lab's own store.
+    revision: u64,
+    /// In the Kubernetes API, where that is what is read.
+    api: Option<u64>,
+}
+
+/// How far a reader of the Kubernetes API is: who knows its batch `revision` knows every kind up to these versions.
+#[derive(Deserialize)]
+struct Source {
+    revision: u64,
+    versions: BTreeMap<String, u64>,
+}
+
+impl Goal {
+    /// The revision that a program must have reached by its own count, or how far its source is behind.
+    fn of(self, source: Option<&Source>) -> Result<u64, String> {
+        let Some(api) = self.api else {
+            return Ok(self.revision);
+        };
+        let source = source.ok_or_else(|| "has read nothing of the Kubernetes API".to_owned())?;
+        match source.versions.iter().find(|(_, version)| **version < api) {
+            Some((kind, version)) => Err(format!(
+                "knows the {kind} of the Kubernetes API up to {version} of {api}"
+            )),
+            None => Ok(source.revision),
+        }
+    }
+}
+
 /// The part of the node agent's answer that is used.
 #[derive(Deserialize)]
 struct AgentStatus {
     revision: Option<u64>,
+    source: Option<Source>,
     error: Option<String>,
     pods: Vec<AgentPod>,
 }
@@ -268,7 +311,7 @@ struct AgentPod {
     error: Option<String>,
 }
 
-async fn agent(layout: &Layout, node: &str, revision: u64) -> Option<Laggard> {
+async fn agent(layout: &Layout, node: &str, goal: Goal) -> Option<Laggard> {
     let log = Some(layout.log(&format!("node-agent-{node}")));
     let answer = crate::http::get_json(&layout.agent_socket(node), "/status").await;
     let parsed = answer.and_then(|value| {
@@ -282,6 +325,13 @@ async fn agent(layout: &Layout, node: &str, revision: u64) -> Option<Laggard> {
                 text: format!("the agent of {node} does not answer: {error}"),
                 log,
             });
+        }
+    };
+    let revision = match goal.of(status.source.as_ref()) {
+        Ok(revision) => revision,
+        Err(behind) => {
+            let text = format!("the agent of {node} {behind}");
+            return Some(Laggard { text, log });
         }
     };
     if status.revision.is_none_or(|seen| seen < revision) {
@@ -308,6 +358,7 @@ async fn agent(layout: &Layout, node: &str, revision: u64) -> Option<Laggard> {
 #[derive(Deserialize)]
 struct SyncStatus {
     revision: u64,
+    source: Option<Source>,
     proxies: Vec<ProxySync>,
 }
 
@@ -322,7 +373,7 @@ struct ProxySync {
     rejected: Vec<Value>,
 }
 
-async fn control_plane(layout: &Layout, status: &LabStatus, revision: u64) -> Option<Laggard> {
+async fn control_plane(layout: &Layout, status: &LabStatus, goal: Goal) -> Option<Laggard> {
     let log = Some(layout.log("control-plane"));
     let answer = crate::http::get_json(&layout.control_plane_socket(), "/debug/sync").await;
     let parsed = answer.and_then(|value| {
@@ -336,6 +387,13 @@ async fn control_plane(layout: &Layout, status: &LabStatus, revision: u64) -> Op
                 text: format!("the control plane does not answer: {error}"),
                 log,
             });
+        }
+    };
+    let revision = match goal.of(sync.source.as_ref()) {
+        Ok(revision) => revision,
+        Err(behind) => {
+            let text = format!("the control plane {behind}");
+            return Some(Laggard { text, log });
         }
     };
     if sync.revision < revision {

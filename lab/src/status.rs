@@ -24,6 +24,9 @@ pub struct LabStatus {
     pub fabric_namespace: PathBuf,
     /// The control plane.
     pub control_plane: ProcessView,
+    /// The Kubernetes API, where the mesh's programs read one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kube_api: Option<KubeApiView>,
     /// The nodes.
     pub nodes: Vec<NodeView>,
     /// The pods.
@@ -60,6 +63,19 @@ pub struct ProcessView {
     pub restarts: u32,
     /// Its state in a word.
     pub state: String,
+}
+
+/// The lab's Kubernetes API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KubeApiView {
+    /// Where it is found on this machine.
+    pub url: String,
+    /// What kubectl needs to call it.
+    pub kubeconfig: PathBuf,
+    /// The store's revision up to which it shows the objects.
+    pub objects: u64,
+    /// Its own revision at which it did.
+    pub revision: u64,
 }
 
 /// A pod.

@@ -59,7 +59,7 @@ pub enum AgentError {
 /// Runs the agent. Returns only when it cannot go on. What it has enrolled stays enrolled.
 pub async fn run(
     settings: Settings,
-    source: &dyn ObjectSource,
+    source: Arc<dyn ObjectSource>,
     writer: Arc<dyn ObjectWriter>,
     finder: Arc<dyn NamespaceFinder>,
 ) -> Result<(), AgentError> {
@@ -87,7 +87,12 @@ pub async fn run(
         check_interval: settings.check_interval,
     });
     let mut services = JoinSet::new();
-    services.spawn(status::serve(status, board.clone(), proxies.clone()));
+    services.spawn(status::serve(
+        status,
+        board.clone(),
+        proxies.clone(),
+        source.clone(),
+    ));
     let mut pods = Pods {
         tools,
         tasks: BTreeMap::new(),

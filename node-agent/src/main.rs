@@ -87,7 +87,7 @@ async fn start(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        ended = node_agent::run(settings, &*objects, objects.clone(), Arc::new(finder)) => Ok(ended?),
+        ended = node_agent::run(settings, objects.clone(), objects.clone(), Arc::new(finder)) => Ok(ended?),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }

@@ -19,6 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use object_store::{ObjectSource, Position};
 use serde::Serialize;
 use tokio::{net::UnixListener, sync::Semaphore};
 
@@ -38,6 +39,9 @@ pub struct Status {
     pub firewall: String,
     /// The store's revision up to which everything is in `pods`; none before the first look.
     pub revision: Option<u64>,
+    /// How far the source is in its own words; none where the revision says it all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Position>,
     /// Node proxies that are connected.
     pub proxies: usize,
     /// Why the objects cannot be read at present.
@@ -102,6 +106,7 @@ impl Board {
             node: node.to_owned(),
             firewall: firewall.to_owned(),
             revision: None,
+            source: None,
             proxies: 0,
             error: None,
             pods: Vec::new(),
@@ -154,7 +159,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers requests for ever.
-pub async fn serve(listener: UnixListener, board: Board, proxies: Proxies) {
+pub async fn serve(listener: UnixListener, board: Board, proxies: Proxies, source: Arc<dyn ObjectSource>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
@@ -168,11 +173,11 @@ pub async fn serve(listener: UnixListener, board: Board, proxies: Proxies) {
                 continue;
             }
         };
-        let (board, proxies) = (board.clone(), proxies.clone());
+        let (board, proxies, source) = (board.clone(), proxies.clone(), source.clone());
         tokio::spawn(async move {
             let _place = place;
             let answer = service_fn(move |request| {
-                let answer = respond(&request, &board, &proxies);
+                let answer = respond(&request, &board, &proxies, &*source);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
@@ -182,11 +187,19 @@ pub async fn serve(listener: UnixListener, board: Board, proxies: Proxies) {
     }
 }
 
-fn respond(request: &Request<Incoming>, board: &Board, proxies: &Proxies) -> Response<Full<Bytes>> {
+fn respond(
+    request: &Request<Incoming>,
+    board: &Board,
+    proxies: &Proxies,
+    source: &dyn ObjectSource,
+) -> Response<Full<Bytes>> {
     let (code, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => {
+            // Asked first: what it says was told is on the board that is read then.
+            let position = source.position();
             let status = Status {
                 proxies: proxies.connected(),
+                source: position,
                 ..board.read()
             };
             match serde_json::to_vec(&status) {

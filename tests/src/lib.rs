@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // Test code: a panic is a failed test.
 
+mod api;
 mod capture;
 pub mod dns;
 mod echo;
@@ -30,6 +31,7 @@ mod tls_peer;
 pub mod tls_wire;
 mod wait;
 
+pub use api::Api;
 pub use capture::Capture;
 pub use dns::{Answer, NameServer, query};
 pub use echo::{echo, echo_once, serve_echo};

@@ -137,7 +137,7 @@ pub(crate) enum LabCommand {
     Restart {
         #[command(flatten)]
         name: Name,
-        /// ztunnel/NODE, node-agent/NODE or control-plane
+        /// ztunnel/NODE, node-agent/NODE, control-plane or kube-api
         target: String,
         /// With SIGKILL in place of SIGTERM
         #[arg(long)]
@@ -146,7 +146,12 @@ pub(crate) enum LabCommand {
         #[arg(long, conflicts_with = "kill")]
         surge: bool,
     },
-    /// Break the wire of a node or of the control plane
+    /// Print the path of the kubeconfig of a lab with a Kubernetes API: KUBECONFIG=$(ztctl lab kubeconfig)
+    Kubeconfig {
+        #[command(flatten)]
+        name: Name,
+    },
+    /// Break the wire of a node, of the control plane or of the Kubernetes API
     Fault(Fault),
     /// Take a lab down; also one whose supervisor was killed
     Down {
@@ -171,6 +176,10 @@ pub(crate) struct Up {
     /// How pods' connections are captured
     #[arg(long, value_enum, default_value_t = Capture::Iptables)]
     pub(crate) capture: Capture,
+    /// Where the mesh's programs find the objects: in the lab's files, or in a Kubernetes API on this machine, for
+    /// kubectl too
+    #[arg(long, value_enum, default_value_t = Objects::Files)]
+    pub(crate) control_plane: Objects,
     /// IPv6 beside IPv4
     #[arg(long)]
     pub(crate) ipv6: bool,
@@ -197,7 +206,7 @@ pub(crate) struct Up {
 pub(crate) struct Fault {
     #[command(flatten)]
     pub(crate) name: Name,
-    /// A node, or control-plane
+    /// A node, control-plane or kube-api
     pub(crate) link: String,
     /// Lose this part of the packets in each direction, such as 5%
     #[arg(long, value_parser = percent)]
@@ -220,6 +229,12 @@ pub(crate) struct Fault {
 pub(crate) enum Capture {
     Iptables,
     Ebpf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Objects {
+    Files,
+    Kubernetes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::{Change, FaultRequest, LabError, LabOptions, Layout, Manifests, Programs};
 use objects::{Kind, ObjectKey};
 
-use crate::args::{Capture, Fault, LabCommand, Output, Up};
+use crate::args::{Capture, Fault, LabCommand, Objects, Output, Up};
 use crate::print;
 
 mod tables;
@@ -126,6 +126,10 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
             lab::restart(&Layout::new(&name.name)?, &target, how).await?;
             eprintln!("{target} is back");
         }
+        LabCommand::Kubeconfig { name } => {
+            let path = lab::kubeconfig(&Layout::new(&name.name)?).await?;
+            print::bytes(format!("{}\n", path.display()).as_bytes());
+        }
         LabCommand::Fault(fault) => break_link(fault).await?,
         LabCommand::Down { name } => match lab::down(&Layout::new(&name.name)?).await? {
             lab::Ended::Down => eprintln!("the lab `{}` is down", name.name),
@@ -173,6 +177,7 @@ async fn bring_up(up: Up) -> Result<(), LabError> {
         nodes: up.nodes,
         ipv6: up.ipv6,
         mesh: !up.without_mesh,
+        kubernetes: up.control_plane == Objects::Kubernetes,
         node_proxies,
         node_proxy_env,
         timeout: up.timeout,

@@ -85,6 +85,7 @@ fn one(
 
     let old_ready = old.iter().filter(|(_, pod)| pod.is_ready()).count();
     let status = json!({
+        "observedGeneration": object.metadata.generation,
         "replicas": new.len() + old.len(),
         "updatedReplicas": new.len(),
         "readyReplicas": ready + old_ready,

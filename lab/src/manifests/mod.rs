@@ -86,6 +86,15 @@ impl Manifests {
         }
     }
 
+    /// One object that no file defines.
+    pub(crate) fn of(object: Object) -> Manifests {
+        Manifests {
+            origin: BTreeMap::from([(object.key(), 0)]),
+            objects: vec![object],
+            sources: Vec::new(),
+        }
+    }
+
     /// What is accepted but probably not what its author means.
     pub fn warnings(&self) -> Vec<String> {
         self.objects

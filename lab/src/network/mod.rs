@@ -35,12 +35,15 @@ const FABRIC_BRIDGE: &str = "fabric";
 const NODE_BRIDGE: &str = "br0";
 const UPLINK: &str = "eth0";
 const CONTROL_PLANE: &str = "control-plane";
+const KUBE_API: &str = "kube-api";
 
 /// The wires of a running lab.
 pub(crate) struct Network {
     layout: Layout,
     ipv6: bool,
     pub(crate) control_plane: Namespace,
+    /// Where the Kubernetes API is found, if there is one.
+    pub(crate) kube_api: Option<Namespace>,
     pub(crate) nodes: Vec<NodeNetwork>,
     fabric: Namespace,
     fabric_links: Netlink,
@@ -67,6 +70,7 @@ impl Network {
             layout: layout.clone(),
             ipv6,
             control_plane: control_plane.clone(),
+            kube_api: None,
             nodes: Vec::new(),
             fabric,
             fabric_links,
@@ -96,6 +100,21 @@ impl Network {
             network.nodes.push(node);
         }
         Ok(network)
+    }
+
+    /// Makes the place of the Kubernetes API.
+    pub(crate) async fn add_kube_api(&mut self) -> Result<(), LabError> {
+        let namespace = new_namespace(&self.layout.kube_api_namespace(), self.ipv6, sysctl::Role::Host)?;
+        let links = netlink(&namespace)?;
+        self.join(
+            &links,
+            &namespace,
+            KUBE_API,
+            (plan::KUBE_API_V4, plan::KUBE_API_V6),
+        )
+        .await?;
+        self.kube_api = Some(namespace);
+        Ok(())
     }
 
     /// Whether the lab speaks IPv6 too.

@@ -65,6 +65,9 @@ async fn answer(connection: UnixStream, lab: &Lab, stop: &CancellationToken) {
         Request::Status => Ok(Answer::Status {
             status: Box::new(status(lab).await),
         }),
+        Request::Restart { target, how } if target == "kube-api" => {
+            restart_kube_api(lab, how).await.map(|()| Answer::Done)
+        }
         Request::Restart { target, how } => restart(lab, &target, how).await.map(|()| Answer::Done),
         Request::Fault(request) => lab
             .faults
@@ -142,6 +145,7 @@ async fn status(lab: &Lab) -> LabStatus {
         mesh: lab.options.mesh,
         reconciled: lab.reconciled.load(Ordering::Acquire),
         fabric_namespace: layout.fabric_namespace(),
+        kube_api: lab.kube_api.as_ref().map(super::kube::KubeApi::view),
         control_plane: view(
             lab.control_plane.as_ref(),
             layout.control_plane_namespace(),
@@ -222,6 +226,20 @@ async fn restart(lab: &Lab, target: &str, how: RestartHow) -> Result<(), LabErro
             crate::logs::tail(&log)
         ))
     })
+}
+
+async fn restart_kube_api(lab: &Lab, how: RestartHow) -> Result<(), LabError> {
+    let api = lab.kube_api.as_ref().ok_or_else(|| {
+        LabError::Usage(
+            "this lab has no Kubernetes API: bring it up with `--control-plane kubernetes`".to_owned(),
+        )
+    })?;
+    if how == RestartHow::Surge {
+        return Err(LabError::Usage(
+            "`kube-api` cannot run twice at a time: --surge is for ztunnel/NODE".to_owned(),
+        ));
+    }
+    api.restart(how).await
 }
 
 /// Replaces a node proxy without a gap.

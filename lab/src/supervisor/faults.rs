@@ -43,8 +43,12 @@ impl Faults {
         let namespace = match network.node(&request.link) {
             Some(node) => &node.namespace,
             None if request.link == "control-plane" => &network.control_plane,
+            None if request.link == "kube-api" && network.kube_api.is_some() => {
+                network.kube_api.as_ref().unwrap_or(&network.control_plane)
+            }
             None => {
-                let nodes: Vec<&str> = network.nodes.iter().map(|node| node.plan.name.as_str()).collect();
+                let mut nodes: Vec<&str> = network.nodes.iter().map(|node| node.plan.name.as_str()).collect();
+                nodes.extend(network.kube_api.as_ref().map(|_| "kube-api"));
                 return Err(LabError::Usage(format!(
                     "there is no link `{}`: the links of this lab are {} and control-plane",
                     request.link,

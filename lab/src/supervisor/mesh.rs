@@ -12,6 +12,7 @@ use crate::options::LabOptions;
 use crate::plan;
 use crate::zone::DOMAIN;
 
+use super::kube;
 use super::runner::{Recipe, Restart};
 
 /// The name by which node proxies call the control plane.
@@ -20,6 +21,9 @@ pub(crate) const CONTROL_PLANE_HOST: &str = "istiod.istio-system.svc";
 pub(crate) const TOKEN_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The namespace of the mesh's own objects.
 pub(crate) const SYSTEM_NAMESPACE: &str = "istio-system";
+/// The service accounts by which the mesh's programs call the Kubernetes API.
+pub(crate) const CONTROL_PLANE_ACCOUNT: &str = "control-plane";
+pub(crate) const NODE_AGENT_ACCOUNT: &str = "node-agent";
 /// How long a proxy may take to end, and how long connections of a pod that leaves the mesh are drained.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Port of the proxy's readiness.
@@ -49,9 +53,8 @@ pub(crate) fn write_files(layout: &Layout) -> Result<(), LabError> {
 }
 
 pub(crate) fn control_plane(layout: &Layout, options: &LabOptions, network: &Network) -> Recipe {
-    let mut args = vec![
-        "--objects".to_owned(),
-        text(layout.objects()),
+    let mut args = objects(layout, options, CONTROL_PLANE_ACCOUNT);
+    args.extend([
         "--ca-dir".to_owned(),
         text(layout.ca()),
         "--listen".to_owned(),
@@ -62,7 +65,7 @@ pub(crate) fn control_plane(layout: &Layout, options: &LabOptions, network: &Net
         TOKEN_ISSUER.to_owned(),
         "--debug-socket".to_owned(),
         text(layout.control_plane_socket()),
-    ];
+    ]);
     for name in [
         CONTROL_PLANE_HOST.to_owned(),
         format!("{CONTROL_PLANE_HOST}.{DOMAIN}"),
@@ -73,7 +76,7 @@ pub(crate) fn control_plane(layout: &Layout, options: &LabOptions, network: &Net
         label: "control-plane".to_owned(),
         program: options.programs.control_plane.clone(),
         args,
-        env: common_env(),
+        env: control_plane_env(),
         directory: None,
         network: network.control_plane.clone(),
         binds: binds(layout),
@@ -87,23 +90,22 @@ pub(crate) fn node_agent(layout: &Layout, options: &LabOptions, node: &NodeNetwo
     let name = &node.plan.name;
     let mut env = common_env();
     env.push(("NODE_NAME".to_owned(), name.clone()));
+    let mut args = vec!["--node".to_owned(), name.clone()];
+    args.extend(objects(layout, options, NODE_AGENT_ACCOUNT));
+    args.extend([
+        "--namespaces".to_owned(),
+        text(layout.pod_namespaces()),
+        "--zds-socket".to_owned(),
+        text(layout.zds_socket(name)),
+        "--grace-period".to_owned(),
+        GRACE.as_secs().to_string(),
+        "--status-socket".to_owned(),
+        text(layout.agent_socket(name)),
+    ]);
     Recipe {
         label: format!("node-agent-{name}"),
         program: options.programs.node_agent.clone(),
-        args: vec![
-            "--node".to_owned(),
-            name.clone(),
-            "--objects".to_owned(),
-            text(layout.objects()),
-            "--namespaces".to_owned(),
-            text(layout.pod_namespaces()),
-            "--zds-socket".to_owned(),
-            text(layout.zds_socket(name)),
-            "--grace-period".to_owned(),
-            GRACE.as_secs().to_string(),
-            "--status-socket".to_owned(),
-            text(layout.agent_socket(name)),
-        ],
+        args,
         env,
         directory: None,
         network: node.namespace.clone(),
@@ -192,6 +194,29 @@ async fn readiness(node: &Namespace) -> Option<String> {
         Ok((200, page)) => Some(String::from_utf8_lossy(&page).into_owned()),
         _ => None,
     }
+}
+
+/// Where a program finds the objects.
+fn objects(layout: &Layout, options: &LabOptions, account: &str) -> Vec<String> {
+    if !options.kubernetes {
+        return vec!["--objects".to_owned(), text(layout.objects())];
+    }
+    vec![
+        "--kubernetes".to_owned(),
+        "--kubernetes-url".to_owned(),
+        kube::url(),
+        "--kubernetes-root-ca".to_owned(),
+        text(kube::root_certificates(layout)),
+        "--kubernetes-token".to_owned(),
+        text(layout.kube_token(account)),
+    ]
+}
+
+fn control_plane_env() -> Vec<(String, String)> {
+    let mut env = common_env();
+    env.push(("POD_NAME".to_owned(), "control-plane".to_owned()));
+    env.push(("POD_NAMESPACE".to_owned(), SYSTEM_NAMESPACE.to_owned()));
+    env
 }
 
 fn binds(layout: &Layout) -> Vec<(PathBuf, PathBuf)> {

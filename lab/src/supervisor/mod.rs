@@ -6,6 +6,7 @@ pub(crate) mod container;
 mod control;
 mod faults;
 mod keeper;
+pub(crate) mod kube;
 mod mesh;
 mod pod;
 mod proxies;
@@ -50,6 +51,7 @@ pub(crate) struct Lab {
     pub(crate) store: Directory,
     pub(crate) pods: Arc<PodHost>,
     pub(crate) control_plane: Option<Runner>,
+    pub(crate) kube_api: Option<kube::KubeApi>,
     pub(crate) nodes: BTreeMap<String, NodeProcesses>,
     /// The store's revision up to which the controllers have done their work.
     pub(crate) reconciled: Arc<AtomicU64>,
@@ -108,7 +110,11 @@ async fn live(
 ) -> Result<(), LabError> {
     record_self(layout)?;
     progress(Progress::Step(format!("wiring {} nodes", options.nodes)));
-    let network = Arc::new(Network::build(layout, &plan::nodes(options.nodes), options.ipv6).await?);
+    let mut network = Network::build(layout, &plan::nodes(options.nodes), options.ipv6).await?;
+    if options.kubernetes {
+        network.add_kube_api().await?;
+    }
+    let network = Arc::new(network);
     services::prepare_nat(&network).await?;
     let zone = SharedZone::default();
     let dns = services::serve_dns(&network, &zone)?;
@@ -118,9 +124,14 @@ async fn live(
     let objects = options.objects.clone();
     seed::plant(&store, &network, &options, objects).await?;
     let tokens = if options.mesh {
-        Some(tokens::Tokens::new(layout, &store, &network).await?)
+        Some(tokens::Tokens::new(layout, &store, &network, options.kubernetes).await?)
     } else {
         None
+    };
+
+    let kube_api = match &network.kube_api {
+        Some(namespace) => Some(kube::KubeApi::start(layout, &options, namespace, &store).await?),
+        None => None,
     };
 
     let pods = Arc::new(PodHost {
@@ -139,6 +150,7 @@ async fn live(
         store: store.clone(),
         pods: pods.clone(),
         control_plane: None,
+        kube_api,
         nodes: BTreeMap::new(),
         reconciled: reconciled.clone(),
         faults: tokio::sync::Mutex::default(),
@@ -169,6 +181,9 @@ async fn live(
     futures_util::future::join_all(ends).await;
     // The keeper ends every pod.
     let _ = keeper.await;
+    if let Some(kube_api) = lab.kube_api.take() {
+        kube_api.stop();
+    }
     drop(dns);
     drop(lab);
     outcome

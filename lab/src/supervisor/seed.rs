@@ -5,7 +5,7 @@ use objects::Object;
 use serde_json::{Value, json};
 
 use super::keeper;
-use super::mesh::{SYSTEM_NAMESPACE, proxy_pod};
+use super::mesh::{self, SYSTEM_NAMESPACE, proxy_pod};
 use crate::controllers::MANAGED_ANNOTATION;
 use crate::error::{LabError, other};
 use crate::network::{Network, NodeNetwork};
@@ -19,6 +19,9 @@ pub(super) async fn plant(
     mut manifests: Vec<Value>,
 ) -> Result<(), LabError> {
     let mut values = first_namespaces();
+    if options.kubernetes {
+        values.extend(["ztunnel", mesh::CONTROL_PLANE_ACCOUNT, mesh::NODE_AGENT_ACCOUNT].map(account_object));
+    }
     for node in &network.nodes {
         values.push(node_object(node, network.ipv6()));
         if options.mesh {
@@ -55,6 +58,15 @@ pub(crate) fn first_namespaces() -> Vec<Value> {
         .iter()
         .map(|name| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
         .collect()
+}
+
+/// The service account of one of the mesh's programs. Tokens name its uid.
+fn account_object(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": { "name": name, "namespace": SYSTEM_NAMESPACE },
+    })
 }
 
 fn node_object(node: &NodeNetwork, ipv6: bool) -> Value {

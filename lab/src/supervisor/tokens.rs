@@ -10,7 +10,7 @@ use ca::{Caller, TokenSigner, TokenSubject};
 use object_store::Directory;
 use objects::{Kind, ObjectKey};
 
-use super::mesh::{SYSTEM_NAMESPACE, TOKEN_ISSUER, proxy_pod};
+use super::mesh::{CONTROL_PLANE_ACCOUNT, NODE_AGENT_ACCOUNT, SYSTEM_NAMESPACE, TOKEN_ISSUER, proxy_pod};
 use crate::error::{LabError, other};
 use crate::layout::Layout;
 use crate::network::Network;
@@ -36,11 +36,37 @@ impl Tokens {
         layout: &Layout,
         store: &Directory,
         network: &Network,
+        kubernetes: bool,
     ) -> Result<Tokens, LabError> {
-        let signer = TokenSigner::load_or_create(&layout.tokens().join("signing-key.pem"))
+        let signer = TokenSigner::load_or_create(&layout.token_signing_key())
             .map_err(other("making the key for tokens"))?;
         write_secret(&layout.token_keys(), signer.public_key_pem())?;
         let mut tokens = Vec::new();
+        // Where there is an API server, it looks at what a token is bound to.
+        let proxies_account = if kubernetes {
+            account(store, ACCOUNT).await?
+        } else {
+            String::new()
+        };
+        if kubernetes {
+            for name in [CONTROL_PLANE_ACCOUNT, NODE_AGENT_ACCOUNT] {
+                let subject = TokenSubject {
+                    issuer: TOKEN_ISSUER.to_owned(),
+                    audience: kube_api::SERVER_AUDIENCE.to_owned(),
+                    caller: Caller {
+                        namespace: SYSTEM_NAMESPACE.to_owned(),
+                        service_account: name.to_owned(),
+                        pod_name: String::new(),
+                        pod_uid: String::new(),
+                        node: String::new(),
+                    },
+                    service_account_uid: account(store, name).await?,
+                    node_uid: String::new(),
+                    ttl: LIFE,
+                };
+                tokens.push((layout.kube_token(name), subject));
+            }
+        }
         for node in &network.nodes {
             let name = &node.plan.name;
             let pod = uid(
@@ -60,7 +86,7 @@ impl Tokens {
                 issuer: TOKEN_ISSUER.to_owned(),
                 audience: AUDIENCE.to_owned(),
                 caller,
-                service_account_uid: String::new(),
+                service_account_uid: proxies_account.clone(),
                 node_uid,
                 ttl: LIFE,
             };
@@ -114,6 +140,14 @@ pub(super) async fn wait_for_root(layout: &Layout) -> Result<PathBuf, LabError> 
     Ok(path)
 }
 
+async fn account(store: &Directory, name: &str) -> Result<String, LabError> {
+    uid(
+        store,
+        ObjectKey::new(Kind::ServiceAccount, SYSTEM_NAMESPACE, name),
+    )
+    .await
+}
+
 async fn uid(store: &Directory, key: ObjectKey) -> Result<String, LabError> {
     let (store, wanted) = (store.clone(), key.clone());
     let found = tokio::task::spawn_blocking(move || store.get(&wanted)).await;
@@ -126,7 +160,7 @@ async fn uid(store: &Directory, key: ObjectKey) -> Result<String, LabError> {
 }
 
 /// Readable by its owner alone, and never half there.
-fn write_secret(path: &Path, text: &str) -> Result<(), LabError> {
+pub(super) fn write_secret(path: &Path, text: &str) -> Result<(), LabError> {
     let doing = || format!("writing {}", path.display());
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new()

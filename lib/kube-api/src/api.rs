@@ -50,8 +50,12 @@ pub(crate) struct Api {
     pub(crate) kubelet: bool,
     /// Whether a token that is not known is refused, and one is demanded.
     pub(crate) require_token: bool,
+    /// Whether Services get addresses here.
+    pub(crate) service_addresses: bool,
     /// Time between bookmarks.
     pub(crate) bookmark_interval: Duration,
+    /// Whether there are bookmarks after what does not concern a watch.
+    pub(crate) prompt_bookmarks: bool,
 }
 
 /// One request for an object or a collection.

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::kinds::Resource;
 
-/// Fills in the defaults. `revision` makes the address of a service its own.
-pub(crate) fn fill(resource: &Resource, object: &mut Value, revision: u64) {
+/// Fills in the defaults. `number` gives a Service an address of its own; without, somebody else does.
+pub(crate) fn fill(resource: &Resource, object: &mut Value, number: Option<u64>) {
     if resource.custom.is_some() {
         return;
     }
@@ -34,7 +34,7 @@ pub(crate) fn fill(resource: &Resource, object: &mut Value, revision: u64) {
             }
             or_set(object, "status", json!({}));
         }
-        "Service" => service(object, revision),
+        "Service" => service(object, number),
         "Namespace" => {
             let name = object["metadata"]["name"].clone();
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
@@ -96,7 +96,7 @@ fn pod_spec(spec: &mut Value) {
     }
 }
 
-fn service(object: &mut Value, revision: u64) {
+fn service(object: &mut Value, number: Option<u64>) {
     let spec = &mut object["spec"];
     or_set(spec, "type", json!("ClusterIP"));
     or_set(spec, "sessionAffinity", json!("None"));
@@ -117,9 +117,15 @@ fn service(object: &mut Value, revision: u64) {
                 .get(0)
                 .and_then(Value::as_str)
                 .map(str::to_owned);
-            spec["clusterIP"] = json!(first.unwrap_or_else(|| cluster_ip(revision)));
+            if let Some(address) = first.or_else(|| number.map(cluster_ip)) {
+                spec["clusterIP"] = json!(address);
+            }
         }
         let address = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
+        if address.is_empty() {
+            or_set(object, "status", json!({ "loadBalancer": {} }));
+            return;
+        }
         or_set(spec, "clusterIPs", json!([address]));
         let family = if address.contains(':') { "IPv6" } else { "IPv4" };
         or_set(spec, "ipFamilies", json!([family]));

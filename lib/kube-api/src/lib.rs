@@ -41,6 +41,7 @@
 //! server, the real one is right: a client must not rely on a habit of this one.
 
 mod api;
+mod backing;
 mod columns;
 mod defaults;
 mod definitions;
@@ -69,10 +70,11 @@ mod watch;
 mod write;
 
 pub use api::{MAX_BODY_BYTES, MAX_WATCHERS};
+pub use backing::{Backing, Exchange, resource};
 pub use definitions::mesh_definitions;
 pub use faults::{Faults, Requests, Verb};
 pub use records::{MAX_RECORDS, Record};
 pub use server::{ApiServer, MAX_CONNECTIONS, Options};
 pub use status::StatusError;
 pub use store::{EVENTS_KEPT, Key, MAX_OBJECT_BYTES, Store, Stored};
-pub use tokens::{SERVER_AUDIENCE, TokenSubject};
+pub use tokens::{SERVER_AUDIENCE, TokenKey, TokenKeyError, TokenSubject};

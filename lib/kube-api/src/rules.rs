@@ -211,6 +211,12 @@ pub(crate) fn prepare_update(
     Ok(new)
 }
 
+/// Whether a change may need defaults anew. The label of a Namespace is one.
+pub(crate) fn asks_for_something_else(resource: &Resource, old: &Value, new: &Value) -> bool {
+    let is_namespace = resource.kind == "Namespace" && resource.custom.is_none();
+    is_namespace || specification(resource, old) != specification(resource, new)
+}
+
 /// Leaves only what may be applied through this subresource.
 pub(crate) fn applicable(resource: &Resource, subresource: &str, config: &mut Value) {
     if subresource == "status" {

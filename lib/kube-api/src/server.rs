@@ -22,7 +22,7 @@ use crate::records::{Record, Records};
 use crate::registry::Registry;
 use crate::status::StatusError;
 use crate::store::{Change, Key, Store, Stored};
-use crate::tokens::{TokenSubject, Tokens};
+use crate::tokens::{TokenKey, TokenSubject, Tokens};
 use crate::write::uid;
 use crate::{defaults, rules};
 
@@ -45,8 +45,17 @@ pub struct Options {
     pub kubelet: bool,
     /// Whether requests must carry a token of this server.
     pub require_token: bool,
+    /// What tokens are signed with; those of a server before are good here if it is the same.
+    pub token_key: TokenKey,
+    /// Whether Services get addresses here. Without, somebody else gives them.
+    pub service_addresses: bool,
     /// Time between the bookmarks of a watch.
     pub bookmark_interval: Duration,
+    /// Whether a watch also gets a bookmark after each change that does not concern it, so that its client knows at once
+    /// that there is nothing to know. No other server does that: no client may wait for it.
+    pub prompt_bookmarks: bool,
+    /// Further sockets to serve, beside that of `address`.
+    pub listeners: Vec<TcpListener>,
     /// TLS, where it is wanted; see [`tls::server_auth::ServerIdentity::with_http1`] for clients without HTTP/2.
     pub tls: Option<tls::server_auth::Acceptor>,
     /// With TLS, the roots that clients are to trust, in PEM, for [`ApiServer::kubeconfig`].
@@ -62,7 +71,11 @@ impl Default for Options {
             definitions: mesh_definitions(),
             kubelet: false,
             require_token: false,
+            token_key: TokenKey::default(),
+            service_addresses: true,
             bookmark_interval: Duration::from_secs(60),
+            prompt_bookmarks: false,
+            listeners: Vec::new(),
             tls: None,
             authority_pem: String::new(),
         }
@@ -75,7 +88,8 @@ pub struct ApiServer {
     address: SocketAddr,
     /// The roots of a server over HTTPS.
     authority: Option<String>,
-    task: JoinHandle<()>,
+    /// One for each socket.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl ApiServer {
@@ -90,23 +104,28 @@ impl ApiServer {
         let api = Arc::new(Api {
             registry: Registry::new(&store),
             faults: Faults::new(&store),
-            tokens: Tokens::new(),
+            tokens: Tokens::new(options.token_key),
             access: RwLock::new(Box::new(|_| true)),
             records: Records::new(),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             kubelet: options.kubelet,
             require_token: options.require_token,
+            service_addresses: options.service_addresses,
             bookmark_interval: options.bookmark_interval.max(Duration::from_millis(1)),
+            prompt_bookmarks: options.prompt_bookmarks,
             store,
         });
         let authority = options.tls.is_some().then_some(options.authority_pem);
         let acceptor = options.tls.map(Arc::new);
-        let task = tokio::spawn(accept(listener, acceptor, api.clone()));
+        let listeners = std::iter::once(listener).chain(options.listeners);
+        let tasks = listeners
+            .map(|listener| tokio::spawn(accept(listener, acceptor.clone(), api.clone())))
+            .collect();
         let server = ApiServer {
             api,
             address,
             authority,
-            task,
+            tasks,
         };
         let namespace =
             |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -228,9 +247,11 @@ impl ApiServer {
 
     /// Stops listening and breaks every connection.
     pub async fn stop(mut self) {
-        self.task.abort();
-        // It was aborted, so it ends with an error.
-        let _ = (&mut self.task).await;
+        for task in &mut self.tasks {
+            task.abort();
+            // It was aborted, so it ends with an error.
+            let _ = task.await;
+        }
     }
 
     /// Makes an object unless it is there.
@@ -301,7 +322,11 @@ impl ApiServer {
                     fresh["metadata"][field] = value.clone();
                 }
             }
-            defaults::fill(&resource, &mut fresh, revision);
+            defaults::fill(
+                &resource,
+                &mut fresh,
+                self.api.service_addresses.then_some(revision),
+            );
             Ok(Change::Put(fresh))
         })?;
         if key.resource == DEFINITIONS {
@@ -313,7 +338,9 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 

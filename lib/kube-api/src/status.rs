@@ -69,6 +69,34 @@ impl StatusError {
         )
     }
 
+    /// 403: who decides what is admitted does not admit it.
+    pub fn forbidden(message: impl Into<String>) -> StatusError {
+        StatusError::new(403, "Forbidden", message)
+    }
+
+    /// 422 for several fields of an object, each with what is wrong with it.
+    pub fn invalid_fields(kind: &str, group: &str, name: &str, fields: &[(&str, &str)]) -> StatusError {
+        let described: Vec<String> = fields
+            .iter()
+            .map(|(field, problem)| match *field {
+                "" => (*problem).to_owned(),
+                field => format!("{field}: {problem}"),
+            })
+            .collect();
+        let mut error = StatusError::invalid(kind, group, name, "", "");
+        let subject = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
+        error.message = match described.as_slice() {
+            [one] => format!("{subject} \"{name}\" is invalid: {one}"),
+            several => format!("{subject} \"{name}\" is invalid: [{}]", several.join(", ")),
+        };
+        let cause = |(field, problem): &(&str, &str)| json!({ "reason": reason_of(problem), "message": problem, "field": field });
+        error.causes(fields.iter().map(cause).collect())
+    }
+
     pub(crate) fn retry_after(mut self, seconds: u32) -> StatusError {
         self.retry_after = Some(seconds);
         self.details.insert("retryAfterSeconds".into(), json!(seconds));
@@ -130,11 +158,7 @@ impl StatusError {
         } else {
             format!("{kind}.{group}")
         };
-        let reason = match problem.split_once(':') {
-            Some(("Required value", _)) => "FieldValueRequired",
-            Some(("Forbidden", _)) => "FieldValueForbidden",
-            _ => "FieldValueInvalid",
-        };
+        let reason = reason_of(problem);
         StatusError::new(
             422,
             "Invalid",
@@ -165,5 +189,15 @@ impl StatusError {
             status["details"] = Value::Object(self.details.clone());
         }
         status
+    }
+}
+
+/// The machine-readable word for what is wrong with a field.
+fn reason_of(problem: &str) -> &'static str {
+    match problem.split_once(':') {
+        Some(("Required value", _)) => "FieldValueRequired",
+        Some(("Forbidden", _)) => "FieldValueForbidden",
+        Some(("Unsupported value", _)) => "FieldValueNotSupported",
+        _ => "FieldValueInvalid",
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::backing::{Backing, Elsewhere, Exchange};
 use crate::status::StatusError;
 
 /// How many changes are remembered, unless [`Store::with_history`] says otherwise. A watch or a list that needs an
@@ -123,6 +124,9 @@ pub(crate) struct PageRequest<'a> {
 struct Shared {
     state: Mutex<State>,
     tail: watch::Sender<u64>,
+    elsewhere: Elsewhere,
+    /// Held through each step on an object that is kept elsewhere, so that what is told of it is in order.
+    turn: Mutex<()>,
 }
 
 struct State {
@@ -143,6 +147,19 @@ impl Default for Store {
 impl Store {
     /// An empty store that remembers `events_kept` changes.
     pub fn with_history(events_kept: usize) -> Store {
+        Store::new(events_kept, Elsewhere::default())
+    }
+
+    /// A store of which `backing` keeps a part. What is there already is not known before it was looked at
+    /// ([`Store::refresh`]).
+    ///
+    /// A step on what is kept there blocks its thread as long as the backing does: serve such a store in a runtime of
+    /// its own.
+    pub fn over(backing: Arc<dyn Backing>) -> Store {
+        Store::new(EVENTS_KEPT, Elsewhere(Some(backing)))
+    }
+
+    fn new(events_kept: usize, elsewhere: Elsewhere) -> Store {
         Store {
             shared: Arc::new(Shared {
                 state: Mutex::new(State {
@@ -153,6 +170,8 @@ impl Store {
                     compacted: 0,
                 }),
                 tail: watch::Sender::new(1),
+                elsewhere,
+                turn: Mutex::new(()),
             }),
         }
     }
@@ -197,6 +216,14 @@ impl Store {
             .collect()
     }
 
+    /// Looks at an object that somebody else keeps ([`Backing`]): what has become of it is told by watches.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn refresh(&self, key: &Key) -> Result<(), StatusError> {
+        self.transact(key, |_, _| Ok(Change::Keep)).map(drop)
+    }
+
     /// Reads and writes one object as one step. The closure gets the object and the revision that a write will have.
     /// Returns the object after the step, or the removed one with the revision of its removal.
     pub(crate) fn transact(
@@ -204,50 +231,98 @@ impl Store {
         key: &Key,
         body: impl FnOnce(Option<&Arc<Stored>>, u64) -> Result<Change, StatusError>,
     ) -> Result<Option<Arc<Stored>>, StatusError> {
+        match self.shared.elsewhere.of(key) {
+            Some(backing) => self.transact_elsewhere(&*backing, key, body),
+            None => self.transact_here(key, body),
+        }
+    }
+
+    fn transact_here(
+        &self,
+        key: &Key,
+        body: impl FnOnce(Option<&Arc<Stored>>, u64) -> Result<Change, StatusError>,
+    ) -> Result<Option<Arc<Stored>>, StatusError> {
         let mut state = self.lock();
         let before = state.objects.get(key).cloned();
-        let revision = state.revision + 1;
-        let after = match body(before.as_ref(), revision)? {
+        let after = match body(before.as_ref(), state.revision + 1)? {
             Change::Keep => return Ok(before),
-            Change::Put(mut value) => {
-                value["metadata"]["resourceVersion"] = json!(revision.to_string());
-                let stored = Stored::new(value);
-                let size = stored.encoded().len();
-                if size > MAX_OBJECT_BYTES {
-                    return Err(StatusError::too_large(format!(
-                        "the object has {size} bytes of JSON; at most {MAX_OBJECT_BYTES} are stored"
-                    )));
-                }
-                Some(stored)
+            Change::Put(value) => {
+                check_size(&value)?;
+                Some(value)
             }
             Change::Remove => None,
         };
-        let answer = match (&after, &before) {
-            (Some(after), _) => {
-                state.objects.insert(key.clone(), after.clone());
-                Some(after.clone())
-            }
-            (None, Some(before)) => {
-                state.objects.remove(key);
-                Some(at_revision(before, revision))
-            }
-            (None, None) => return Ok(None),
-        };
-        state.revision = revision;
-        state.events.push_back(Event {
-            revision,
-            key: key.clone(),
-            before,
-            after,
-        });
-        while state.events.len() > state.events_kept {
-            if let Some(event) = state.events.pop_front() {
-                state.compacted = event.revision;
-            }
-        }
+        let answer = state.record(key, after);
+        let revision = state.revision;
         drop(state);
         self.shared.tail.send_replace(revision);
         Ok(answer)
+    }
+
+    /// The step is made where the object is kept, and what is there afterwards is told.
+    fn transact_elsewhere(
+        &self,
+        backing: &dyn Backing,
+        key: &Key,
+        body: impl FnOnce(Option<&Arc<Stored>>, u64) -> Result<Change, StatusError>,
+    ) -> Result<Option<Arc<Stored>>, StatusError> {
+        let _turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut body = Some(body);
+        let mut removed = None;
+        let there = backing.exchange(key, &mut |there| {
+            self.take_over(key, there);
+            let current = self.get(key);
+            let Some(body) = body.take() else {
+                return Err(StatusError::internal("a step was asked for twice"));
+            };
+            Ok(match body(current.as_ref(), self.revision() + 1)? {
+                Change::Keep => Exchange::Keep,
+                Change::Put(value) => {
+                    check_size(&value)?;
+                    Exchange::Put(value)
+                }
+                Change::Remove => {
+                    removed = current;
+                    Exchange::Remove
+                }
+            })
+        })?;
+        self.take_over(key, there.as_ref());
+        Ok(match removed {
+            Some(removed) => Some(at_revision(&removed, self.revision())),
+            None => self.get(key),
+        })
+    }
+
+    /// Makes an object what it is elsewhere. Says nothing when it is the same but for its version.
+    fn take_over(&self, key: &Key, there: Option<&Value>) {
+        let there = there.map(untyped);
+        let mut state = self.lock();
+        let before = state.objects.get(key).cloned();
+        match (&before, &there) {
+            (None, None) => return,
+            (Some(before), Some(there)) if same_but_for_version(before.value(), there) => return,
+            // Another object of that name: the one before is gone first.
+            (Some(before), Some(there)) if uid_of(before.value()) != uid_of(there) => {
+                state.record(key, None);
+            }
+            _ => {}
+        }
+        let is_gone = there.is_none();
+        state.record(key, there);
+        if is_gone && key.resource == NAMESPACES {
+            // What is kept here went with its namespace.
+            let inside = |inner: &&Key| inner.namespace == key.name;
+            let left: Vec<Key> = state.objects.keys().filter(inside).cloned().collect();
+            for inner in left {
+                if self.shared.elsewhere.of(&inner).is_none() {
+                    state.record(&inner, None);
+                }
+            }
+        }
+        let revision = state.revision;
+        drop(state);
+        self.shared.tail.send_replace(revision);
     }
 
     /// A page of a list, as it was at one revision, of the objects that `wanted` accepts.
@@ -370,6 +445,87 @@ impl Store {
         // Each step leaves the state whole before anything in it can panic.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl State {
+    /// One change, and its place in the history. Returns the object afterwards, or the removed one with the revision
+    /// of its removal.
+    fn record(&mut self, key: &Key, after: Option<Value>) -> Option<Arc<Stored>> {
+        let before = self.objects.get(key).cloned();
+        let revision = self.revision + 1;
+        let after = after.map(|mut value| {
+            value["metadata"]["resourceVersion"] = json!(revision.to_string());
+            Stored::new(value)
+        });
+        let answer = match (&after, &before) {
+            (Some(after), _) => {
+                self.objects.insert(key.clone(), after.clone());
+                after.clone()
+            }
+            (None, Some(before)) => {
+                self.objects.remove(key);
+                at_revision(before, revision)
+            }
+            (None, None) => return None,
+        };
+        self.revision = revision;
+        self.events.push_back(Event {
+            revision,
+            key: key.clone(),
+            before,
+            after,
+        });
+        while self.events.len() > self.events_kept {
+            if let Some(event) = self.events.pop_front() {
+                self.compacted = event.revision;
+            }
+        }
+        Some(answer)
+    }
+}
+
+/// The resource of namespaces.
+const NAMESPACES: &str = "namespaces";
+
+fn check_size(value: &Value) -> Result<(), StatusError> {
+    let size = value.to_string().len();
+    if size > MAX_OBJECT_BYTES {
+        return Err(StatusError::too_large(format!(
+            "the object has {size} bytes of JSON; at most {MAX_OBJECT_BYTES} are stored"
+        )));
+    }
+    Ok(())
+}
+
+fn untyped(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    value
+}
+
+fn uid_of(value: &Value) -> &str {
+    value["metadata"]["uid"].as_str().unwrap_or_default()
+}
+
+fn same_but_for_version(one: &Value, other: &Value) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else {
+        return one == other;
+    };
+    let of_metadata = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("resourceVersion");
+        }
+        value
+    };
+    one.len() == other.len()
+        && one.iter().all(|(name, value)| match other.get(name) {
+            Some(there) if name == "metadata" => of_metadata(value) == of_metadata(there),
+            there => there == Some(value),
+        })
 }
 
 /// The object with another resource version, as a deletion shows it.

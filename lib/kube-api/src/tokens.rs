@@ -27,19 +27,54 @@ pub struct TokenSubject {
     pub node: Option<(String, String)>,
 }
 
-/// Signs and reads tokens.
-pub(crate) struct Tokens {
+/// The key that tokens are signed with. It has no `Debug`. Clones are the same key.
+#[derive(Clone)]
+pub struct TokenKey {
+    algorithm: Algorithm,
     signing: EncodingKey,
     reading: DecodingKey,
 }
 
-impl Tokens {
-    pub(crate) fn new() -> Tokens {
+/// A key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("not an ECDSA P-256 key in PEM ({0}); give the private one in PKCS #8, and its public half")]
+pub struct TokenKeyError(jsonwebtoken::errors::Error);
+
+impl TokenKey {
+    /// An ECDSA P-256 key: the private one in PKCS #8 and its public half, both in PEM. Tokens of everybody who signs
+    /// with it, and names this server as issuer, are taken for tokens of this server.
+    ///
+    /// # Errors
+    /// When they are something else.
+    pub fn from_pem(private: &str, public: &str) -> Result<TokenKey, TokenKeyError> {
+        Ok(TokenKey {
+            algorithm: Algorithm::ES256,
+            signing: EncodingKey::from_ec_pem(private.as_bytes()).map_err(TokenKeyError)?,
+            reading: DecodingKey::from_ec_pem(public.as_bytes()).map_err(TokenKeyError)?,
+        })
+    }
+}
+
+impl Default for TokenKey {
+    /// A key that nobody else has.
+    fn default() -> TokenKey {
         let secret: [u8; 32] = rand::random();
-        Tokens {
+        TokenKey {
+            algorithm: Algorithm::HS256,
             signing: EncodingKey::from_secret(&secret),
             reading: DecodingKey::from_secret(&secret),
         }
+    }
+}
+
+/// Signs and reads tokens.
+pub(crate) struct Tokens {
+    key: TokenKey,
+}
+
+impl Tokens {
+    pub(crate) fn new(key: TokenKey) -> Tokens {
+        Tokens { key }
     }
 
     /// Signs a token that is valid from `issued` for `lifetime`.
@@ -77,17 +112,18 @@ impl Tokens {
             "jti": crate::write::uid(),
             "kubernetes.io": kubernetes,
         });
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+        jsonwebtoken::encode(&Header::new(self.key.algorithm), &claims, &self.key.signing)
             .map_err(|error| StatusError::internal(format!("cannot sign the token: {error}")))
     }
 
     /// The claims of a token that this server signed and that is valid now; otherwise why not.
     pub(crate) fn read(&self, token: &str) -> Result<Value, String> {
-        let mut validation = Validation::new(Algorithm::HS256);
+        let mut validation = Validation::new(self.key.algorithm);
         validation.validate_aud = false;
         validation.leeway = 0;
         validation.validate_nbf = true;
-        jsonwebtoken::decode::<Value>(token, &self.reading, &validation)
+        validation.set_issuer(&[SERVER_AUDIENCE]);
+        jsonwebtoken::decode::<Value>(token, &self.key.reading, &validation)
             .map(|data| data.claims)
             .map_err(|error| match error.kind() {
                 jsonwebtoken::errors::ErrorKind::ExpiredSignature => {

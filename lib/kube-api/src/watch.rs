@@ -47,6 +47,7 @@ impl Call<'_> {
             bookmarks: self.query.allow_watch_bookmarks,
             lines,
             cursor: revision.unwrap_or_default(),
+            told: 0,
             first: true,
         };
         tokio::spawn(async move {
@@ -115,6 +116,8 @@ struct Watcher {
     lines: mpsc::Sender<Result<Bytes, io::Error>>,
     /// Everything up to this revision was told.
     cursor: u64,
+    /// The client knows this revision by what it was sent.
+    told: u64,
     /// Whether no table was sent yet.
     first: bool,
 }
@@ -131,6 +134,9 @@ impl Watcher {
         );
         loop {
             self.deliver(known.frozen).await?;
+            if self.cursor > self.told && self.bookmarks && self.api.prompt_bookmarks {
+                self.bookmark(false).await?;
+            }
             if !self.api.registry.served().holds(&self.resource) {
                 return Err(End::Said);
             }
@@ -235,6 +241,7 @@ impl Watcher {
         if self.api.faults.swallows(&event.key.resource) {
             return Ok(());
         }
+        self.told = event.revision;
         self.send(word, &object).await
     }
 
@@ -264,6 +271,7 @@ impl Watcher {
     }
 
     async fn bookmark(&mut self, initial_events_end: bool) -> Result<(), End> {
+        self.told = self.cursor;
         let mut metadata =
             json!({ "resourceVersion": self.cursor.to_string(), "creationTimestamp": Value::Null });
         if initial_events_end {

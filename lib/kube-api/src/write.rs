@@ -99,7 +99,7 @@ impl Call<'_> {
                     name,
                 ));
             }
-            defaults::fill(&self.resource, &mut object, revision);
+            defaults::fill(&self.resource, &mut object, self.addresses(revision));
             managed::record_update(&self.resource, None, &mut object, &self.manager(&now))?;
             Ok(object)
         })
@@ -125,7 +125,7 @@ impl Call<'_> {
                 }
                 let mut object = self.applied(None, config, &now)?;
                 rules::prepare_create(&self.resource, &mut object, &now, &uid())?;
-                defaults::fill(&self.resource, &mut object, revision);
+                defaults::fill(&self.resource, &mut object, self.addresses(revision));
                 created.replace(true);
                 Ok(object)
             }
@@ -145,7 +145,10 @@ impl Call<'_> {
                 };
                 rules::check_identity(&self.resource, &self.version, self.namespace.as_deref(), &mut new)?;
                 let mut new = rules::prepare_update(&self.resource, &self.subresource, old, new, whole)?;
-                defaults::fill(&self.resource, &mut new, revision);
+                // Somebody else may have made it without defaults, and means it so until it asks for something else.
+                if rules::asks_for_something_else(&self.resource, old, &new) {
+                    defaults::fill(&self.resource, &mut new, self.addresses(revision));
+                }
                 if !matches!(edit, Edit::Apply(_)) {
                     managed::record_update(&self.resource, Some(old), &mut new, &self.manager(&now))?;
                 }
@@ -234,6 +237,11 @@ impl Call<'_> {
             self.finish_namespace(&key.namespace);
         }
         Ok(stored)
+    }
+
+    /// The number that gives a Service its address, where addresses are given here.
+    fn addresses(&self, revision: u64) -> Option<u64> {
+        self.api.service_addresses.then_some(revision)
     }
 
     fn manager<'m>(&'m self, now: &'m str) -> Manager<'m> {

@@ -78,6 +78,8 @@ impl Listener<Definition> for Watcher {
         }
     }
 
+    fn marked(&mut self, _: &str) {}
+
     fn failed(&mut self, failure: &Failure) {
         match failure.sort {
             Sort::Refused | Sort::Absent => {

@@ -28,6 +28,8 @@ pub(crate) trait Listener<K>: Send {
     fn changed(&mut self, object: K);
     /// An object is gone.
     fn deleted(&mut self, object: K);
+    /// Everything up to this resource version was told.
+    fn marked(&mut self, version: &str);
     /// A request failed; another follows.
     fn failed(&mut self, failure: &Failure);
 }
@@ -198,6 +200,7 @@ where
                     let problem = "the server is behind what it told before: its history is another";
                     return Err(Failure::new(Sort::Expired, problem));
                 }
+                listener.marked(&bookmark.metadata.resource_version);
             }
             WatchEvent::Error(status) => {
                 let mut failure = Failure::of_status(&status);

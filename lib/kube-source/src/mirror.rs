@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use object_store::{Batch, SourceError, StoreChange};
+use object_store::{Batch, Position, SourceError, StoreChange};
 use objects::{Kind, Object, ObjectKey};
 
 use crate::error::{Failure, Sort};
@@ -74,6 +74,8 @@ pub(crate) struct Mirror {
     failures: BTreeMap<Kind, String>,
     revisions: Revisions,
     is_initial: bool,
+    /// How far the reader was with the last batch.
+    position: Option<Position>,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,8 @@ struct Known {
     list: u64,
     /// The highest version that the watch has told of, or the list has.
     highest: u64,
+    /// Up to this version everything was told, by list, watch or bookmark.
+    reached: Option<u64>,
     objects: HashMap<ObjectKey, Entry>,
     unreadable: usize,
     problem: Option<(Sort, String)>,
@@ -109,6 +113,7 @@ impl Mirror {
             is_missing: false,
             list: 0,
             highest: 0,
+            reached: None,
             objects: HashMap::new(),
             unreadable: 0,
             problem: None,
@@ -121,6 +126,7 @@ impl Mirror {
             failures: BTreeMap::new(),
             revisions: Revisions::default(),
             is_initial: true,
+            position: None,
         }
     }
 
@@ -145,6 +151,7 @@ impl Mirror {
         known.is_missing = false;
         // The history may be another than before: its versions may be lower.
         known.highest = version.unwrap_or(0);
+        known.reached = version;
         let list = known.list;
         let gone: Vec<_> = known
             .objects
@@ -177,6 +184,35 @@ impl Mirror {
         let entry = known.and_then(|known| known.objects.get(&seen.key));
         if entry.is_some_and(|entry| entry.uid == seen.uid) {
             self.remove(&seen.key);
+        }
+    }
+
+    /// The watch says that it has told everything up to this version.
+    pub(crate) fn marked(&mut self, kind: Kind, version: Option<u64>) {
+        if let Some(known) = self.kinds.get_mut(&kind) {
+            known.reached = known.reached.max(version);
+        }
+    }
+
+    /// How far the reader is with its last batch.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let last = self.position.as_ref()?;
+        // While nothing is owed, the last batch has everything that was told since.
+        Some(if self.owed.is_empty() {
+            self.reached(last.revision)
+        } else {
+            last.clone()
+        })
+    }
+
+    fn reached(&self, revision: u64) -> Position {
+        let versions = self.kinds.iter().filter_map(|(kind, known)| {
+            let version = known.reached.filter(|_| known.state == KindState::Present)?;
+            Some((kind.plural(), version))
+        });
+        Position {
+            revision,
+            versions: versions.collect(),
         }
     }
 
@@ -251,8 +287,10 @@ impl Mirror {
             self.take_owed()
         };
         self.owed.clear();
+        let revision = self.revisions.next();
+        self.position = Some(self.reached(revision));
         Some(Ok(Batch {
-            revision: self.revisions.next(),
+            revision,
             changes,
             initial: std::mem::replace(&mut self.is_initial, false),
         }))
@@ -363,6 +401,7 @@ impl Mirror {
         };
         let advances = version >= known.highest;
         known.highest = known.highest.max(version);
+        known.reached = known.reached.max(Some(known.highest));
         advances
     }
 

@@ -50,6 +50,13 @@ pub(crate) fn read(kind: Kind, api_version: &str, item: Item) -> Option<Seen> {
     }
     prune(kind, &mut value);
     let object = object(Value::Object(value), &key).map_err(|errors| errors.to_string());
+    let object = object.map(|object| {
+        if has_text(kind) {
+            object
+        } else {
+            object.without_text()
+        }
+    });
     Some(Seen {
         key,
         uid,
@@ -63,8 +70,22 @@ pub(crate) fn number(version: &str) -> Option<u64> {
     version.parse().ok()
 }
 
+/// Whether what was written is kept beside the types: of kinds that there are few of, and that are written to or
+/// whose conditions are read.
+fn has_text(kind: Kind) -> bool {
+    !matches!(
+        kind,
+        Kind::Pod | Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::ServiceAccount
+    )
+}
+
 /// Whether two versions of an object say the same, but for the resource version.
 pub(crate) fn same(one: &Object, other: &Object) -> bool {
+    if !has_text(one.kind()) {
+        let mut metadata = one.metadata.clone();
+        metadata.resource_version = other.metadata.resource_version;
+        return metadata == other.metadata && one.spec == other.spec;
+    }
     fn without_version(object: &Object) -> impl Iterator<Item = (&String, &Value)> {
         let fields = object.raw().get("metadata").and_then(Value::as_object);
         fields

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use futures_util::stream::BoxStream;
-use object_store::{Batch, ObjectSource, SourceError};
+use object_store::{Batch, ObjectSource, Position, SourceError};
 
 use crate::config::ApiServer;
 use crate::http_client;
@@ -71,5 +71,11 @@ impl ObjectSource for KubernetesStore {
         *current = Arc::downgrade(&shared);
         let store = self.clone();
         stream::stream(shared, self.inner.wanted.clone(), move || store.client())
+    }
+
+    /// The versions are the resource versions of the API: an API server that numbers kinds apart cannot be compared by
+    /// them.
+    fn position(&self) -> Option<Position> {
+        self.current()?.mirror().position()
     }
 }

@@ -182,6 +182,11 @@ impl Listener<Item> for Objects {
         }
     }
 
+    fn marked(&mut self, version: &str) {
+        let mut mirror = self.shared.mirror();
+        mirror.marked(self.kind, read::number(version));
+    }
+
     fn failed(&mut self, failure: &Failure) {
         let news = self.shared.change(|mirror| mirror.failed(self.kind, failure));
         let plural = self.kind.plural();

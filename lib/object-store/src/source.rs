@@ -1,5 +1,6 @@
 //! Watching objects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
@@ -15,6 +16,22 @@ pub trait ObjectSource: Send + Sync + 'static {
     /// error is followed by further attempts, and what was missed is in the next batch. A reader that is slow gets
     /// fewer and larger batches, never a longer queue.
     fn watch(&self) -> BoxStream<'static, Result<Batch, SourceError>>;
+
+    /// How far the stream that was begun last is, in the words of the store itself; nothing where revisions say that
+    /// already.
+    fn position(&self) -> Option<Position> {
+        None
+    }
+}
+
+/// How far a stream is that counts its batches by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Position {
+    /// Who knows the batch of this revision knows all that is said here.
+    pub revision: u64,
+    /// Up to which of its own versions the store has told everything, by the plural name of the kind. Kinds that do not
+    /// exist there are left out. Only the store itself can say what these numbers mean.
+    pub versions: BTreeMap<&'static str, u64>,
 }
 
 /// What changed, up to a revision at which nothing was half done.

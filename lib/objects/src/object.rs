@@ -169,7 +169,15 @@ impl Object {
         self.metadata.key(self.kind())
     }
 
-    /// The whole document as written, with the namespace filled in.
+    /// The object without what was written: only its types are left, and [`Object::raw`] is null. Text is most of the
+    /// memory of a pod, and who only reads types needs none. Such an object cannot be written back, merged or patched.
+    #[must_use]
+    pub fn without_text(mut self) -> Object {
+        self.raw = Value::Null;
+        self
+    }
+
+    /// The whole document as written, with the namespace filled in; null after [`Object::without_text`].
     pub fn raw(&self) -> &Value {
         &self.raw
     }

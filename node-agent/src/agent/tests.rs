@@ -52,7 +52,7 @@ impl Node {
         let finder = Arc::new(PinnedNamespaces::new(self.path("namespaces")).unwrap());
         let store = Arc::new(self.store.clone());
         self.agent = Some(tokio::spawn(async move {
-            let ended = run(settings, &*store.clone(), store, finder).await;
+            let ended = run(settings, store.clone(), store, finder).await;
             panic!("the agent ended: {ended:?}");
         }));
     }

@@ -291,6 +291,14 @@ pub(super) fn status(status: &LabStatus) {
         );
         print::line("");
     }
+    if let Some(api) = &status.kube_api {
+        print::line(&format!(
+            "Kubernetes API at {}, for kubectl: KUBECONFIG={}",
+            api.url,
+            api.kubeconfig.display()
+        ));
+        print::line("");
+    }
     let rows = status
         .nodes
         .iter()

@@ -17,7 +17,7 @@ const STORED: [&str; 6] = [
     "generation",
 ];
 /// Metadata that controllers write and manifests seldom mention.
-const GIVEN_ONCE: [&str; 3] = ["ownerReferences", "generateName", "finalizers"];
+const GIVEN_ONCE: [&str; 4] = ["ownerReferences", "generateName", "finalizers", "managedFields"];
 
 /// The typed and the written form are merged side by side; both sides were good, and what is taken over does not
 /// depend on anything that stays, so the result is good.

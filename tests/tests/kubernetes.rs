@@ -1,0 +1,423 @@
+//! The mesh over a Kubernetes API: whole programs that read and write it, steered as a user would by kubectl, and what
+//! happens when the API is away, forgets its history, or its readers are restarted.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::manifests::{join, namespace, peer_authentication, server, sleeper};
+use tests::{Api, Lab, Place, Pod, eventually, eventually_some, require_root};
+
+const UP: [&str; 2] = ["--control-plane", "kubernetes"];
+const PORT: u16 = 8080;
+/// For what nobody waits for by himself: a change through the API comes into force by and by.
+const SOON: Duration = Duration::from_secs(30);
+const PODS: &str = "/api/v1/namespaces/shop/pods";
+const PEER_AUTHENTICATIONS: &str = "/apis/security.istio.io/v1/namespaces/shop/peerauthentications";
+const AUTHORIZATION_POLICIES: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
+
+/// A shop with a server on node-b, a client and a guest on node-a, and a visitor from outside of the mesh.
+fn shop(in_mesh: bool) -> String {
+    join([
+        namespace("shop", in_mesh),
+        namespace("outside", false),
+        server("shop", "server", "server", "node-b"),
+        server("shop", "client", "client", "node-a"),
+        server("shop", "guest", "guest", "node-a"),
+        sleeper("outside", "visitor", "default", "node-a"),
+    ])
+}
+
+fn is_served(from: &Pod, to: &Pod) -> bool {
+    matches!(from.http_get(to.at(PORT), "/"), Ok(response) if response.status == 200)
+}
+
+/// DENY to one service account.
+fn denial(name: &str, account: &str) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": { "name": name, "namespace": "shop" },
+        "spec": {
+            "action": "DENY",
+            "rules": [{ "from": [{ "source": { "principals": [format!("cluster.local/ns/shop/sa/{account}")] } }] }],
+        },
+    })
+}
+
+/// Who owns this field, by the API's own account.
+fn managers_of(object: &Value, path: &str) -> Vec<String> {
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let owns = |entry: &&Value| entry["fieldsV1"].pointer(path).is_some();
+    let name = |entry: &Value| entry["manager"].as_str().unwrap_or_default().to_owned();
+    entries.iter().filter(owns).map(name).collect()
+}
+
+fn is_enrolled(api: &Api, pod: &str) -> bool {
+    api.get(&format!("{PODS}/{pod}"))
+        .is_some_and(|pod| pod["metadata"]["annotations"]["ambient.istio.io/redirection"] == "enabled")
+}
+
+#[test]
+fn a_mesh_is_steered_through_the_kubernetes_api() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::up_with(&UP, &shop(false));
+    let api = Api::of(&lab);
+    let [server, client, visitor] =
+        ["shop/server", "shop/client", "outside/visitor"].map(|name| lab.pod(name));
+    assert!(is_served(&client, &server) && is_served(&visitor, &server));
+    let encrypted = || {
+        lab.metric(
+            "node-b",
+            "istio_tcp_connections_opened_total",
+            &[("connection_security_policy", "mutual_tls")],
+        )
+    };
+    assert_eq!(encrypted(), 0.0, "nobody is in the mesh yet");
+
+    // Enrolled by a label; the node agents say so through pods/status.
+    let label = json!({ "metadata": { "labels": { "istio.io/dataplane-mode": "ambient" } } });
+    api.patch("/api/v1/namespaces/shop", &label);
+    for pod in ["server", "client", "guest"] {
+        eventually("the pods are enrolled", SOON, || is_enrolled(&api, pod));
+    }
+    let annotated = api.get(&format!("{PODS}/server")).unwrap();
+    let owners = managers_of(
+        &annotated,
+        "/f:metadata/f:annotations/f:ambient.istio.io~1redirection",
+    );
+    assert!(!owners.is_empty(), "{annotated:#}");
+    let by_status = |entry: &Value| {
+        entry["subresource"] == "status" && owners.iter().any(|owner| entry["manager"] == **owner)
+    };
+    let entries = annotated["metadata"]["managedFields"].as_array().unwrap();
+    assert!(
+        entries.iter().any(by_status),
+        "not through pods/status: {entries:?}"
+    );
+    eventually("the client is encrypted", SOON, || {
+        is_served(&client, &server) && encrypted() > 0.0
+    });
+
+    // STRICT, and what the control plane says of it on the object itself.
+    assert!(is_served(&visitor, &server), "PERMISSIVE before that");
+    let strict = json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": { "name": "strict", "namespace": "shop" },
+        "spec": { "mtls": { "mode": "STRICT" } },
+    });
+    let made = api.create(PEER_AUTHENTICATIONS, &strict);
+    eventually("plaintext is refused", SOON, || !is_served(&visitor, &server));
+    assert!(is_served(&client, &server), "mTLS goes on");
+    let path = format!("{PEER_AUTHENTICATIONS}/strict");
+    let condition = eventually_some("the condition", SOON, || {
+        let stored = api.get(&path)?;
+        let conditions = stored["status"]["conditions"].as_array()?.clone();
+        conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "ZtunnelAccepted")
+    });
+    assert_eq!(condition["status"], "True");
+    let stored = api.get(&path).unwrap();
+    assert_eq!(stored["metadata"]["uid"], made["metadata"]["uid"]);
+    assert_eq!(
+        managers_of(&stored, "/f:status/f:conditions"),
+        ["ztunnel-control-plane"],
+        "{stored:#}"
+    );
+
+    // A denial by identity, and its end.
+    api.create(AUTHORIZATION_POLICIES, &denial("no-client", "client"));
+    eventually("the client is denied", SOON, || !is_served(&client, &server));
+    assert!(is_served(&lab.pod("shop/guest"), &server), "the guest is not");
+    api.delete(&format!("{AUTHORIZATION_POLICIES}/no-client"));
+    eventually("the client is served again", SOON, || is_served(&client, &server));
+
+    // What the lab's own commands write is shown as well, keeps its account of fields, and is in force when they return.
+    lab.apply(&peer_authentication("shop", "strict", "PERMISSIVE"));
+    assert!(
+        is_served(&visitor, &server),
+        "`lab apply` returned before it was in force"
+    );
+    let after = api.get(&path).unwrap();
+    assert_eq!(after["spec"]["mtls"]["mode"], "PERMISSIVE");
+    assert_eq!(after["metadata"]["uid"], made["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["generation"], 2);
+    assert_eq!(
+        managers_of(&after, "/f:status/f:conditions"),
+        ["ztunnel-control-plane"]
+    );
+    lab.apply(&peer_authentication("shop", "strict", "STRICT"));
+    assert!(
+        !is_served(&visitor, &server),
+        "`lab apply` returned before it was in force"
+    );
+
+    // The lab's controllers see what comes through the API: a pod is run, enrolled, and ended.
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "late", "namespace": "shop" },
+        "spec": { "nodeName": "node-a", "containers": [{ "name": "main", "image": "test" }] },
+    });
+    api.create(PODS, &pod);
+    eventually("the new pod is enrolled", SOON, || is_enrolled(&api, "late"));
+    eventually("and served", SOON, || is_served(&lab.pod("shop/late"), &server));
+    api.delete(&format!("{PODS}/late?gracePeriodSeconds=1"));
+    eventually("the pod is gone", SOON, || {
+        api.get(&format!("{PODS}/late")).is_none()
+    });
+}
+
+#[test]
+fn what_the_lab_cannot_have_is_refused_with_its_reason() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::up_with(&UP, &shop(false));
+    let api = Api::of(&lab);
+    let refused = |method: &str, path: &str, body: Value, code: u16, reason: &str| {
+        let (status, answer) = api.send(method, path, "application/json", &body.to_string());
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(
+            status == code && message.contains(reason),
+            "{method} {path}: {status} {answer:#}"
+        );
+    };
+    let mut bad = json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": { "name": "bad" },
+        "spec": { "mtls": { "mode": "SRTICT" } },
+    });
+    refused("POST", PEER_AUTHENTICATIONS, bad.clone(), 422, "spec.mtls.mode");
+    bad["spec"] = json!({ "mlts": { "mode": "STRICT" } });
+    refused("POST", PEER_AUTHENTICATIONS, bad, 422, "spec.mlts");
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "nowhere" },
+        "spec": { "nodeName": "node-z", "containers": [{ "name": "main", "image": "test" }] },
+    });
+    refused("POST", PODS, pod, 403, "there is no node `node-z`");
+    refused(
+        "DELETE",
+        "/api/v1/nodes/node-a",
+        json!({}),
+        403,
+        "belongs to the lab itself",
+    );
+    refused(
+        "DELETE",
+        "/api/v1/namespaces/istio-system/pods/ztunnel-node-a",
+        json!({}),
+        403,
+        "belongs to the lab itself",
+    );
+    assert_eq!(api.get(PODS).unwrap()["items"].as_array().unwrap().len(), 3);
+
+    // Nobody without a token of this lab, though it listens on loopback for every user of the machine.
+    for token in ["", "nonsense"] {
+        let (status, _) = Api::of(&lab)
+            .with_token(token)
+            .send("GET", PODS, "application/json", "");
+        assert_eq!(status, 401, "{token}");
+    }
+    let kubeconfig = lab.ztctl(&["kubeconfig"]).expect_code(0).stdout;
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(kubeconfig.trim()).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    // A namespace goes with everything in it.
+    api.delete("/api/v1/namespaces/shop");
+    eventually("the namespace is gone", SOON, || {
+        api.get("/api/v1/namespaces/shop").is_none()
+    });
+    assert!(
+        api.get("/api/v1/pods").unwrap()["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|pod| pod["metadata"]["namespace"] != "shop")
+    );
+}
+
+/// An open connection over which bytes pass.
+struct Held(TcpStream);
+
+impl Held {
+    fn open(from: &Pod, to: &Pod) -> Held {
+        let mut held = Held(from.connect(to.at(PORT)).unwrap());
+        held.works();
+        held
+    }
+
+    #[track_caller]
+    fn works(&mut self) {
+        // The test application echoes what is not HTTP.
+        let said = [0u8, 1, 2, 3, b'\n'];
+        self.0.write_all(&said).unwrap();
+        let mut heard = [0; 5];
+        self.0.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, said);
+    }
+}
+
+#[test]
+fn the_api_goes_away_and_comes_back_and_nothing_is_lost() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::up_with(&UP, &shop(true));
+    let api = Api::of(&lab);
+    let [server, client, guest] = ["shop/server", "shop/client", "shop/guest"].map(|name| lab.pod(name));
+    let fault = |argument: &str| lab.ztctl(&["fault", "kube-api", argument]).expect_code(0);
+    let policy = format!("{AUTHORIZATION_POLICIES}/no-guest");
+    let denied = || !is_served(&guest, &server);
+    let mut held = Held::open(&client, &server);
+
+    // Away: whoever is in the mesh stays there, and new connections are made. What changes meanwhile waits.
+    fault("--partition");
+    held.works();
+    assert!(is_served(&client, &server) && is_served(&guest, &server));
+    api.create(AUTHORIZATION_POLICIES, &denial("no-guest", "guest"));
+    let late = lab.ztctl_with_input(
+        &["apply", "--timeout", "2s", "-f", "-"],
+        &peer_authentication("shop", "strict", "STRICT"),
+    );
+    assert_eq!(late.code, 3, "{}", late.stderr);
+    assert!(
+        late.stderr.contains("of the Kubernetes API up to"),
+        "{}",
+        late.stderr
+    );
+    // Its readers may die as well: the proxies go on.
+    lab.ztctl(&["restart", "ztunnel/node-a", "--kill"]).expect_code(0);
+    eventually("a proxy that is back serves by what it has on disk", SOON, || {
+        is_served(&client, &server)
+    });
+    assert!(!denied(), "the API is away, and the proxies know of the change?");
+    fault("--clear");
+    eventually("the change arrives once the API is back", SOON, denied);
+    held = Held::open(&client, &server);
+    api.delete(&policy);
+    eventually("and so does its end", SOON, || !denied());
+
+    // Restarted: connections break, the history is there.
+    lab.restart("kube-api", false);
+    api.create(AUTHORIZATION_POLICIES, &denial("no-guest", "guest"));
+    eventually("after a restart", SOON, denied);
+
+    // Without its history: who continues is told 410, and lists anew. Something goes meanwhile, which no watch tells.
+    fault("--partition");
+    api.delete(&policy);
+    lab.restart("kube-api", true);
+    fault("--clear");
+    eventually("what went unseen has gone", SOON, || !denied());
+    held.works();
+
+    // Its readers are restarted.
+    lab.restart("control-plane", true);
+    api.create(AUTHORIZATION_POLICIES, &denial("no-guest", "guest"));
+    eventually("by a new control plane", SOON, denied);
+    lab.restart("node-agent/node-a", true);
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "late", "namespace": "shop" },
+        "spec": { "nodeName": "node-a", "containers": [{ "name": "main", "image": "test" }] },
+    });
+    api.create(PODS, &pod);
+    eventually("a pod is enrolled by a new agent", SOON, || {
+        is_enrolled(&api, "late")
+    });
+    held.works();
+}
+
+#[test]
+fn kubectl_works_on_the_lab() {
+    if !require_root() {
+        return;
+    }
+    let found = Command::new("kubectl").arg("version").arg("--client").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: kubectl is not installed");
+        return;
+    }
+    let lab = Lab::up_with(&UP, &shop(false));
+    let home = lab.file("cache", "");
+    let kubeconfig = lab.ztctl(&["kubeconfig"]).expect_code(0).stdout;
+    let kubectl = |arguments: &[&str], input: &str| {
+        let mut command = Command::new("kubectl");
+        command
+            .args(arguments)
+            .args(["--cache-dir", &format!("{home}.d")])
+            .env("KUBECONFIG", kubeconfig.trim())
+            .env_remove("HTTPS_PROXY")
+            .env_remove("https_proxy");
+        tests::run(command, Some(input), SOON)
+    };
+    kubectl(&["label", "ns", "shop", "istio.io/dataplane-mode=ambient"], "").expect_code(0);
+    let api = Api::of(&lab);
+    eventually("enrolled by kubectl label", SOON, || is_enrolled(&api, "server"));
+    let applied = kubectl(
+        &["apply", "-f", "-"],
+        &peer_authentication("shop", "strict", "STRICT"),
+    )
+    .expect_code(0);
+    assert!(applied.stdout.contains("strict created"), "{}", applied.stdout);
+    let [server, visitor] = ["shop/server", "outside/visitor"].map(|name| lab.pod(name));
+    eventually("STRICT by kubectl apply", SOON, || !is_served(&visitor, &server));
+    let table = kubectl(&["get", "peerauthentications", "-A"], "")
+        .expect_code(0)
+        .stdout;
+    assert!(table.contains("strict") && table.contains("STRICT"), "{table}");
+    let again = kubectl(
+        &["apply", "-f", "-"],
+        &peer_authentication("shop", "strict", "STRICT"),
+    )
+    .expect_code(0);
+    assert!(again.stdout.contains("unchanged"), "{}", again.stdout);
+    let bad = kubectl(
+        &["apply", "-f", "-"],
+        &peer_authentication("shop", "wrong", "SOMETIMES"),
+    );
+    assert!(
+        bad.code != 0 && bad.stderr.contains("spec.mtls.mode"),
+        "{}",
+        bad.stderr
+    );
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  replicas: 2\n  \
+                      selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      \
+                      containers: [{name: main, image: web}]\n";
+    kubectl(&["apply", "-f", "-"], deployment).expect_code(0);
+    let rolled = kubectl(
+        &[
+            "rollout",
+            "status",
+            "deployment/web",
+            "-n",
+            "shop",
+            "--timeout=25s",
+        ],
+        "",
+    );
+    assert_eq!(rolled.code, 0, "{}{}", rolled.stdout, rolled.stderr);
+    kubectl(&["delete", "deployment/web", "-n", "shop"], "").expect_code(0);
+    eventually("the pods go with their Deployment", SOON, || {
+        kubectl(&["get", "pods", "-n", "shop", "-l", "app=web", "-o", "name"], "")
+            .expect_code(0)
+            .stdout
+            .is_empty()
+    });
+}
