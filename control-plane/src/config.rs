@@ -48,21 +48,36 @@ pub struct Config {
         default_value = "istio-system"
     )]
     pub pod_namespace: String,
-    /// Where the CA keeps its root; made if it does not exist
-    #[arg(long, value_name = "DIR")]
-    pub ca_dir: PathBuf,
+    /// Where the CA keeps its root; made if it does not exist. Without, with --kubernetes, the Secret istio-ca-secret
+    /// in the namespace of this pod, or the plugged-in authority of the Secret cacerts, if there is one at the start
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present_any = ["kubernetes", "ca_plugged_dir"]
+    )]
+    pub ca_dir: Option<PathBuf>,
+    /// A directory with an intermediate authority that signs in place of a root of our own: ca-cert.pem, ca-key.pem,
+    /// cert-chain.pem, root-cert.pem and, if there is one, ca-crl.pem; or tls.crt, tls.key and ca.crt
+    #[arg(long, value_name = "DIR", conflicts_with = "ca_dir")]
+    pub ca_plugged_dir: Option<PathBuf>,
     /// The address for xDS and CA, usually port 15012
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     /// A DNS name or address by which clients call this server; may be given several times
     #[arg(long = "server-name", value_name = "NAME", required = true, num_args = 1..)]
     pub server_names: Vec<String>,
-    /// A PEM file with the public keys that verify callers' tokens
-    #[arg(long, value_name = "FILE")]
-    pub token_keys: PathBuf,
+    /// A PEM file with the public keys that verify callers' tokens. Without, with --kubernetes, the API server reviews
+    /// them
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "kubernetes",
+        requires = "token_issuer"
+    )]
+    pub token_keys: Option<PathBuf>,
     /// The issuer that callers' tokens must name
-    #[arg(long, value_name = "ISSUER")]
-    pub token_issuer: String,
+    #[arg(long, value_name = "ISSUER", requires = "token_keys")]
+    pub token_issuer: Option<String>,
     /// The audience that callers' tokens must name
     #[arg(long, value_name = "AUDIENCE", default_value = "istio-ca")]
     pub token_audience: String,
@@ -278,6 +293,38 @@ mod tests {
         let nowhere = parse(&["--kubernetes", "--kubernetes-url", "nowhere"]).unwrap();
         let problem = nowhere.store().err().unwrap().to_string();
         assert!(problem.contains("http://HOST:PORT"), "{problem}");
+    }
+
+    #[test]
+    fn a_cluster_needs_neither_keys_nor_a_directory() {
+        let bare = [
+            "control-plane",
+            "--kubernetes",
+            "--listen=127.0.0.1:1",
+            "--server-name=x",
+            "--debug-socket=/d",
+        ];
+        let parse = |more: &[&str]| Config::try_parse_from(bare.iter().chain(more));
+        assert!(parse(&[]).is_ok());
+        assert!(parse(&["--ca-plugged-dir", "/p"]).is_ok());
+        assert!(parse(&["--token-keys", "/k", "--token-issuer", "i"]).is_ok());
+        for bad in [
+            &["--token-keys", "/k"][..],
+            &["--token-issuer", "i"],
+            &["--ca-plugged-dir", "/p", "--ca-dir", "/c"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        let without = |left_out: &str| {
+            let mut all = bare.to_vec();
+            all[1] = "--objects=/o";
+            all.extend(["--token-keys=/k", "--token-issuer=i", "--ca-dir=/c"]);
+            all.retain(|argument| !argument.starts_with(left_out));
+            Config::try_parse_from(all)
+        };
+        assert!(without("nothing").is_ok());
+        assert!(without("--token").is_err());
+        assert!(without("--ca-dir").is_err());
     }
 
     #[test]

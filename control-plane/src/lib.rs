@@ -8,9 +8,11 @@
 //! What this crate deliberately is not: it does not compile (`compile` does), it signs nothing itself (`ca` does), it
 //! decides about no connection (`mesh` does), and it does not know where objects live (`object-store` does).
 
+mod authority;
 mod certificate;
 mod config;
 mod debug;
+mod kubernetes;
 mod leadership;
 mod listener;
 mod pipeline;
@@ -19,6 +21,7 @@ mod server;
 mod status;
 mod xds;
 
+pub use authority::NoAuthority;
 pub use certificate::ServerCertificateError;
 pub use config::{Config, DryRunPolicies, Store, StoreUnavailable};
 pub use debug::DebugSocketError;

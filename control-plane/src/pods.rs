@@ -46,6 +46,17 @@ impl Pods {
     }
 }
 
+impl Pods {
+    /// The node that the caller's own pod runs on, if that pod is known and scheduled.
+    pub(crate) fn node_of(&self, caller: &Caller) -> Option<String> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let pod = known
+            .pods
+            .get(&(caller.namespace.clone(), caller.pod_name.clone()))?;
+        (pod.uid == caller.pod_uid && !pod.node.is_empty()).then(|| pod.node.clone())
+    }
+}
+
 impl NodeAuthorizer for Pods {
     fn may_impersonate(&self, caller: &Caller, identity: &Identity) -> Result<(), Denied> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use ca::{Authority, JwtAuthenticator};
+use ca::JwtAuthenticator;
 use object_store::{ObjectSource, ObjectWriter};
 use tls::server_auth::Acceptor;
 use tokio::net::TcpListener;
@@ -15,9 +15,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 
+use crate::authority::{Host, NoAuthority, Places};
 use crate::certificate::{self, ServerCertificateError};
 use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
+use crate::kubernetes::root_bundle;
+use crate::kubernetes::token_review::TokenReviewer;
 use crate::leadership::{self, Candidate, Leadership, Timing};
 use crate::listener;
 use crate::pipeline::{self, Stopped};
@@ -38,12 +41,15 @@ const ACCEPTED: usize = 64;
 /// The program cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The CA's root is not to be had.
-    #[error("the CA cannot start: {0}")]
-    Authority(#[from] ca::AuthorityError),
+    /// There is nothing to sign with.
+    #[error(transparent)]
+    Authority(#[from] NoAuthority),
     /// Nobody could be authenticated.
     #[error("the token keys cannot be used: {0}")]
     TokenKeys(#[from] ca::FileError),
+    /// Nobody could be authenticated either.
+    #[error("callers cannot be authenticated: give --token-keys and --token-issuer, or --kubernetes")]
+    Nobody,
     /// The server would have no certificate.
     #[error(transparent)]
     Certificate(#[from] ServerCertificateError),
@@ -119,14 +125,9 @@ pub async fn start(
     writer: Option<Arc<dyn ObjectWriter>>,
     shutdown: CancellationToken,
 ) -> Result<Running, Error> {
-    let authority = Arc::new(Authority::load_or_create(&config.ca_dir, SystemTime::now())?);
-    let tokens = JwtAuthenticator::new(&config.token_keys, &config.token_issuer, &config.token_audience)?;
-    let authenticator: Arc<dyn ca::Authenticator> = Arc::new(tokens);
-    let exchanges = authority.exchanges();
-    let acceptor = Arc::new(Acceptor::new(certificate::issue(
-        &authority,
-        &config.server_names,
-    )?));
+    let cluster = config.kubernetes()?.map(|server| server.client());
+    let pods = Pods::default();
+    let authenticator = authenticator(&config, cluster.clone(), pods.clone())?;
     let failed = |source| Error::Listen {
         address: config.listen,
         source,
@@ -141,7 +142,23 @@ pub async fn start(
     tasks.spawn(forever(debug::serve(debug_socket, debug.clone())));
 
     let (leadership, election) = stand_for_election(&config)?;
-    let pods = Pods::default();
+    let places = Places {
+        plugged_files: config.ca_plugged_dir.clone(),
+        directory: config.ca_dir.clone(),
+        cluster: cluster
+            .clone()
+            .map(|client| (client, config.pod_namespace.clone())),
+    };
+    let host = tokio::select! {
+        host = Host::open(places, leadership.clone()) => Arc::new(host?),
+        () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new(), election }),
+    };
+    let authority = host.authority.clone();
+    let exchanges = authority.exchanges();
+    let acceptor = Arc::new(Acceptor::new(certificate::issue(
+        &authority,
+        &config.server_names,
+    )?));
     let (first, compiled) = oneshot::channel();
     let conditions = writer.map(|writer| (Conditions::default(), writer));
     let found = conditions.as_ref().map(|(conditions, _)| conditions.clone());
@@ -156,6 +173,15 @@ pub async fn start(
     if let Some((conditions, writer)) = conditions {
         let write = move || conditions.clone().write(writer.clone());
         tasks.spawn(forever(leadership.clone().while_leading(write)));
+    }
+    tasks.spawn(forever(host.clone().follow()));
+    if let Some(client) = cluster {
+        let told = Arc::new(root_bundle::Told {
+            authority: authority.clone(),
+            revocation_list: host.revocation_list(),
+        });
+        let tell = move || root_bundle::keep(client.clone(), told.clone());
+        tasks.spawn(forever(leadership.clone().while_leading(tell)));
     }
     let (connections, accepted) = mpsc::channel(ACCEPTED);
     tasks.spawn(forever(certificate::renew(
@@ -207,6 +233,23 @@ pub async fn start(
         tasks,
         election,
     })
+}
+
+/// Who says whose a token is: keys in a file, where there is one, otherwise the Kubernetes API.
+fn authenticator(
+    config: &Config,
+    cluster: Option<kube::Client>,
+    pods: Pods,
+) -> Result<Arc<dyn ca::Authenticator>, Error> {
+    match (&config.token_keys, &config.token_issuer, cluster) {
+        (Some(keys), Some(issuer), _) => Ok(Arc::new(JwtAuthenticator::new(
+            keys,
+            issuer,
+            &config.token_audience,
+        )?)),
+        (_, _, Some(client)) => Ok(Arc::new(TokenReviewer::new(client, &config.token_audience, pods))),
+        _ => Err(Error::Nobody),
+    }
 }
 
 /// Whether this replica leads; where there may be others, with what finds that out.

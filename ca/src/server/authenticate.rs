@@ -102,6 +102,9 @@ pub enum AuthError {
     /// The subject and the kubernetes.io claims name different service accounts.
     #[error("the token's subject and its claim kubernetes.io.serviceaccount.name disagree")]
     ServiceAccountMismatch,
+    /// Whoever verifies tokens does not accept it.
+    #[error("the token is not accepted by the API server: {0}")]
+    Rejected(String),
     /// Whoever verifies tokens cannot do so now.
     #[error("tokens cannot be verified now: {0}")]
     Unavailable(String),
@@ -125,6 +128,7 @@ impl AuthError {
             Self::Subject => "token_subject",
             Self::NamespaceMismatch => "token_namespace_mismatch",
             Self::ServiceAccountMismatch => "token_service_account_mismatch",
+            Self::Rejected(_) => "token_rejected",
             Self::Unavailable(_) => "authentication_unavailable",
         }
     }

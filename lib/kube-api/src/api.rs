@@ -18,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::Semaphore;
 
 use crate::faults::{Faults, Verb};
-use crate::kinds::Resource;
+use crate::kinds::{Resource, resource_id};
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::render::Renderer;
@@ -105,6 +105,14 @@ impl Api {
         if let Some(kind) = review::kind_of(&target) {
             if parts.method != Method::POST {
                 return Err(StatusError::method_not_allowed());
+            }
+            let plural = target.subresource.as_ref().unwrap_or(&target.plural);
+            let (delay, answer) = self
+                .faults
+                .strike(Verb::Create, &resource_id(&target.group, plural));
+            tokio::time::sleep(delay).await;
+            if let Some(answer) = answer {
+                return Err(answer);
             }
             let object = json_body(parts, body).await?;
             return review::answer(self, kind, &target, &parts.headers, object);

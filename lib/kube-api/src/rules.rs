@@ -329,6 +329,9 @@ fn check_name(resource: &Resource, name: &str) -> Result<(), StatusError> {
     let sound = name.len() <= longest
         && if label_only {
             good(name)
+        } else if resource.id() == "clustertrustbundles.certificates.k8s.io" {
+            // `SIGNER:NAME`, with colons in place of the signer's slashes.
+            name.split(['.', ':']).all(good)
         } else {
             name.split('.').all(good)
         };

@@ -19,7 +19,8 @@ pub struct StatusError {
 }
 
 impl StatusError {
-    pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> StatusError {
+    /// An error with this code, reason (`Conflict`) and message.
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> StatusError {
         StatusError {
             code,
             reason,

@@ -1,0 +1,248 @@
+//! Hosting the authority: where its key comes from, and following it while it runs.
+//!
+//! Three places, the first that is there: files that somebody plugged in (`--ca-plugged-dir`); in Kubernetes, a
+//! Secret that somebody plugged in; a root of our own, in a directory (`--ca-dir`) or in a Secret, which is made once
+//! by the leader. What is wrong at the start ends the program; what becomes wrong later is said, and the last good one
+//! stays.
+
+mod plugged;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ca::{
+    Authority, AuthorityError, AuthorityStore, DirectoryStore, Material, StoreError, StoredAuthority,
+    Versioned, load_material, load_or_create,
+};
+use tokio::sync::{Mutex, watch};
+
+use crate::kubernetes::secret::SecretStore;
+use crate::leadership::Leadership;
+use plugged::{Problem, Source};
+
+/// The pause after the API could not be asked at the start, doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Where to look for the authority.
+pub(crate) struct Places {
+    /// Files of a plugged-in authority.
+    pub(crate) plugged_files: Option<PathBuf>,
+    /// A directory with a root of our own.
+    pub(crate) directory: Option<PathBuf>,
+    /// A cluster, and the namespace of the control plane in it.
+    pub(crate) cluster: Option<(kube::Client, String)>,
+}
+
+/// An authority that signs, and where it comes from.
+pub(crate) struct Host {
+    pub(crate) authority: Arc<Authority>,
+    /// Where the root is our own: what is kept of it.
+    pub(crate) kept: Option<Arc<Kept>>,
+    revocation_list: watch::Sender<Option<String>>,
+    source: Option<Source>,
+}
+
+/// There is no authority.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAuthority {
+    /// That of our own cannot be used.
+    #[error("the CA cannot start: {0}")]
+    Own(#[from] AuthorityError),
+    /// The plugged-in one cannot be used.
+    #[error("the CA cannot start: the plugged-in authority in {place} cannot be used: {problem}")]
+    Plugged {
+        /// Where it is.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It was not said where it is.
+    #[error("the CA cannot start: give --ca-dir, --ca-plugged-dir or --kubernetes")]
+    Nowhere,
+}
+
+/// A root of our own, in its store, and what signs with it: both are changed together.
+pub(crate) struct Kept {
+    store: Arc<dyn AuthorityStore>,
+    authority: Arc<Authority>,
+    /// Held while one follows the other, so that an older state never replaces a newer one.
+    turn: Mutex<()>,
+}
+
+impl Host {
+    /// Finds the authority, or waits for it; only the leader makes a new root.
+    pub(crate) async fn open(places: Places, leadership: Leadership) -> Result<Host, NoAuthority> {
+        let mut source = places.plugged_files.map(Source::Files);
+        if let (None, None, Some((client, namespace))) = (&source, &places.directory, &places.cluster) {
+            let secret = Source::secret(client.clone(), namespace);
+            let is_there = patiently(&secret, async || secret.is_there().await).await?;
+            source = is_there.then_some(secret);
+        }
+        if let Some(source) = source {
+            let plugged = patiently(&source, async || source.read(SystemTime::now()).await).await?;
+            tracing::info!(place = source.place(), "signing as a plugged-in authority");
+            return Ok(Host {
+                authority: Arc::new(Authority::new(plugged.material)),
+                kept: None,
+                revocation_list: watch::Sender::new(plugged.revocation_list),
+                source: Some(source),
+            });
+        }
+        let store: Arc<dyn AuthorityStore> = match (places.directory, places.cluster) {
+            (Some(directory), _) => Arc::new(DirectoryStore::open(&directory).map_err(AuthorityError::from)?),
+            (None, Some((client, namespace))) => Arc::new(SecretStore::new(client, &namespace)),
+            (None, None) => return Err(NoAuthority::Nowhere),
+        };
+        let (_, material) = own(&*store, leadership).await?;
+        let authority = Arc::new(Authority::new(material));
+        Ok(Host {
+            kept: Some(Arc::new(Kept {
+                store,
+                authority: authority.clone(),
+                turn: Mutex::default(),
+            })),
+            authority,
+            revocation_list: watch::Sender::new(None),
+            source: None,
+        })
+    }
+
+    /// The list of certificates that a plugged-in authority has revoked.
+    pub(crate) fn revocation_list(&self) -> watch::Receiver<Option<String>> {
+        self.revocation_list.subscribe()
+    }
+
+    /// Follows what signs, until the future is dropped.
+    pub(crate) async fn follow(self: Arc<Self>) {
+        let mut said = None;
+        loop {
+            let problem = match (&self.source, &self.kept) {
+                (Some(source), _) => {
+                    source.changed().await;
+                    self.look(source).await.err().map(|problem| problem.to_string())
+                }
+                (None, Some(kept)) => {
+                    kept.store.changed().await;
+                    match kept.load().await {
+                        Ok(Some(_)) => None,
+                        Ok(None) => Some(format!(
+                            "{} is gone; the root in use stays until this process ends. Restore it from a backup",
+                            kept.store.place()
+                        )),
+                        Err(error) => Some(error.to_string()),
+                    }
+                }
+                (None, None) => return,
+            };
+            // Once, not every few seconds.
+            if problem != said {
+                match &problem {
+                    Some(problem) => tracing::error!("the authority stays as it was: {problem}"),
+                    None => tracing::info!("the authority can be read again"),
+                }
+                said = problem;
+            }
+        }
+    }
+
+    async fn look(&self, source: &Source) -> Result<(), Problem> {
+        let plugged = source.read(SystemTime::now()).await?;
+        if self.authority.replace(plugged.material) {
+            tracing::info!(
+                place = source.place(),
+                "signing with another authority from now on"
+            );
+        }
+        self.revocation_list.send_if_modified(|list| {
+            let is_new = *list != plugged.revocation_list;
+            *list = plugged.revocation_list;
+            is_new
+        });
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// What is kept now; signing follows it.
+    pub(crate) async fn load(&self) -> Result<Option<Versioned>, StoreError> {
+        let _turn = self.turn.lock().await;
+        let found = load_material(&*self.store, SystemTime::now()).await?;
+        Ok(found.map(|(versioned, material)| {
+            if self.authority.replace(material) {
+                tracing::info!(
+                    place = self.store.place(),
+                    "signing with what is kept there from now on"
+                );
+            }
+            versioned
+        }))
+    }
+
+    /// Replaces what is kept in this version; signing follows it. The new version.
+    #[expect(dead_code, reason = "for the rotation of the root, which is not hosted yet")]
+    pub(crate) async fn save(&self, stored: &StoredAuthority, expected: &str) -> Result<String, StoreError> {
+        let _turn = self.turn.lock().await;
+        let material =
+            Material::of_stored(stored, SystemTime::now()).map_err(|error| StoreError::Unusable {
+                place: self.store.place(),
+                reason: error.to_string(),
+            })?;
+        let version = self.store.save(stored, Some(expected)).await?;
+        self.authority.replace(material);
+        Ok(version)
+    }
+}
+
+/// Asks a plugged-in authority's place until it answers.
+async fn patiently<T>(
+    source: &Source,
+    mut ask: impl AsyncFnMut() -> Result<T, Problem>,
+) -> Result<T, NoAuthority> {
+    let place = source.place();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(Problem::Wrong(problem)) => return Err(NoAuthority::Plugged { place, problem }),
+            Err(Problem::Unavailable(problem)) => {
+                tracing::warn!(place, "the authority cannot be read yet: {problem}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+        }
+    }
+}
+
+/// A root of our own: the leader makes it where there is none, others wait for that.
+async fn own(
+    store: &dyn AuthorityStore,
+    mut leadership: Leadership,
+) -> Result<(Versioned, Material), AuthorityError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let now = SystemTime::now();
+        let found = if leadership.is_leader() {
+            load_or_create(store, now).await.map(Some)
+        } else {
+            load_material(store, now).await.map_err(AuthorityError::from)
+        };
+        match found {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {
+                tracing::info!(place = store.place(), "waiting for the leader to make a root");
+                tokio::select! {
+                    () = leadership.changed() => {}
+                    () = store.changed() => {}
+                }
+            }
+            Err(AuthorityError::Store(StoreError::Unavailable { place, reason })) => {
+                tracing::warn!(place, "the authority cannot be read yet: {reason}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Where a plugged-in authority is, and whether it has changed.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ca::{MAX_PART_BYTES, Plugged, plugged_parts};
+use zeroize::Zeroizing;
+
+use crate::kubernetes::secret;
+
+/// How often files are looked at; a mounted Secret follows its object within a minute anyway.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+/// How often a Secret is.
+const LOOK_AT_SECRET: Duration = Duration::from_secs(5);
+/// What a volume that is replaced as a whole has: a link to the current state.
+const CURRENT: &str = "..data";
+
+/// Where it is.
+pub(super) enum Source {
+    /// In files, by their usual names.
+    Files(PathBuf),
+    /// In a Secret.
+    Secret { client: kube::Client, namespace: String },
+}
+
+/// Why it could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Problem {
+    /// The place does not answer; it may later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What is there is wrong.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+type Parts = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+impl Source {
+    pub(super) fn secret(client: kube::Client, namespace: &str) -> Source {
+        let namespace = namespace.to_owned();
+        Source::Secret { client, namespace }
+    }
+
+    pub(super) fn place(&self) -> String {
+        match self {
+            Source::Files(directory) => directory.display().to_string(),
+            Source::Secret { namespace, .. } => format!("Secret {namespace}/{}", secret::PLUGGED),
+        }
+    }
+
+    /// Whether there is anything.
+    pub(super) async fn is_there(&self) -> Result<bool, Problem> {
+        Ok(self.parts().await?.is_some())
+    }
+
+    /// Reads it and puts it together.
+    pub(super) async fn read(&self, now: SystemTime) -> Result<Plugged, Problem> {
+        let parts = self.parts().await?.unwrap_or_default();
+        Plugged::from_parts(&parts, now).map_err(|error| Problem::Wrong(error.to_string()))
+    }
+
+    /// Waits until it is time to look again.
+    pub(super) async fn changed(&self) {
+        tokio::time::sleep(match self {
+            Source::Files(_) => LOOK_AT_FILES,
+            Source::Secret { .. } => LOOK_AT_SECRET,
+        })
+        .await;
+    }
+
+    async fn parts(&self) -> Result<Option<Parts>, Problem> {
+        match self {
+            Source::Files(directory) => {
+                let directory = directory.clone();
+                let reading = tokio::task::spawn_blocking(move || files(&directory)).await;
+                let parts = reading.map_err(|stopped| Problem::Unavailable(stopped.to_string()))?;
+                parts.map(Some).map_err(Problem::Wrong)
+            }
+            Source::Secret { client, namespace } => {
+                let found = secret::parts(client, namespace, secret::PLUGGED).await;
+                found.map_err(|error| match error.code() {
+                    401 | 403 => Problem::Unavailable(format!(
+                        "{error}; grant this service account get on secrets in its namespace"
+                    )),
+                    _ => Problem::Unavailable(error.to_string()),
+                })
+            }
+        }
+    }
+}
+
+/// Those parts that are there. All of one state, where the directory is a volume that is replaced as a whole.
+fn files(directory: &Path) -> Result<Parts, String> {
+    let current = directory.join(CURRENT);
+    let directory = std::fs::canonicalize(&current).unwrap_or_else(|_| directory.to_owned());
+    let mut parts = Parts::new();
+    for name in plugged_parts() {
+        let path = directory.join(name);
+        let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+        file.take(MAX_PART_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        parts.insert(name.to_owned(), bytes);
+    }
+    Ok(parts)
+}
