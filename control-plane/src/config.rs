@@ -169,6 +169,7 @@ impl Config {
             network: self.network.clone(),
             root_namespace: self.root_namespace.clone(),
             list_dry_run: self.dry_run_policies == DryRunPolicies::All,
+            ..compile::Settings::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing is dropped in silence: what a node proxy cannot decide, and what of a stored policy cannot be read, is named
 //! in the origin that travels with the policy and in the condition for its author. What cannot be read can only close.
 
+use objects::selector::Labels;
 use objects::{Action, AuthorizationPolicy, Kind, Object, Spec};
 use proto::security::{self, Authorization, Scope};
 
@@ -38,13 +39,12 @@ pub(crate) fn is_sent(policy: &AuthorizationPolicy) -> bool {
     policy.target_refs.is_empty() && policy.action.is_supported()
 }
 
-/// The policies that select a pod by its labels: those of its own and of the root namespace.
-pub(crate) fn keys_for(index: &Index, root: &str, pod: &Object) -> Keys {
-    let metadata = &pod.metadata;
-    let selecting = |namespace: &str| index.selecting(Kind::AuthorizationPolicy, namespace, &metadata.labels);
-    let mut objects = selecting(&metadata.namespace);
+/// The policies that select a workload by its labels: those of its own and of the root namespace.
+pub(crate) fn keys_for(index: &Index, root: &str, namespace: &str, labels: &Labels) -> Keys {
+    let selecting = |namespace: &str| index.selecting(Kind::AuthorizationPolicy, namespace, labels);
+    let mut objects = selecting(namespace);
     // In the root namespace, own policies are the wide ones already.
-    if metadata.namespace != root {
+    if namespace != root {
         objects.extend(selecting(root));
     }
     let mut keys = Keys::default();

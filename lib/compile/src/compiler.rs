@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use objects::{Object, ObjectKey, Spec, Warning};
+use objects::{AllocatedAddress, Kind, Object, ObjectKey, Spec, Warning};
 use proto::security::Authorization;
-use proto::workload::{Address, address::Type};
+use proto::workload::{Address, Workload, address::Type};
 
 use crate::condition::Condition;
 use crate::index::Index;
 use crate::peer_authentication::EffectiveMtls;
 use crate::settings::Settings;
-use crate::{authorization_policy, endpoint, peer_authentication, service, workload};
+use crate::{
+    authorization_policy, endpoint, entry, network, peer_authentication, service, service_entry, vip,
+    workload,
+};
 
 mod dirty;
 
@@ -25,6 +28,7 @@ pub struct Compiler {
     addresses: BTreeMap<String, Address>,
     policies: BTreeMap<String, Authorization>,
     conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    choices: vip::Choices,
 }
 
 /// What changes on the wire.
@@ -38,9 +42,13 @@ pub struct Output {
     pub removed_addresses: BTreeSet<String>,
     /// Names of policies that are gone.
     pub removed_policies: BTreeSet<String>,
-    /// The whole set of conditions of each policy that was given this time, and of others whose conditions are other
-    /// than before. Empty for a policy that is no affair of node proxies. Objects that are gone are not here.
+    /// The whole set of conditions of each policy, Service, ServiceEntry and WorkloadEntry that was given this time, and
+    /// of others whose conditions are other than before. Empty where there is nothing to be told, as of a policy that
+    /// is no affair of node proxies. Objects that are gone are not here.
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    /// The addresses that the statuses of ServiceEntries are to list (`status.addresses`) and do not. They count from
+    /// when they do: nothing else makes an address a host's.
+    pub allocations: BTreeMap<ObjectKey, Vec<AllocatedAddress>>,
     /// What objects that were given this time mean other than their authors may think, as far as it takes the mesh
     /// to know it. [`objects::warnings`] tells what an object shows by itself.
     pub warnings: Vec<Warning>,
@@ -111,15 +119,24 @@ impl Compiler {
         let mut given = BTreeSet::new();
         for (key, object) in changes {
             let old = self.index.set(key.clone(), object.clone());
-            dirty.mark(&self.settings.root_namespace, old.as_deref(), object.as_deref());
+            dirty.mark(&self.settings, old.as_deref(), object.as_deref());
             given.insert(key);
         }
         let mut output = Output::default();
-        for key in dirty.sources(&self.index) {
-            let object = self.index.get_key(&key).cloned();
-            self.make(&key, object.as_deref(), &mut output);
+        let has_peer_authentications = dirty.peer_authentications();
+        let stale = dirty.stale(&self.index, &self.settings);
+        for key in &stale.sources {
+            let object = self.index.get_key(key).cloned();
+            self.make(key, object.as_deref(), &mut output);
         }
-        if dirty.peer_authentications() {
+        for (namespace, host) in &stale.hosts {
+            self.make_host(namespace, host, &mut output);
+        }
+        for network in &stale.networks {
+            let made = network::workloads(&self.index, &self.settings, network);
+            self.put_workloads(&network::uid_prefix(network), made, &mut output);
+        }
+        if has_peer_authentications {
             let root = &self.settings.root_namespace;
             let any = self.index.all(objects::Kind::PeerAuthentication).next().is_some();
             let name = format!("{root}/{}", peer_authentication::STATIC_STRICT_POLICY);
@@ -132,12 +149,23 @@ impl Compiler {
             }
         }
         output.warnings = self.warnings(&given);
+        let entries = stale.sources.into_iter().chain(given);
+        let entries: BTreeSet<ObjectKey> = entries.filter(|key| key.kind == Kind::ServiceEntry).collect();
+        if !entries.is_empty() {
+            let chosen = self.choices.update(&self.index, entries);
+            output.allocations = chosen.wanted;
+            let without = chosen.without.into_iter().map(|(object, host)| Warning {
+                object,
+                field: "spec.hosts".to_owned(),
+                message: format!("no address is left for {host}: give one in spec.addresses"),
+            });
+            output.warnings.extend(without);
+        }
         output
     }
 
     /// Makes everything that stems from one object.
     fn make(&mut self, key: &ObjectKey, object: Option<&Object>, output: &mut Output) {
-        use objects::Kind;
         let (index, settings) = (&self.index, &self.settings);
         let spec = object.map(|object| (object, &object.spec));
         match key.kind {
@@ -152,33 +180,47 @@ impl Compiler {
                 self.put_address(workload::uid(settings, &key.namespace, &key.name), made, output);
             }
             Kind::Service => {
-                let made = match spec {
+                let conditions = match spec {
                     Some((object, Spec::Service(content))) => {
-                        service::convert(index, settings, object, content)
+                        Some(service::conditions(index, settings, object, content))
                     }
                     _ => None,
                 };
-                let made = made.map(|service| Address {
-                    r#type: Some(Type::Service(service)),
+                self.put_conditions(key, conditions, output);
+            }
+            Kind::ServiceEntry => {
+                let made = match spec {
+                    Some((object, Spec::ServiceEntry(content))) => Some((
+                        service_entry::workloads(index, settings, object, content),
+                        service_entry::conditions(index, settings, object, content),
+                    )),
+                    _ => None,
+                };
+                let (workloads, conditions) = made.unzip();
+                let prefix = service_entry::uid_prefix(settings, &key.namespace, &key.name);
+                self.put_workloads(&prefix, workloads.unwrap_or_default(), output);
+                self.put_conditions(key, conditions, output);
+            }
+            Kind::WorkloadEntry => {
+                let made = match spec {
+                    Some((object, Spec::WorkloadEntry(content))) => {
+                        Some(entry::convert(index, settings, object, content))
+                    }
+                    _ => None,
+                };
+                let (workload, condition) = made.unzip();
+                let address = workload.flatten().map(|workload| Address {
+                    r#type: Some(Type::Workload(workload)),
                 });
-                self.put_address(service::key(settings, &key.namespace, &key.name), made, output);
+                self.put_address(entry::uid(settings, &key.namespace, &key.name), address, output);
+                self.put_conditions(key, condition.map(Vec::from_iter), output);
             }
             Kind::EndpointSlice => {
                 let made = object
                     .map(|object| endpoint::convert(index, settings, object))
                     .unwrap_or_default();
                 let prefix = endpoint::uid_prefix(settings, &key.namespace, &key.name);
-                let mut names: BTreeSet<String> = made.keys().cloned().collect();
-                let known = self.addresses.range(prefix.clone()..).map(|(name, _)| name);
-                names.extend(known.take_while(|name| name.starts_with(&prefix)).cloned());
-                let mut made = made;
-                for name in names {
-                    let made = made.remove(&name);
-                    let made = made.map(|workload| Address {
-                        r#type: Some(Type::Workload(workload)),
-                    });
-                    self.put_address(name, made, output);
-                }
+                self.put_workloads(&prefix, made, output);
             }
             Kind::AuthorizationPolicy => {
                 let made =
@@ -216,7 +258,36 @@ impl Compiler {
             | Kind::Deployment
             | Kind::Node
             | Kind::NetworkPolicy
-            | Kind::Gateway => {}
+            | Kind::Gateway
+            | Kind::GatewayClass
+            | Kind::WorkloadGroup => {}
+        }
+    }
+
+    /// Makes the service of a host in a namespace: a Service stands before ServiceEntries.
+    fn make_host(&mut self, namespace: &str, host: &str, output: &mut Output) {
+        let (index, settings) = (&self.index, &self.settings);
+        let of_service = service::of_hostname(index, settings, host);
+        let made = match of_service.filter(|(object, _)| object.metadata.namespace == namespace) {
+            Some((object, content)) => service::convert(index, settings, object, content),
+            None => service_entry::service(index, settings, namespace, host),
+        };
+        let made = made.map(|service| Address {
+            r#type: Some(Type::Service(service)),
+        });
+        self.put_address(service_entry::service_key(namespace, host), made, output);
+    }
+
+    /// Puts all workloads whose names begin so; those that are not given are gone.
+    fn put_workloads(&mut self, prefix: &str, mut made: BTreeMap<String, Workload>, output: &mut Output) {
+        let mut names: BTreeSet<String> = made.keys().cloned().collect();
+        let known = self.addresses.range(prefix.to_owned()..).map(|(name, _)| name);
+        names.extend(known.take_while(|name| name.starts_with(prefix)).cloned());
+        for name in names {
+            let made = made.remove(&name).map(|workload| Address {
+                r#type: Some(Type::Workload(workload)),
+            });
+            self.put_address(name, made, output);
         }
     }
 

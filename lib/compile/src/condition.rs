@@ -11,6 +11,29 @@ pub(crate) const INVALID: &str = "Invalid";
 /// The reason when another policy of the same level decides.
 pub(crate) const CONFLICTED: &str = "Conflicted";
 
+/// Whether what an object's label names as its waypoint is in front of it.
+pub(crate) const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
+/// The reason when it is.
+pub(crate) const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
+/// The reason when it is not there, or has no address yet.
+pub(crate) const WAYPOINT_IS_NOT_READY: &str = "WaypointIsNotReady";
+/// The reason when it is for other traffic.
+pub(crate) const UNSUPPORTED_TRAFFIC_TYPE: &str = "UnsupportedTrafficType";
+/// The reason when its listener does not admit the namespace.
+pub(crate) const ATTACHMENT_DENIED: &str = "AttachmentDenied";
+/// The reason when only its own namespace sees the object, and the waypoint is in another one.
+pub(crate) const CROSS_NAMESPACE_WAYPOINT: &str = "CrossNamespaceWaypointForbidden";
+/// The reason when the share of the second waypoint is no share.
+pub(crate) const CANARY_INVALID_WEIGHT: &str = "CanaryInvalidWeight";
+/// The reason when the second waypoint is the first.
+pub(crate) const CANARY_SAME_AS_PRIMARY: &str = "CanarySameAsPrimary";
+/// Whether only those see a ServiceEntry that `exportTo` names.
+pub(crate) const VISIBILITY_APPLIED: &str = "istio.io/VisibilityApplied";
+/// Whether a ServiceEntry would need a waypoint and has none.
+pub(crate) const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
+/// The reason when it stands for a pattern of names that are resolved as they are used.
+pub(crate) const PATTERN_NEEDS_WAYPOINT: &str = "NoWaypointForWildcardService";
+
 /// A condition for an object's `status.conditions`. When it last changed is known to whoever writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
@@ -29,6 +52,6 @@ pub struct Condition {
 impl Condition {
     /// Whether the object means exactly what it says.
     pub fn is_clean(&self) -> bool {
-        self.status && self.reason == ACCEPTED
+        self.status && matches!(self.reason, ACCEPTED | WAYPOINT_ACCEPTED)
     }
 }

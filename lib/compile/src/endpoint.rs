@@ -9,6 +9,7 @@ use proto::workload::{
 
 use crate::authorization_policy::ip_bytes;
 use crate::index::{Index, slice_of_service};
+use crate::network;
 use crate::service;
 use crate::settings::Settings;
 use crate::workload::trust_domain;
@@ -61,7 +62,7 @@ pub(crate) fn convert(
             name: metadata.name.clone(),
             namespace: metadata.namespace.clone(),
             addresses: endpoint.addresses.iter().copied().map(ip_bytes).collect(),
-            network: settings.network.clone(),
+            network: network::of_mesh(index, settings).to_owned(),
             tunnel_protocol: TunnelProtocol::None.into(),
             trust_domain: trust_domain(settings),
             workload_type: WorkloadType::Pod.into(),

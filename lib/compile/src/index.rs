@@ -1,13 +1,18 @@
 //! The objects, found by kind, namespace and what they name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use objects::selector::{self, Labels};
-use objects::{EndpointSlice, Kind, Object, ObjectKey, Spec};
+use objects::{EndpointSlice, Kind, Object, ObjectKey, ServiceEntry, Spec};
 
+use crate::{network, waypoint};
+
+mod links;
 mod selectors;
 
+use links::Links;
 use selectors::{Selectors, selector_of};
 
 /// The objects. Lists come in the order of their names, so that nothing depends on the order of events.
@@ -17,6 +22,14 @@ pub(crate) struct Index {
     /// Namespace and name of a pod to the slices (of the same namespace) that name it.
     slices_of_pod: BTreeMap<(String, String), BTreeSet<String>>,
     selectors: Selectors,
+    /// Hosts to the ServiceEntries that stand for them.
+    hosts: Links<String>,
+    /// Addresses to the ServiceEntries that were given them, or whose author chose them.
+    addresses: Links<IpAddr>,
+    /// Waypoints, by namespace and name, to the objects whose labels name them.
+    waypoints: Links<(String, String)>,
+    /// Networks to the Gateways that are their gateways.
+    gateways: Links<String>,
 }
 
 impl Index {
@@ -42,6 +55,17 @@ impl Index {
                 .or_default()
                 .insert(key.name.clone());
         }
+        let (before, after) = (old.as_deref(), object.as_deref());
+        self.hosts.change(&key, hosts(before), hosts(after));
+        self.addresses.change(&key, addresses(before), addresses(after));
+        let waypoints = |object| waypoint::names(object).collect();
+        self.waypoints.change(
+            &key,
+            before.map(waypoints).unwrap_or_default(),
+            after.map(waypoints).unwrap_or_default(),
+        );
+        let networks = |object: Option<&Object>| object.and_then(network::of_gateway).into_iter().collect();
+        self.gateways.change(&key, networks(before), networks(after));
         old
     }
 
@@ -103,6 +127,35 @@ impl Index {
         names.filter_map(move |name| self.get(kind, namespace, name).map(Arc::as_ref))
     }
 
+    /// The ServiceEntries that stand for a host.
+    pub(crate) fn entries_of_host<'a>(
+        &'a self,
+        host: &str,
+    ) -> impl Iterator<Item = (&'a Object, &'a ServiceEntry)> + use<'a> {
+        let keys = self.hosts.naming(host);
+        keys.filter_map(|key| service_entry(self.get_key(key)?))
+    }
+
+    /// The ServiceEntries that have an address, chosen by their author or for them.
+    pub(crate) fn entries_with_address<'a>(
+        &'a self,
+        address: IpAddr,
+    ) -> impl Iterator<Item = (&'a Object, &'a ServiceEntry)> + use<'a> {
+        let keys = self.addresses.naming(&address);
+        keys.filter_map(|key| service_entry(self.get_key(key)?))
+    }
+
+    /// The objects whose labels name a waypoint, Namespaces among them.
+    pub(crate) fn users_of_waypoint(&self, waypoint: &(String, String)) -> impl Iterator<Item = &ObjectKey> {
+        self.waypoints.naming(waypoint)
+    }
+
+    /// The Gateways of a network.
+    pub(crate) fn gateways_of_network(&self, network: &str) -> impl Iterator<Item = &Arc<Object>> {
+        let keys = self.gateways.naming(network);
+        keys.filter_map(|key| self.get_key(key))
+    }
+
     /// The names of the Services whose slices name this very pod (same uid).
     pub(crate) fn services_naming(&self, pod: &Object) -> BTreeSet<&str> {
         let metadata = &pod.metadata;
@@ -128,6 +181,25 @@ impl Index {
         }
         names
     }
+}
+
+fn service_entry(object: &Arc<Object>) -> Option<(&Object, &ServiceEntry)> {
+    Some((object.as_ref(), object.as_service_entry()?))
+}
+
+fn hosts(object: Option<&Object>) -> Vec<String> {
+    let entry = object.and_then(Object::as_service_entry);
+    entry.map(|entry| entry.hosts.clone()).unwrap_or_default()
+}
+
+fn addresses(object: Option<&Object>) -> Vec<IpAddr> {
+    let Some(entry) = object.and_then(Object::as_service_entry) else {
+        return Vec::new();
+    };
+    let given = entry.addresses.iter().map(|block| block.address);
+    given
+        .chain(entry.allocated.iter().map(|one| one.address))
+        .collect()
 }
 
 /// A slice and the name of its Service.

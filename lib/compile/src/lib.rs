@@ -10,16 +10,22 @@ mod authorization_policy;
 mod compiler;
 mod condition;
 mod endpoint;
+mod entry;
 mod index;
+mod network;
 mod origin;
 mod peer_authentication;
 mod service;
+mod service_entry;
 mod settings;
+mod vip;
+mod waypoint;
 mod workload;
 
 pub use compiler::{Compiler, Output};
 pub use condition::Condition;
 pub use peer_authentication::{EffectiveMtls, STATIC_STRICT_POLICY};
+pub use service_entry::Visibility;
 pub use settings::Settings;
 
 #[cfg(test)]

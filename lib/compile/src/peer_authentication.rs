@@ -4,6 +4,7 @@
 //! function, [`Levels::decide`], says what holds for a workload's port; the policy and the names that the
 //! workload lists both follow from it, so they cannot disagree.
 
+use objects::selector::Labels;
 use objects::{MtlsMode, Object, PeerAuthentication};
 use proto::origin::PeerAuthenticationOrigin;
 use proto::security::{
@@ -28,10 +29,14 @@ pub const STATIC_STRICT_POLICY: &str = "istio_converted_static_strict";
 /// What the name of a policy made from a single PeerAuthentication begins with.
 const CONVERTED_PREFIX: &str = "converted_peer_authentication_";
 
-/// The key that a pod lists for its PeerAuthentications, if it has to list one, and which of them decide.
-pub(crate) fn listed(index: &Index, root: &str, pod: &Object) -> Option<(String, PeerAuthenticationOrigin)> {
-    let namespace = &pod.metadata.namespace;
-    let own = workload_policy(index, root, pod);
+/// The key that a workload lists for its PeerAuthentications, if it has to list one, and which of them decide.
+pub(crate) fn listed(
+    index: &Index,
+    root: &str,
+    namespace: &str,
+    labels: &Labels,
+) -> Option<(String, PeerAuthenticationOrigin)> {
+    let own = workload_policy(index, root, namespace, labels);
     let levels = Levels::of(index, root, namespace, own);
     let key = match (levels.effect(), own) {
         (Effect::Everywhere, _) => format!("{root}/{STATIC_STRICT_POLICY}"),

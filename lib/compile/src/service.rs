@@ -2,15 +2,18 @@
 
 use mesh::{CLIENT_ADDRESS, SESSION_AFFINITY};
 use objects::{
-    IpFamily, Kind, Object, Protocol, Service, ServicePort, ServiceType, TRAFFIC_DISTRIBUTION_ANNOTATION,
-    TargetPort, TrafficDistribution, TrafficPolicy,
+    IpFamily, Kind, Metadata, Object, Protocol, Service, ServicePort, ServiceType,
+    TRAFFIC_DISTRIBUTION_ANNOTATION, TargetPort, TrafficDistribution, TrafficPolicy,
 };
 use proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use proto::workload::{self, AppProtocol, Extension, IpFamilies, LoadBalancing, NetworkAddress, Port};
 
 use crate::authorization_policy::ip_bytes;
+use crate::condition::Condition;
 use crate::index::Index;
+use crate::network;
 use crate::settings::Settings;
+use crate::waypoint::{self, Asks, Traffic};
 
 /// The DNS name of a Service.
 pub(crate) fn hostname(settings: &Settings, namespace: &str, name: &str) -> String {
@@ -33,12 +36,13 @@ pub(crate) fn convert(
         return None;
     }
     let metadata = &object.metadata;
-    let network = &settings.network;
+    let network = network::of_mesh(index, settings);
     let address = |ip| NetworkAddress {
-        network: network.clone(),
+        network: network.to_owned(),
         address: ip_bytes(ip),
         length: None,
     };
+    let bound = waypoint::of(index, settings, asks(metadata));
     Some(workload::Service {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
@@ -47,7 +51,10 @@ pub(crate) fn convert(
         ports: service.ports.iter().map(port).collect(),
         load_balancing: load_balancing(index, object, service),
         ip_families: ip_families(&service.ip_families).into(),
+        waypoint: bound.waypoint,
+        weighted_waypoints: bound.weighted,
         canonical: true,
+        ingress_use_waypoint: waypoint::ingress(index, metadata),
         extensions: service
             .client_ip_affinity
             .then(client_affinity)
@@ -55,6 +62,44 @@ pub(crate) fn convert(
             .collect(),
         ..workload::Service::default()
     })
+}
+
+/// What the author of a Service is told.
+pub(crate) fn conditions(
+    index: &Index,
+    settings: &Settings,
+    object: &Object,
+    service: &Service,
+) -> Vec<Condition> {
+    if service.service_type == ServiceType::ExternalName {
+        return Vec::new();
+    }
+    let bound = waypoint::of(index, settings, asks(&object.metadata));
+    bound.condition.into_iter().collect()
+}
+
+/// The Service that has a host name.
+pub(crate) fn of_hostname<'a>(
+    index: &'a Index,
+    settings: &Settings,
+    hostname: &str,
+) -> Option<(&'a Object, &'a Service)> {
+    let rest = hostname
+        .strip_suffix(settings.cluster_domain.as_str())?
+        .strip_suffix(".svc.")?;
+    let (name, namespace) = rest.split_once('.')?;
+    let object = index.get(Kind::Service, namespace, name)?;
+    let service = object.as_service()?;
+    (service.service_type != ServiceType::ExternalName).then_some((object.as_ref(), service))
+}
+
+fn asks(metadata: &Metadata) -> Asks<'_> {
+    Asks {
+        kind: Kind::Service,
+        metadata,
+        traffic: Traffic::Service,
+        is_private: false,
+    }
 }
 
 /// Connections of one client address belong together. Proxies that do not know this balance as usual.
@@ -96,19 +141,7 @@ fn load_balancing(index: &Index, object: &Object, service: &Service) -> Option<L
         (&[Scope::Node], Mode::Strict)
     } else {
         match distribution(index, object, service) {
-            Some(TrafficDistribution::PreferClose | TrafficDistribution::PreferSameZone) => {
-                (&[Scope::Network, Scope::Region, Scope::Zone], Mode::Failover)
-            }
-            Some(TrafficDistribution::PreferSameNode) => (
-                &[
-                    Scope::Network,
-                    Scope::Region,
-                    Scope::Zone,
-                    Scope::Subzone,
-                    Scope::Node,
-                ],
-                Mode::Failover,
-            ),
+            Some(distribution) => scopes(distribution),
             None => (&[], Mode::UnspecifiedMode),
         }
     };
@@ -125,6 +158,23 @@ fn load_balancing(index: &Index, object: &Object, service: &Service) -> Option<L
         mode: mode.into(),
         health_policy: health.into(),
     })
+}
+
+/// What is preferred, the most important first, and how.
+pub(crate) fn scopes(distribution: TrafficDistribution) -> (&'static [Scope], Mode) {
+    const ZONE: &[Scope] = &[Scope::Network, Scope::Region, Scope::Zone];
+    const NODE: &[Scope] = &[
+        Scope::Network,
+        Scope::Region,
+        Scope::Zone,
+        Scope::Subzone,
+        Scope::Node,
+    ];
+    let scopes = match distribution {
+        TrafficDistribution::PreferClose | TrafficDistribution::PreferSameZone => ZONE,
+        TrafficDistribution::PreferSameNode => NODE,
+    };
+    (scopes, Mode::Failover)
 }
 
 /// The field, else the Service's annotation, else its namespace's. An annotation with an unknown value says "none".

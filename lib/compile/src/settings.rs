@@ -1,5 +1,7 @@
 //! What is the same for the whole mesh.
 
+use crate::service_entry::Visibility;
+
 /// What is the same for the whole mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -13,6 +15,8 @@ pub struct Settings {
     pub network: String,
     /// The namespace whose policies apply to the whole mesh.
     pub root_namespace: String,
+    /// Who sees ServiceEntries that do not say it themselves.
+    pub service_entry_visibility: Visibility,
     /// Whether workloads list dry-run policies as they list the others, for node proxies that know dry runs without
     /// announcing it. Proxies that are not sent those policies must not be told to list them.
     pub list_dry_run: bool,
@@ -26,6 +30,7 @@ impl Default for Settings {
             cluster_id: "Kubernetes".to_owned(),
             network: String::new(),
             root_namespace: "istio-system".to_owned(),
+            service_entry_visibility: Visibility::Public,
             list_dry_run: false,
         }
     }

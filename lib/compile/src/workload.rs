@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use objects::selector::Labels;
 use objects::{
     Kind, Object, Pod, Protocol, REDIRECTION_ANNOTATION, REDIRECTION_ENABLED, Service, ServiceType,
     TargetPort,
@@ -13,7 +14,8 @@ use proto::workload::{
 use crate::authorization_policy::{self, ip_bytes};
 use crate::index::Index;
 use crate::settings::Settings;
-use crate::{origin, peer_authentication, service};
+use crate::waypoint::{self, Asks, Traffic};
+use crate::{network, origin, peer_authentication, service, service_entry};
 
 const TUNNEL_LABEL: &str = "networking.istio.io/tunnel";
 const WORKLOAD_NAME_LABEL: &str = "service.istio.io/workload-name";
@@ -36,25 +38,6 @@ pub(crate) fn convert(
         return None;
     }
     let metadata = &object.metadata;
-    let labels = &metadata.labels;
-    let label = |keys: &[&str]| {
-        keys.iter()
-            .find_map(|key| labels.get(*key).filter(|value| !value.is_empty()))
-            .cloned()
-    };
-    let workload_name = workload_name(object);
-    let native_tunnel = labels
-        .get(TUNNEL_LABEL)
-        .is_some_and(|tunnels| tunnels.contains("http"));
-    let redirected = metadata
-        .annotations
-        .get(REDIRECTION_ANNOTATION)
-        .is_some_and(|state| state == REDIRECTION_ENABLED);
-    let tunnel = if native_tunnel || redirected {
-        TunnelProtocol::Hbone
-    } else {
-        TunnelProtocol::None
-    };
     let healthy = pod.is_ready() && metadata.deletion_timestamp.is_none();
     let status = if healthy {
         WorkloadStatus::Healthy
@@ -66,18 +49,78 @@ pub(crate) fn convert(
     } else {
         NetworkMode::Standard
     };
-    let (authorization_policies, extensions) = policies(index, settings, object);
+    let asks = Asks {
+        kind: Kind::Pod,
+        metadata,
+        traffic: Traffic::Workload,
+        is_private: false,
+    };
+    let subject = Subject {
+        namespace: &metadata.namespace,
+        labels: &metadata.labels,
+        annotations: &metadata.annotations,
+        network: network::of_mesh(index, settings),
+    };
     Some(workload::Workload {
         uid: uid(settings, &metadata.namespace, &metadata.name),
         name: metadata.name.clone(),
-        namespace: metadata.namespace.clone(),
         addresses: pod.status.pod_ips.iter().copied().map(ip_bytes).collect(),
-        network: settings.network.clone(),
+        service_account: pod.spec.service_account_name.clone(),
+        node: pod.spec.node_name.clone(),
+        waypoint: waypoint::of(index, settings, asks).waypoint,
+        application_tunnel: waypoint::application_tunnel(index, object),
+        services: services(index, settings, object, pod),
+        status: status.into(),
+        locality: index
+            .get(Kind::Node, "", &pod.spec.node_name)
+            .and_then(|node| locality(node)),
+        network_mode: network_mode.into(),
+        ..shared(index, settings, &subject, workload_name(object))
+    })
+}
+
+/// What is read in the same way of pods and of other endpoints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) labels: &'a Labels,
+    pub(crate) annotations: &'a Labels,
+    pub(crate) network: &'a str,
+}
+
+/// What is the same for pods and other endpoints.
+pub(crate) fn shared(
+    index: &Index,
+    settings: &Settings,
+    subject: &Subject<'_>,
+    workload_name: String,
+) -> workload::Workload {
+    let labels = subject.labels;
+    let label = |keys: &[&str]| {
+        keys.iter()
+            .find_map(|key| labels.get(*key).filter(|value| !value.is_empty()))
+            .cloned()
+    };
+    let native_tunnel = labels
+        .get(TUNNEL_LABEL)
+        .is_some_and(|tunnels| tunnels.contains("http"));
+    let redirected = subject
+        .annotations
+        .get(REDIRECTION_ANNOTATION)
+        .is_some_and(|state| state == REDIRECTION_ENABLED);
+    let tunnel = if native_tunnel || redirected {
+        TunnelProtocol::Hbone
+    } else {
+        TunnelProtocol::None
+    };
+    let (authorization_policies, extensions) = policies(index, settings, subject);
+    workload::Workload {
+        namespace: subject.namespace.to_owned(),
+        network: subject.network.to_owned(),
+        network_gateway: network::gateway(index, subject.network),
         tunnel_protocol: tunnel.into(),
         native_tunnel,
         trust_domain: trust_domain(settings),
-        service_account: pod.spec.service_account_name.clone(),
-        node: pod.spec.node_name.clone(),
         canonical_name: label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
             .unwrap_or_else(|| workload_name.clone()),
         canonical_revision: label(&[
@@ -88,30 +131,31 @@ pub(crate) fn convert(
         .unwrap_or_else(|| "latest".to_owned()),
         workload_type: WorkloadType::Pod.into(),
         workload_name,
-        services: services(index, settings, object, pod),
         authorization_policies,
-        status: status.into(),
         cluster_id: settings.cluster_id.clone(),
-        locality: index
-            .get(Kind::Node, "", &pod.spec.node_name)
-            .and_then(|node| locality(node)),
-        network_mode: network_mode.into(),
         extensions,
         ..workload::Workload::default()
-    })
+    }
 }
 
-/// The keys of the policies that the pod lists, and what is said about them in extensions.
-fn policies(index: &Index, settings: &Settings, object: &Object) -> (Vec<String>, Vec<workload::Extension>) {
+/// The keys of the policies that a workload lists, and what is said about them in extensions.
+fn policies(
+    index: &Index,
+    settings: &Settings,
+    subject: &Subject<'_>,
+) -> (Vec<String>, Vec<workload::Extension>) {
     let root = &settings.root_namespace;
-    let keys = authorization_policy::keys_for(index, root, object);
+    let Subject {
+        namespace, labels, ..
+    } = *subject;
+    let keys = authorization_policy::keys_for(index, root, namespace, labels);
     let mut listed = keys.enforced;
     let mut extensions = Vec::new();
     if settings.list_dry_run {
         listed.extend(keys.dry_run.iter().cloned());
         listed.sort_unstable();
     }
-    if let Some((key, origin)) = peer_authentication::listed(index, root, object) {
+    if let Some((key, origin)) = peer_authentication::listed(index, root, namespace, labels) {
         listed.push(key);
         extensions.push(origin::of_mtls(&origin));
     }
@@ -188,7 +232,7 @@ fn services(index: &Index, settings: &Settings, object: &Object, pod: &Pod) -> B
         .filter_map(content)
         .filter(|(_, service)| service.selector.is_empty());
     let selecting = index.selecting(Kind::Service, namespace, &metadata.labels);
-    selecting
+    let of_services = selecting
         .into_iter()
         .filter_map(content)
         .chain(named)
@@ -207,14 +251,20 @@ fn services(index: &Index, settings: &Settings, object: &Object, pod: &Pod) -> B
                 })
             });
             let key = service::key(settings, &metadata.namespace, &service.metadata.name);
-            (
-                key,
-                PortList {
-                    ports: ports.collect(),
-                },
-            )
-        })
-        .collect()
+            (key, ports.collect())
+        });
+    let of_entries = service_entry::selecting(index, settings, &metadata.namespace, &metadata.labels);
+    let of_entries = of_entries.map(|(content, host)| {
+        let ports = content
+            .ports
+            .iter()
+            .map(|port| service_entry::endpoint_port(port, container_port(pod, &port.name)));
+        let key = service_entry::service_key(&metadata.namespace, host);
+        (key, ports.collect())
+    });
+    // A Service stands before an entry of the same host.
+    let all = of_entries.chain(of_services);
+    all.map(|(key, ports)| (key, PortList { ports })).collect()
 }
 
 fn content(object: &Object) -> Option<(&Object, &Service)> {

@@ -73,32 +73,121 @@ static POD: &[(&str, Shape)] = &[
     ),
 ];
 
-static SERVICE: &[(&str, Shape)] = &[(
-    "spec",
-    Fields(&[
-        ("type", Whole),
-        ("externalName", Whole),
-        ("clusterIP", Whole),
-        ("clusterIPs", Whole),
-        (
-            "ports",
-            Each(&Fields(&[
-                ("name", Whole),
-                ("port", Whole),
-                ("targetPort", Whole),
-                ("protocol", Whole),
-                ("appProtocol", Whole),
-            ])),
-        ),
-        ("selector", Whole),
-        ("internalTrafficPolicy", Whole),
-        ("trafficDistribution", Whole),
-        ("publishNotReadyAddresses", Whole),
-        ("sessionAffinity", Whole),
-        ("ipFamilies", Whole),
-        ("ipFamilyPolicy", Whole),
-    ]),
-)];
+static SERVICE: &[(&str, Shape)] = &[
+    (
+        "spec",
+        Fields(&[
+            ("type", Whole),
+            ("externalName", Whole),
+            ("clusterIP", Whole),
+            ("clusterIPs", Whole),
+            (
+                "ports",
+                Each(&Fields(&[
+                    ("name", Whole),
+                    ("port", Whole),
+                    ("targetPort", Whole),
+                    ("protocol", Whole),
+                    ("appProtocol", Whole),
+                ])),
+            ),
+            ("selector", Whole),
+            ("internalTrafficPolicy", Whole),
+            ("trafficDistribution", Whole),
+            ("publishNotReadyAddresses", Whole),
+            ("sessionAffinity", Whole),
+            ("ipFamilies", Whole),
+            ("ipFamilyPolicy", Whole),
+        ]),
+    ),
+    CONDITIONS,
+];
+
+/// What is written to a status is compared with what is there.
+const CONDITIONS: (&str, Shape) = ("status", Fields(&[("conditions", Whole)]));
+
+static ENDPOINT: Shape = Fields(&[
+    ("address", Whole),
+    ("ports", Whole),
+    ("labels", Whole),
+    ("network", Whole),
+    ("locality", Whole),
+    ("weight", Whole),
+    ("serviceAccount", Whole),
+]);
+
+static SERVICE_ENTRY: &[(&str, Shape)] = &[
+    (
+        "spec",
+        Fields(&[
+            ("hosts", Whole),
+            ("addresses", Whole),
+            (
+                "ports",
+                Each(&Fields(&[
+                    ("number", Whole),
+                    ("name", Whole),
+                    ("protocol", Whole),
+                    ("targetPort", Whole),
+                ])),
+            ),
+            ("location", Whole),
+            ("resolution", Whole),
+            ("endpoints", Each(&ENDPOINT)),
+            ("workloadSelector", Fields(&[("labels", Whole)])),
+            ("subjectAltNames", Whole),
+            ("exportTo", Whole),
+        ]),
+    ),
+    ("status", Fields(&[("conditions", Whole), ("addresses", Whole)])),
+];
+
+static WORKLOAD_ENTRY: &[(&str, Shape)] = &[
+    (
+        "spec",
+        Fields(&[
+            ("address", Whole),
+            ("ports", Whole),
+            ("labels", Whole),
+            ("network", Whole),
+            ("locality", Whole),
+            ("weight", Whole),
+            ("serviceAccount", Whole),
+        ]),
+    ),
+    CONDITIONS,
+];
+
+/// Nothing stems from a group but what its entries say themselves.
+static WORKLOAD_GROUP: &[(&str, Shape)] = &[("spec", Fields(&[("template", Fields(&[]))]))];
+
+static GATEWAY: &[(&str, Shape)] = &[
+    (
+        "spec",
+        Fields(&[
+            ("gatewayClassName", Whole),
+            (
+                "listeners",
+                Each(&Fields(&[
+                    ("name", Whole),
+                    ("port", Whole),
+                    ("protocol", Whole),
+                    (
+                        "allowedRoutes",
+                        Fields(&[("namespaces", Fields(&[("from", Whole), ("selector", Whole)]))]),
+                    ),
+                ])),
+            ),
+            ("addresses", Each(&Fields(&[("type", Whole), ("value", Whole)]))),
+        ]),
+    ),
+    (
+        "status",
+        Fields(&[("addresses", Each(&Fields(&[("type", Whole), ("value", Whole)])))]),
+    ),
+];
+
+static GATEWAY_CLASS: &[(&str, Shape)] = &[("spec", Fields(&[("controllerName", Whole)]))];
 
 static ENDPOINT_SLICE: &[(&str, Shape)] = &[
     ("addressType", Whole),
@@ -135,6 +224,11 @@ pub(crate) fn prune(kind: Kind, object: &mut Map<String, Value>) {
         Kind::Pod => POD,
         Kind::Service => SERVICE,
         Kind::EndpointSlice => ENDPOINT_SLICE,
+        Kind::ServiceEntry => SERVICE_ENTRY,
+        Kind::WorkloadEntry => WORKLOAD_ENTRY,
+        Kind::WorkloadGroup => WORKLOAD_GROUP,
+        Kind::Gateway => GATEWAY,
+        Kind::GatewayClass => GATEWAY_CLASS,
         Kind::Namespace | Kind::ServiceAccount | Kind::Node => &[],
         // Policies, and kinds that nothing was decided for.
         _ => return,

@@ -28,11 +28,19 @@ pub enum Kind {
     NetworkPolicy,
     /// `gateway.networking.k8s.io/v1` Gateway.
     Gateway,
+    /// `gateway.networking.k8s.io/v1` GatewayClass.
+    GatewayClass,
+    /// `networking.istio.io/v1` ServiceEntry.
+    ServiceEntry,
+    /// `networking.istio.io/v1` WorkloadEntry.
+    WorkloadEntry,
+    /// `networking.istio.io/v1` WorkloadGroup.
+    WorkloadGroup,
 }
 
 impl Kind {
     /// Every kind, in the order in which a reader wants them: what others refer to comes first.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Namespace,
         Kind::Node,
         Kind::ServiceAccount,
@@ -43,7 +51,11 @@ impl Kind {
         Kind::PeerAuthentication,
         Kind::AuthorizationPolicy,
         Kind::NetworkPolicy,
+        Kind::GatewayClass,
         Kind::Gateway,
+        Kind::ServiceEntry,
+        Kind::WorkloadEntry,
+        Kind::WorkloadGroup,
     ];
 
     /// The kind as manifests spell it.
@@ -60,6 +72,10 @@ impl Kind {
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::NetworkPolicy => "NetworkPolicy",
             Kind::Gateway => "Gateway",
+            Kind::GatewayClass => "GatewayClass",
+            Kind::ServiceEntry => "ServiceEntry",
+            Kind::WorkloadEntry => "WorkloadEntry",
+            Kind::WorkloadGroup => "WorkloadGroup",
         }
     }
 
@@ -77,6 +93,10 @@ impl Kind {
             Kind::AuthorizationPolicy => "authorizationpolicies",
             Kind::NetworkPolicy => "networkpolicies",
             Kind::Gateway => "gateways",
+            Kind::GatewayClass => "gatewayclasses",
+            Kind::ServiceEntry => "serviceentries",
+            Kind::WorkloadEntry => "workloadentries",
+            Kind::WorkloadGroup => "workloadgroups",
         }
     }
 
@@ -94,6 +114,10 @@ impl Kind {
             Kind::AuthorizationPolicy => &["ap"],
             Kind::NetworkPolicy => &["netpol"],
             Kind::Gateway => &["gtw"],
+            Kind::GatewayClass => &["gc"],
+            Kind::ServiceEntry => &["se"],
+            Kind::WorkloadEntry => &["we"],
+            Kind::WorkloadGroup => &["wg"],
         }
     }
 
@@ -105,7 +129,8 @@ impl Kind {
             Kind::EndpointSlice => "discovery.k8s.io",
             Kind::PeerAuthentication | Kind::AuthorizationPolicy => "security.istio.io",
             Kind::NetworkPolicy => "networking.k8s.io",
-            Kind::Gateway => "gateway.networking.k8s.io",
+            Kind::Gateway | Kind::GatewayClass => "gateway.networking.k8s.io",
+            Kind::ServiceEntry | Kind::WorkloadEntry | Kind::WorkloadGroup => "networking.istio.io",
         }
     }
 
@@ -119,16 +144,21 @@ impl Kind {
                 &["security.istio.io/v1", "security.istio.io/v1beta1"]
             }
             Kind::NetworkPolicy => &["networking.k8s.io/v1"],
-            Kind::Gateway => &[
+            Kind::Gateway | Kind::GatewayClass => &[
                 "gateway.networking.k8s.io/v1",
                 "gateway.networking.k8s.io/v1beta1",
+            ],
+            Kind::ServiceEntry | Kind::WorkloadEntry | Kind::WorkloadGroup => &[
+                "networking.istio.io/v1",
+                "networking.istio.io/v1beta1",
+                "networking.istio.io/v1alpha3",
             ],
         }
     }
 
     /// Whether objects of this kind live in a namespace.
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node)
+        !matches!(self, Kind::Namespace | Kind::Node | Kind::GatewayClass)
     }
 
     /// The kind with exactly this spelling, as manifests demand it.

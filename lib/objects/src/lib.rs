@@ -18,6 +18,7 @@ pub mod enrolment;
 mod error;
 mod foreign;
 mod gateway;
+mod gateway_class;
 mod kind;
 mod lenient;
 mod metadata;
@@ -32,10 +33,13 @@ mod scalar;
 /// Label selectors.
 pub mod selector;
 mod service;
+mod service_entry;
 /// Strict reading of other YAML.
 pub mod strict;
 mod syntax;
 mod warnings;
+mod workload_entry;
+mod workload_group;
 
 pub use authorization_policy::{
     Action, AuthorizationPolicy, Condition, DRY_RUN_ANNOTATION, Matches, Operation, Rule, ServiceAccountRef,
@@ -47,8 +51,11 @@ pub use endpoint_slice::{AddressType, Endpoint, EndpointPort, EndpointSlice, Tar
 pub use error::{ParseError, ParseErrors, Warning};
 pub use foreign::{ForeignPolicy, foreign_policy};
 pub use gateway::{
-    Gateway, Listener, NO_WAYPOINT, USE_WAYPOINT_LABEL, USE_WAYPOINT_NAMESPACE_LABEL, WAYPOINT_CLASS,
+    AllowedNamespaces, EAST_WEST_CLASS, GATEWAY_NAME_LABEL, Gateway, GatewayAddress, HBONE_PROTOCOL,
+    Listener, NETWORK_LABEL, NO_WAYPOINT, REMOTE_CLASS, USE_WAYPOINT_LABEL, USE_WAYPOINT_NAMESPACE_LABEL,
+    WAYPOINT_CLASS, WAYPOINT_FOR_LABEL,
 };
+pub use gateway_class::GatewayClass;
 pub use kind::{Kind, ObjectKey, UnknownKind};
 pub use lenient::{ReadObject, Reading, UnreadObject, parse_leniently};
 pub use metadata::{Metadata, Owner};
@@ -66,8 +73,13 @@ pub use service::{
     IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceType, TargetPort, TrafficDistribution,
     TrafficPolicy,
 };
+pub use service_entry::{
+    AUTO_ALLOCATE_LABEL, AllocatedAddress, Location, Resolution, ServiceEntry, ServiceEntryPort,
+};
 pub use syntax::{IpBlock, Protocol};
 pub use warnings::warnings;
+pub use workload_entry::{AUTO_REGISTRATION_GROUP_ANNOTATION, EntryAddress, WorkloadEntry};
+pub use workload_group::WorkloadGroup;
 
 /// The label on a Namespace or Pod that says whether it takes part in the mesh: `ambient` or `none`.
 pub const DATAPLANE_MODE_LABEL: &str = "istio.io/dataplane-mode";

@@ -11,6 +11,7 @@ use crate::document::{MAX_DEPTH, Tree};
 use crate::endpoint_slice::EndpointSlice;
 use crate::error::{ParseError, ParseErrors};
 use crate::gateway::Gateway;
+use crate::gateway_class::GatewayClass;
 use crate::kind::{Kind, ObjectKey};
 use crate::metadata::Metadata;
 use crate::network_policy::NetworkPolicy;
@@ -18,6 +19,9 @@ use crate::node::Node;
 use crate::peer_authentication::PeerAuthentication;
 use crate::pod::Pod;
 use crate::service::Service;
+use crate::service_entry::ServiceEntry;
+use crate::workload_entry::WorkloadEntry;
+use crate::workload_group::WorkloadGroup;
 use crate::{emit, parse};
 
 mod merge;
@@ -61,6 +65,14 @@ pub enum Spec {
     NetworkPolicy(NetworkPolicy),
     /// A proxy in front of others.
     Gateway(Gateway),
+    /// What holds for all Gateways of a class.
+    GatewayClass(GatewayClass),
+    /// Names and addresses for what Kubernetes has no Service for.
+    ServiceEntry(ServiceEntry),
+    /// An endpoint that is no pod.
+    WorkloadEntry(WorkloadEntry),
+    /// What WorkloadEntries that register themselves are made from.
+    WorkloadGroup(WorkloadGroup),
 }
 
 impl Spec {
@@ -78,6 +90,10 @@ impl Spec {
             Spec::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Spec::NetworkPolicy(_) => Kind::NetworkPolicy,
             Spec::Gateway(_) => Kind::Gateway,
+            Spec::GatewayClass(_) => Kind::GatewayClass,
+            Spec::ServiceEntry(_) => Kind::ServiceEntry,
+            Spec::WorkloadEntry(_) => Kind::WorkloadEntry,
+            Spec::WorkloadGroup(_) => Kind::WorkloadGroup,
         }
     }
 }
@@ -223,6 +239,33 @@ impl Object {
     pub fn as_node(&self) -> Option<&Node> {
         if let Spec::Node(node) = &self.spec {
             Some(node)
+        } else {
+            None
+        }
+    }
+
+    /// The content of a Gateway.
+    pub fn as_gateway(&self) -> Option<&Gateway> {
+        if let Spec::Gateway(gateway) = &self.spec {
+            Some(gateway)
+        } else {
+            None
+        }
+    }
+
+    /// The content of a ServiceEntry.
+    pub fn as_service_entry(&self) -> Option<&ServiceEntry> {
+        if let Spec::ServiceEntry(entry) = &self.spec {
+            Some(entry)
+        } else {
+            None
+        }
+    }
+
+    /// The content of a WorkloadEntry.
+    pub fn as_workload_entry(&self) -> Option<&WorkloadEntry> {
+        if let Spec::WorkloadEntry(entry) = &self.spec {
+            Some(entry)
         } else {
             None
         }

@@ -11,6 +11,7 @@ use crate::endpoint_slice::EndpointSlice;
 use crate::error::{ParseError, ParseErrors};
 use crate::foreign::foreign_policy;
 use crate::gateway::Gateway;
+use crate::gateway_class::GatewayClass;
 use crate::kind::{Kind, ObjectKey};
 use crate::metadata::Metadata;
 use crate::network_policy::NetworkPolicy;
@@ -20,6 +21,9 @@ use crate::peer_authentication::PeerAuthentication;
 use crate::pod::Pod;
 use crate::read::{Field, Fields, Reader, in_words};
 use crate::service::Service;
+use crate::service_entry::ServiceEntry;
+use crate::workload_entry::WorkloadEntry;
+use crate::workload_group::WorkloadGroup;
 
 /// How many errors are reported for one text; a text with more is hardly a manifest.
 pub const MAX_ERRORS: usize = 100;
@@ -283,6 +287,10 @@ fn spec(kind: Kind, fields: &mut Fields<'_>, namespace: &str) -> Option<Spec> {
         Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(AuthorizationPolicy::read(fields, namespace)?),
         Kind::NetworkPolicy => Spec::NetworkPolicy(NetworkPolicy::read(fields)?),
         Kind::Gateway => Spec::Gateway(Gateway::read(fields)?),
+        Kind::GatewayClass => Spec::GatewayClass(GatewayClass::read(fields)?),
+        Kind::ServiceEntry => Spec::ServiceEntry(ServiceEntry::read(fields)?),
+        Kind::WorkloadEntry => Spec::WorkloadEntry(WorkloadEntry::read(fields)?),
+        Kind::WorkloadGroup => Spec::WorkloadGroup(WorkloadGroup::read(fields)?),
     })
 }
 

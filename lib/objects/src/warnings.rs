@@ -5,6 +5,8 @@ use crate::error::Warning;
 use crate::object::{Object, Spec};
 use crate::peer_authentication::{MtlsMode, PeerAuthentication};
 use crate::selector::Labels;
+use crate::service_entry::{Resolution, ServiceEntry};
+use crate::workload_entry::{EntryAddress, WorkloadEntry};
 use crate::{DATAPLANE_MODE_AMBIENT, DATAPLANE_MODE_LABEL, DATAPLANE_MODE_NONE};
 
 /// What is accepted but probably not what the author of the object means.
@@ -39,7 +41,11 @@ pub fn warnings(object: &Object) -> Vec<Warning> {
         | Spec::Node(_)
         | Spec::EndpointSlice(_)
         | Spec::NetworkPolicy(_)
-        | Spec::Gateway(_) => {}
+        | Spec::Gateway(_)
+        | Spec::GatewayClass(_)
+        | Spec::WorkloadEntry(_)
+        | Spec::WorkloadGroup(_) => {}
+        Spec::ServiceEntry(entry) => found.service_entry(entry),
     }
     found.warnings
 }
@@ -67,6 +73,31 @@ impl Found<'_> {
             self.add(
                 &format!("{field}[{DATAPLANE_MODE_LABEL:?}]"),
                 format!("the mode {mode:?} is not known and counts as no label; use ambient or none"),
+            );
+        }
+    }
+
+    fn service_entry(&mut self, entry: &ServiceEntry) {
+        let is_socket = |endpoint: &&WorkloadEntry| matches!(endpoint.address, Some(EntryAddress::Socket(_)));
+        if entry.endpoints.iter().any(|endpoint| is_socket(&endpoint)) {
+            self.add(
+                "spec.endpoints",
+                "node proxies reach no Unix sockets: these endpoints are left out",
+            );
+        }
+        let has_pattern = entry.hosts.iter().any(|host| host.starts_with('*'));
+        if entry.resolution == Resolution::DynamicDns && has_pattern {
+            self.add(
+                "spec.hosts",
+                "a node proxy cannot tell which name of the pattern is meant, so it refuses connections to it: they \
+                 need a waypoint",
+            );
+        }
+        if entry.addresses.is_empty() && entry.resolution == Resolution::None {
+            self.add(
+                "spec.resolution",
+                "with resolution NONE and no addresses, connections cannot be told apart from others: they pass as to \
+                 anything that is not of the mesh",
             );
         }
     }

@@ -92,9 +92,44 @@ fn columns(kind: Kind) -> (&'static [&'static str], Row) {
             vec![if leaving { "Terminating" } else { "Active" }.to_owned(), mode]
         }),
         Kind::NetworkPolicy => (&["POD-SELECTOR"], pod_selector),
-        Kind::Gateway => (&["CLASS"], |object| vec![text(object, "/spec/gatewayClassName")]),
+        Kind::Gateway => (&["CLASS", "ADDRESS"], gateway),
+        Kind::GatewayClass => (&["CONTROLLER"], |object| {
+            vec![text(object, "/spec/controllerName")]
+        }),
+        Kind::ServiceEntry => (&["HOSTS", "LOCATION", "RESOLUTION", "ADDRESSES"], service_entry),
+        Kind::WorkloadEntry => (&["ADDRESS"], |object| vec![text(object, "/spec/address")]),
+        Kind::WorkloadGroup => (&[], |_| Vec::new()),
         Kind::ServiceAccount => (&[], |_| Vec::new()),
     }
+}
+
+fn gateway(object: &Object) -> Vec<String> {
+    let address = |address: &objects::GatewayAddress| match address {
+        objects::GatewayAddress::Hostname(name) => name.clone(),
+        objects::GatewayAddress::Ip(address) => address.to_string(),
+    };
+    let addresses = object.as_gateway().map(|gateway| &gateway.addresses);
+    let addresses: Vec<String> = addresses.into_iter().flatten().map(address).collect();
+    vec![text(object, "/spec/gatewayClassName"), addresses.join(",")]
+}
+
+fn service_entry(object: &Object) -> Vec<String> {
+    let Some(entry) = object.as_service_entry() else {
+        return vec![String::new(); 4];
+    };
+    let given = entry.addresses.iter().map(ToString::to_string);
+    let chosen = entry.allocated.iter().map(|one| one.address.to_string());
+    let addresses: Vec<String> = if entry.addresses.is_empty() {
+        chosen.collect()
+    } else {
+        given.collect()
+    };
+    vec![
+        entry.hosts.join(","),
+        text(object, "/spec/location"),
+        text(object, "/spec/resolution"),
+        addresses.join(","),
+    ]
 }
 
 fn pod_selector(object: &Object) -> Vec<String> {

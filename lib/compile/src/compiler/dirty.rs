@@ -2,12 +2,21 @@
 //! incremental against whole compilation looks for.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use objects::{Kind, Object, ObjectKey, Spec, TRAFFIC_DISTRIBUTION_ANNOTATION};
+use objects::{
+    Kind, NETWORK_LABEL, Object, ObjectKey, Spec, TRAFFIC_DISTRIBUTION_ANNOTATION, TargetRef, WAYPOINT_CLASS,
+};
 
-use crate::authorization_policy;
 use crate::index::{Index, slice_of_service, target_pods};
+use crate::settings::Settings;
 use crate::workload::locality;
+use crate::{authorization_policy, network, service, waypoint};
+
+/// The kinds that workloads are made from.
+const WORKLOADS: [Kind; 3] = [Kind::Pod, Kind::WorkloadEntry, Kind::ServiceEntry];
+/// The kinds in front of which waypoints stand.
+const BEHIND_WAYPOINTS: [Kind; 4] = [Kind::Service, Kind::Pod, Kind::WorkloadEntry, Kind::ServiceEntry];
 
 /// What has to be made again.
 #[derive(Debug, Default)]
@@ -22,21 +31,48 @@ pub(super) struct Dirty {
     nodes: BTreeSet<String>,
     /// The slices of these Services, by namespace and name.
     services: BTreeSet<(String, String)>,
+    /// The services of these hosts, in these namespaces and in all that have ServiceEntries for them.
+    hosts: BTreeSet<(String, String)>,
+    /// The ServiceEntries that have these addresses.
+    addresses: BTreeSet<IpAddr>,
+    /// What names these waypoints, by namespace and name.
+    waypoints: BTreeSet<(String, String)>,
+    /// What names the waypoints of these classes.
+    classes: BTreeSet<String>,
+    /// The gateways of these networks, and the workloads on them.
+    networks: BTreeSet<String>,
     peer_authentications: bool,
+}
+
+/// What is made again.
+#[derive(Debug, Default)]
+pub(super) struct Stale {
+    /// What stems from these objects, gone ones included.
+    pub(super) sources: BTreeSet<ObjectKey>,
+    /// The services of these namespaces and hosts.
+    pub(super) hosts: BTreeSet<(String, String)>,
+    /// The gateways of these networks.
+    pub(super) networks: BTreeSet<String>,
 }
 
 impl Dirty {
     /// Notes what a change from `old` to `new` can touch.
-    pub(super) fn mark(&mut self, root: &str, old: Option<&Object>, new: Option<&Object>) {
+    pub(super) fn mark(&mut self, settings: &Settings, old: Option<&Object>, new: Option<&Object>) {
+        let root = &settings.root_namespace;
         let Some(any) = new.or(old) else { return };
         let key = any.key();
         let namespace = key.namespace.clone();
         let both = || old.into_iter().chain(new);
+        let same_spec = old.map(|object| &object.spec) == new.map(|object| &object.spec);
         match key.kind {
-            Kind::Pod => {}
+            Kind::Pod | Kind::WorkloadEntry => {}
             Kind::Service => {
-                if old.map(|object| &object.spec) != new.map(|object| &object.spec) {
-                    self.namespaces.insert((Kind::Pod, namespace.clone()));
+                let hostname = service::hostname(settings, &namespace, &key.name);
+                self.hosts.insert((namespace.clone(), hostname));
+                if !same_spec {
+                    for kind in [Kind::Pod, Kind::WorkloadEntry] {
+                        self.namespaces.insert((kind, namespace.clone()));
+                    }
                     self.services.insert((namespace, key.name.clone()));
                 }
             }
@@ -50,28 +86,57 @@ impl Dirty {
                     self.nodes.insert(key.name.clone());
                 }
             }
-            Kind::Namespace => {
-                let annotation = |object: &Object| {
-                    object
-                        .metadata
-                        .annotations
-                        .get(TRAFFIC_DISTRIBUTION_ANNOTATION)
-                        .cloned()
-                };
-                if old.and_then(annotation) != new.and_then(annotation) {
-                    self.namespaces.insert((Kind::Service, key.name.clone()));
-                }
-            }
+            Kind::Namespace => self.mark_namespace(root, &key.name, old, new),
             Kind::AuthorizationPolicy => {
                 if old.and_then(listing) != new.and_then(listing) {
-                    self.widen(&[Kind::Pod], root, namespace);
+                    self.widen(&WORKLOADS, root, &namespace);
+                }
+                if targets(old) != targets(new) {
+                    for target in [old, new].into_iter().flat_map(targets) {
+                        self.mark_target(&namespace, target);
+                    }
                 }
             }
             Kind::PeerAuthentication => {
                 self.peer_authentications = true;
-                self.widen(&[Kind::Pod, Kind::PeerAuthentication], root, namespace);
+                self.widen(&WORKLOADS, root, &namespace);
+                self.widen(&[Kind::PeerAuthentication], root, &namespace);
             }
-            Kind::ServiceAccount | Kind::Deployment | Kind::NetworkPolicy | Kind::Gateway => return,
+            Kind::ServiceEntry => {
+                for entry in both().filter_map(Object::as_service_entry) {
+                    let host = |host: &String| (namespace.clone(), host.clone());
+                    self.hosts.extend(entry.hosts.iter().map(host));
+                    let given = entry.addresses.iter().map(|block| block.address);
+                    self.addresses.extend(given);
+                    let chosen = entry.allocated.iter().map(|one| one.address);
+                    self.addresses.extend(chosen);
+                    if entry.workload_selector.is_some() && !same_spec {
+                        for kind in [Kind::Pod, Kind::WorkloadEntry] {
+                            self.namespaces.insert((kind, namespace.clone()));
+                        }
+                    }
+                }
+            }
+            Kind::Gateway => {
+                if !same_spec || labels(old) != labels(new) {
+                    self.waypoints.insert((namespace.clone(), key.name.clone()));
+                    self.networks.extend(both().filter_map(network::of_gateway));
+                }
+                let binding = |object: &Object| {
+                    let annotations = &object.metadata.annotations;
+                    annotations.get(waypoint::BINDING_ANNOTATION).cloned()
+                };
+                if !same_spec || old.and_then(binding) != new.and_then(binding) {
+                    self.namespaces.insert((Kind::Pod, namespace));
+                }
+                // Nothing stems from it by itself.
+                return;
+            }
+            Kind::GatewayClass => {
+                self.classes.insert(key.name);
+                return;
+            }
+            Kind::ServiceAccount | Kind::Deployment | Kind::NetworkPolicy | Kind::WorkloadGroup => return,
         }
         self.keys.insert(key);
     }
@@ -81,9 +146,10 @@ impl Dirty {
         self.peer_authentications
     }
 
-    /// The objects to make again, gone ones included.
-    pub(super) fn sources(&self, index: &Index) -> BTreeSet<ObjectKey> {
-        let mut sources = self.keys.clone();
+    /// What to make again.
+    pub(super) fn stale(mut self, index: &Index, settings: &Settings) -> Stale {
+        self.follow(index, settings);
+        let mut sources = self.keys;
         for kind in &self.kinds {
             sources.extend(index.all(*kind).map(|object| object.key()));
         }
@@ -106,18 +172,137 @@ impl Dirty {
             let own = slices.filter(|slice| slice_of_service(slice).is_some_and(|(_, name)| name == service));
             sources.extend(own.map(|object| object.key()));
         }
-        sources
+        let mut hosts = self.hosts.clone();
+        for (_, host) in &self.hosts {
+            let others = index.entries_of_host(host);
+            hosts.extend(others.map(|(object, _)| (object.metadata.namespace.clone(), host.clone())));
+        }
+        for key in &sources {
+            let host = |host: String| (key.namespace.clone(), host);
+            match key.kind {
+                Kind::Service => {
+                    let hostname = service::hostname(settings, &key.namespace, &key.name);
+                    hosts.insert(host(hostname));
+                }
+                Kind::ServiceEntry => {
+                    let entry = index.get_key(key).and_then(|object| object.as_service_entry());
+                    let own = entry.into_iter().flat_map(|entry| entry.hosts.clone());
+                    hosts.extend(own.map(host));
+                }
+                _ => {}
+            }
+        }
+        Stale {
+            sources,
+            hosts,
+            networks: self.networks,
+        }
+    }
+
+    /// From what is named to the objects that name it.
+    fn follow(&mut self, index: &Index, settings: &Settings) {
+        for class in &self.classes {
+            let of_class = index.all(Kind::Gateway).filter(|object| {
+                object
+                    .as_gateway()
+                    .is_some_and(|gateway| gateway.class_name == *class)
+            });
+            for gateway in of_class {
+                let metadata = &gateway.metadata;
+                self.waypoints
+                    .insert((metadata.namespace.clone(), metadata.name.clone()));
+                self.namespaces.insert((Kind::Pod, metadata.namespace.clone()));
+            }
+        }
+        for user in self
+            .waypoints
+            .iter()
+            .flat_map(|waypoint| index.users_of_waypoint(waypoint))
+        {
+            if user.kind == Kind::Namespace {
+                let kinds = BEHIND_WAYPOINTS.map(|kind| (kind, user.name.clone()));
+                self.namespaces.extend(kinds);
+            } else {
+                self.keys.insert(user.clone());
+            }
+        }
+        if !self.networks.is_empty() {
+            self.kinds.extend([Kind::WorkloadEntry, Kind::ServiceEntry]);
+            if self.networks.contains(network::of_mesh(index, settings)) {
+                self.kinds.insert(Kind::Pod);
+            }
+        }
+        let entries = self
+            .addresses
+            .iter()
+            .flat_map(|address| index.entries_with_address(*address));
+        self.keys.extend(entries.map(|(object, _)| object.key()));
+    }
+
+    fn mark_namespace(&mut self, root: &str, name: &str, old: Option<&Object>, new: Option<&Object>) {
+        let annotation = |object: &Object| {
+            object
+                .metadata
+                .annotations
+                .get(TRAFFIC_DISTRIBUTION_ANNOTATION)
+                .cloned()
+        };
+        if old.and_then(annotation) != new.and_then(annotation) {
+            for kind in [Kind::Service, Kind::ServiceEntry] {
+                self.namespaces.insert((kind, name.to_owned()));
+            }
+        }
+        // A waypoint may admit Namespaces by any label; the share of a second one is an annotation.
+        let named =
+            |object: Option<&Object>| object.is_some_and(|object| waypoint::names(object).next().is_some());
+        let annotations = |object: Option<&Object>| object.map(|object| object.metadata.annotations.clone());
+        if labels(old) != labels(new) || (named(new) && annotations(old) != annotations(new)) {
+            let kinds = BEHIND_WAYPOINTS.map(|kind| (kind, name.to_owned()));
+            self.namespaces.extend(kinds);
+        }
+        let network = |object: Option<&Object>| {
+            let metadata = &object?.metadata;
+            metadata.labels.get(NETWORK_LABEL).cloned()
+        };
+        if name == root && network(old) != network(new) {
+            self.kinds.extend(BEHIND_WAYPOINTS);
+            self.kinds.insert(Kind::EndpointSlice);
+        }
+    }
+
+    /// What a policy that is attached to a target decides about: whether a waypoint that cannot be used closes the way.
+    fn mark_target(&mut self, namespace: &str, target: &TargetRef) {
+        let key = |kind| ObjectKey::new(kind, namespace, &target.name);
+        match target.kind.as_str() {
+            "Service" => drop(self.keys.insert(key(Kind::Service))),
+            "ServiceEntry" => drop(self.keys.insert(key(Kind::ServiceEntry))),
+            "Gateway" => drop(self.waypoints.insert((namespace.to_owned(), target.name.clone()))),
+            "GatewayClass" if target.name == WAYPOINT_CLASS => self.kinds.extend(BEHIND_WAYPOINTS),
+            _ => {}
+        }
     }
 
     /// Marks the kinds in the namespace, or everywhere when it is the root namespace.
-    fn widen(&mut self, kinds: &[Kind], root: &str, namespace: String) {
+    fn widen(&mut self, kinds: &[Kind], root: &str, namespace: &str) {
         for kind in kinds {
             if namespace == root {
                 self.kinds.insert(*kind);
             } else {
-                self.namespaces.insert((*kind, namespace.clone()));
+                self.namespaces.insert((*kind, namespace.to_owned()));
             }
         }
+    }
+}
+
+fn labels(object: Option<&Object>) -> Option<&objects::selector::Labels> {
+    object.map(|object| &object.metadata.labels)
+}
+
+/// What a policy is attached to, if it is enforced there.
+fn targets(object: Option<&Object>) -> &[TargetRef] {
+    match object.map(|object| (&object.spec, authorization_policy::is_dry_run(object))) {
+        Some((Spec::AuthorizationPolicy(policy), false)) => &policy.target_refs,
+        _ => &[],
     }
 }
 

@@ -12,6 +12,7 @@ use proto::workload::address::Type;
 use crate::testing::puts;
 use crate::{Compiler, Settings};
 
+mod networking;
 mod properties;
 
 const NAMESPACES: [&str; 3] = ["demo", "other", "istio-system"];
@@ -85,7 +86,7 @@ fn object() -> impl Strategy<Value = String> {
     let pod = (namespace(), name(), labels(), 0u8..4, prop::sample::select(vec!["Running", "Failed"]), any::<bool>())
         .prop_map(move |(namespace, name, labels, ip, phase, redirected)| {
             let annotations = if redirected { "{ambient.istio.io/redirection: enabled}" } else { "{}" };
-            let rest = format!(", uid: u{ip}, labels: {labels}, annotations: {annotations}");
+            let rest = format!(", uid: u{ip}, labels: {}, annotations: {annotations}", networking::more(&labels, ip));
             let address = if ip == 0 { String::new() } else { format!(", podIP: 10.0.0.{ip}") };
             head("v1", "Pod", namespace, name, &rest)
                 + &format!(
@@ -113,7 +114,8 @@ fn object() -> impl Strategy<Value = String> {
             } else {
                 format!("{{selector: {labels}, ports: [{{port: {port}, targetPort: {target}}}]}}")
             };
-            head("v1", "Service", namespace, name, "") + &format!("spec: {spec}\n")
+            let more = format!(", labels: {}", networking::more("{}", port + u16::from(alias)));
+            head("v1", "Service", namespace, name, &more) + &format!("spec: {spec}\n")
         });
     let node = (0u8..2, 0u8..3).prop_map(|(node, zone)| {
         let labels = if zone == 0 {
@@ -123,13 +125,14 @@ fn object() -> impl Strategy<Value = String> {
         };
         format!("apiVersion: v1\nkind: Node\nmetadata: {{name: node-{node}, labels: {labels}}}\n")
     });
-    let space = (namespace(), any::<bool>()).prop_map(|(namespace, close)| {
+    let space = (namespace(), any::<bool>(), 0u8..6).prop_map(|(namespace, close, more)| {
         let value = if close {
             "{networking.istio.io/traffic-distribution: PreferClose}"
         } else {
             "{}"
         };
-        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, annotations: {value}}}\n")
+        let labels = networking::of_namespace(more);
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {labels}, annotations: {value}}}\n")
     });
     let slice = (namespace(), name(), name(), name(), 1u8..4, any::<bool>()).prop_map(
         move |(namespace, name, service, pod, ip, target)| {
@@ -169,7 +172,7 @@ fn object() -> impl Strategy<Value = String> {
         move |(namespace, name, labels, deny, form)| {
             let action = if deny { "DENY" } else { "ALLOW" };
             let spec = match form {
-                0 => "{targetRefs: [{kind: Service, name: a}], rules: [{}]}".to_owned(),
+                0 => networking::attached(deny, labels.len()),
                 1 => format!("{{selector: {{matchLabels: {labels}}}, action: {action}, rules: [{{}}]}}"),
                 _ => format!(
                     "{{selector: {{matchLabels: {labels}}}, action: {action}, rules: [{{to: [{{operation: {{ports: [\"1\"]}}}}]}}]}}"
@@ -179,7 +182,9 @@ fn object() -> impl Strategy<Value = String> {
             head("security.istio.io/v1", "AuthorizationPolicy", namespace, name, dry) + &format!("spec: {spec}\n")
         },
     );
-    prop_oneof![4 => pod, 2 => service, 1 => node, 1 => space, 2 => slice, 3 => peer, 2 => authorization]
+    prop_oneof![
+        4 => pod, 2 => service, 1 => node, 1 => space, 2 => slice, 3 => peer, 2 => authorization, 8 => networking::object()
+    ]
 }
 
 /// One round of changes: each object is put or, if it is there, removed.

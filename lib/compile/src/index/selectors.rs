@@ -108,6 +108,7 @@ pub(super) fn selector_of(object: &Object) -> Option<&Labels> {
         Spec::AuthorizationPolicy(policy) => Some(&policy.selector),
         Spec::PeerAuthentication(policy) => Some(&policy.selector),
         Spec::Service(service) => Some(&service.selector),
+        Spec::ServiceEntry(entry) => entry.workload_selector.as_ref(),
         _ => None,
     }
 }

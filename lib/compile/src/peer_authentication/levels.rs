@@ -1,5 +1,6 @@
 //! Which PeerAuthentication decides about a port.
 
+use objects::selector::Labels;
 use objects::{Kind, MtlsMode, Object, ObjectKey, PeerAuthentication, Spec};
 
 use crate::index::Index;
@@ -21,12 +22,9 @@ pub struct EffectiveMtls {
 /// The mode of a port of a pod; `None` asks for every port that no policy names. This is the one place that knows
 /// the precedence: the policies that are sent and the names that workloads list follow from it.
 pub(crate) fn effective(index: &Index, root: &str, pod: &Object, port: Option<u16>) -> EffectiveMtls {
-    let levels = Levels::of(
-        index,
-        root,
-        &pod.metadata.namespace,
-        workload_policy(index, root, pod),
-    );
+    let metadata = &pod.metadata;
+    let own = workload_policy(index, root, &metadata.namespace, &metadata.labels);
+    let levels = Levels::of(index, root, &metadata.namespace, own);
     let decision = levels.decide(port);
     EffectiveMtls {
         mode: decision.mode,
@@ -37,8 +35,9 @@ pub(crate) fn effective(index: &Index, root: &str, pod: &Object, port: Option<u1
 
 /// The object that counts for a pod instead of others that select it: the oldest, or one above all levels.
 pub(crate) fn deciding_for_pod<'a>(index: &'a Index, root: &str, pod: &'a Object) -> Option<&'a Object> {
-    let forced = forced(index, root, &pod.metadata.namespace);
-    let found = forced.or_else(|| workload_policy(index, root, pod));
+    let metadata = &pod.metadata;
+    let forced = forced(index, root, &metadata.namespace);
+    let found = forced.or_else(|| workload_policy(index, root, &metadata.namespace, &metadata.labels));
     found.map(|(object, _)| object)
 }
 
@@ -182,14 +181,18 @@ pub(super) fn forced<'a>(index: &'a Index, root: &str, namespace: &'a str) -> Op
     unknown.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))
 }
 
-/// The oldest policy that selects a pod. Policies with a selector count for nothing in the root namespace.
-pub(super) fn workload_policy<'a>(index: &'a Index, root: &str, pod: &'a Object) -> Option<Given<'a>> {
-    let metadata = &pod.metadata;
-    if metadata.namespace == root {
+/// The oldest policy that selects a workload of a namespace by its labels. Policies with a selector count for nothing in the root namespace.
+pub(super) fn workload_policy<'a>(
+    index: &'a Index,
+    root: &str,
+    namespace: &'a str,
+    labels: &Labels,
+) -> Option<Given<'a>> {
+    if namespace == root {
         return None;
     }
     index
-        .selecting(Kind::PeerAuthentication, &metadata.namespace, &metadata.labels)
+        .selecting(Kind::PeerAuthentication, namespace, labels)
         .into_iter()
         .filter_map(given)
         .min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))

@@ -110,6 +110,10 @@ fn assigned(merged: &mut Object, old: &Object) {
                 new.addresses.clone_from(&old.addresses);
             }
         }
+        (Spec::Gateway(new), Spec::Gateway(old)) if has_status => new.addresses.clone_from(&old.addresses),
+        (Spec::ServiceEntry(new), Spec::ServiceEntry(old)) if has_status => {
+            new.allocated.clone_from(&old.allocated);
+        }
         _ => {}
     }
     for name in keep {

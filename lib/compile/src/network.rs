@@ -1,0 +1,114 @@
+//! Networks: the one that the mesh is on, and the gateways of others.
+
+use std::collections::BTreeMap;
+
+use objects::{Kind, NETWORK_LABEL, Object, REMOTE_CLASS};
+use proto::workload::{
+    self, GatewayAddress, NamespacedHostname, NetworkAddress, TunnelProtocol, WorkloadType,
+    gateway_address::Destination,
+};
+
+use crate::authorization_policy::ip_bytes;
+use crate::index::Index;
+use crate::settings::Settings;
+use crate::workload::trust_domain;
+
+/// The annotations by which a Gateway names the service account of its pods, or what that is made of.
+const ACCOUNT_ANNOTATION: &str = "gateway.istio.io/service-account";
+const NAME_ANNOTATION: &str = "gateway.istio.io/name-override";
+
+/// The network that pods and Services are on: as a label of the root namespace says, or else the settings.
+pub(crate) fn of_mesh<'a>(index: &'a Index, settings: &'a Settings) -> &'a str {
+    let root = index.get(Kind::Namespace, "", &settings.root_namespace);
+    let label = root.and_then(|namespace| namespace.metadata.labels.get(NETWORK_LABEL));
+    label.unwrap_or(&settings.network)
+}
+
+/// The network that a Gateway is the gateway of.
+pub(crate) fn of_gateway(object: &Object) -> Option<String> {
+    let gateway = object.as_gateway()?;
+    let network = object
+        .metadata
+        .labels
+        .get(NETWORK_LABEL)
+        .filter(|name| !name.is_empty())?;
+    let is_gateway = gateway.class_name == REMOTE_CLASS && gateway.hbone_listener(None).is_some();
+    is_gateway.then(|| network.clone())
+}
+
+/// How workloads on a network are reached from others; `None` where no Gateway tells.
+pub(crate) fn gateway(index: &Index, network: &str) -> Option<GatewayAddress> {
+    let (object, address, port) = first(index, network)?;
+    let destination = match address {
+        objects::GatewayAddress::Hostname(name) => Destination::Hostname(NamespacedHostname {
+            namespace: object.metadata.namespace.clone(),
+            hostname: name.clone(),
+        }),
+        objects::GatewayAddress::Ip(address) => Destination::Address(NetworkAddress {
+            network: network.to_owned(),
+            address: ip_bytes(*address),
+            length: None,
+        }),
+    };
+    Some(GatewayAddress {
+        hbone_mtls_port: port.into(),
+        destination: Some(destination),
+    })
+}
+
+/// What the resource names of a network's gateways begin with.
+pub(crate) fn uid_prefix(network: &str) -> String {
+    format!("NetworkGateway/{network}/")
+}
+
+/// The gateway of a network as a workload, by uid: who connects must know its identity.
+pub(crate) fn workloads(
+    index: &Index,
+    settings: &Settings,
+    network: &str,
+) -> BTreeMap<String, workload::Workload> {
+    let Some((object, address, port)) = first(index, network) else {
+        return BTreeMap::new();
+    };
+    let metadata = &object.metadata;
+    let annotation = |key: &str| metadata.annotations.get(key).cloned();
+    let name = annotation(NAME_ANNOTATION).unwrap_or_else(|| format!("{}-{REMOTE_CLASS}", metadata.name));
+    let account = annotation(ACCOUNT_ANNOTATION).unwrap_or(name);
+    let (addresses, hostname, text) = match address {
+        objects::GatewayAddress::Hostname(name) => (Vec::new(), name.clone(), name.clone()),
+        objects::GatewayAddress::Ip(address) => {
+            (vec![ip_bytes(*address)], String::new(), address.to_string())
+        }
+    };
+    let uid = format!("{}{text}/{port}", uid_prefix(network));
+    let made = workload::Workload {
+        uid: uid.clone(),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        addresses,
+        hostname,
+        network: network.to_owned(),
+        tunnel_protocol: TunnelProtocol::Hbone.into(),
+        trust_domain: trust_domain(settings),
+        service_account: account,
+        workload_type: WorkloadType::Pod.into(),
+        workload_name: metadata.name.clone(),
+        cluster_id: settings.cluster_id.clone(),
+        ..workload::Workload::default()
+    };
+    BTreeMap::from([(uid, made)])
+}
+
+/// The oldest Gateway of a network that has an address, that address, and the port for tunnels.
+fn first<'a>(index: &'a Index, network: &str) -> Option<(&'a Object, &'a objects::GatewayAddress, u16)> {
+    let known = index.gateways_of_network(network).filter_map(|object| {
+        let gateway = object.as_gateway()?;
+        // Nobody runs such a Gateway, so nobody may have written where it is but its author.
+        let address = gateway.addresses.first().or(gateway.wanted_addresses.first())?;
+        Some((object.as_ref(), address, gateway.hbone_listener(None)?.port))
+    });
+    known.min_by(|(one, ..), (other, ..)| one.metadata.by_age(&other.metadata))
+}
+
+#[cfg(test)]
+mod tests;
