@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use compile::{Compiler, Condition, Output};
 use futures_util::StreamExt;
 use object_store::{Batch, ObjectSource, SourceError, StoreChange};
-use objects::ObjectKey;
+use objects::{AllocatedAddress, ObjectKey};
 use proto::workload::Address;
 use tokio::sync::{oneshot, watch};
 
@@ -42,6 +42,7 @@ pub(crate) async fn run(
         view: View::default(),
         history: None,
         conditions: BTreeMap::new(),
+        allocations: BTreeMap::new(),
     };
     let mut merged = Merged::default();
     let mut debounce = Debounce::default();
@@ -79,6 +80,7 @@ pub(crate) async fn run(
         let found = std::mem::take(&mut worker.conditions);
         if let Some(conditions) = &conditions {
             conditions.want(found);
+            conditions.want_addresses(&std::mem::take(&mut worker.allocations));
         }
         let Some(history) = worker.history.clone().map(Arc::new) else {
             continue;
@@ -136,6 +138,8 @@ struct Worker {
     history: Option<History>,
     /// What was found last to have become of policies.
     conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    /// The addresses that were chosen last for ServiceEntries.
+    allocations: BTreeMap<ObjectKey, Vec<AllocatedAddress>>,
 }
 
 impl Worker {
@@ -153,6 +157,7 @@ impl Worker {
         }
         for output in &mut outputs {
             self.conditions.append(&mut output.conditions);
+            self.allocations.append(&mut output.allocations);
         }
         outputs.retain(|output| !output.is_empty());
         let last = outputs.pop().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Telling users on their objects what became of them: writes the conditions that compiling yields into the status of
-//! policies.
+//! Telling users on their objects what became of them: writes what compiling yields into their status: conditions, and
+//! the addresses that were chosen for hosts of ServiceEntries.
 //!
 //! Serving never waits for this: what is to be written waits in a queue, once for each object, and a task of its own
 //! writes it. A condition that an object has already is not written, so that writing, which the source tells of as of
@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime};
 
 use compile::Condition;
 use object_store::{ObjectWriter, StoreChange, StoreError, WriteError};
-use objects::ObjectKey;
+use objects::{AllocatedAddress, ObjectKey};
 use tokio::sync::Notify;
 
 use self::queue::{Next, Queue};
@@ -57,14 +57,27 @@ impl Conditions {
         self.shared.more.notify_one();
     }
 
+    /// The statuses of these ServiceEntries are to list exactly these addresses.
+    pub(crate) fn want_addresses(&self, addresses: &BTreeMap<ObjectKey, Vec<AllocatedAddress>>) {
+        if addresses.is_empty() {
+            return;
+        }
+        let mut queue = self.queue();
+        for (key, addresses) in addresses {
+            if !queue.want_addresses(key, addresses) {
+                tracing::warn!(%key, "its addresses are not written: {} wait already", queue::MAX_WAITING);
+            }
+        }
+        self.shared.more.notify_one();
+    }
+
     /// Writes what is wanted, until the future is dropped.
     pub(crate) async fn write(self, writer: Arc<dyn ObjectWriter>) {
         loop {
             let next = self.queue().next(Instant::now(), SystemTime::now());
             let until = match next {
                 Next::Write(write) => {
-                    let patch = serde_json::json!({ "conditions": write.conditions });
-                    let result = writer.patch_status(&write.key, &write.uid, patch).await;
+                    let result = writer.patch_status(&write.key, &write.uid, write.status()).await;
                     self.written(write, result);
                     continue;
                 }

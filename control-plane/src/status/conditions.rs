@@ -9,7 +9,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// The types that are ours to write and to take away; all others are somebody else's.
-const OURS: [&str; 1] = ["ZtunnelAccepted"];
+const OURS: [&str; 4] = [
+    "ZtunnelAccepted",
+    "istio.io/WaypointBound",
+    "istio.io/VisibilityApplied",
+    "istio.io/WaypointMissing",
+];
 
 /// The conditions that an object has.
 pub(super) fn of(object: &Object) -> Vec<Value> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use compile::Condition;
-use objects::{Kind, Object, ObjectKey};
-use serde_json::Value;
+use objects::{AllocatedAddress, Kind, Object, ObjectKey};
+use serde_json::{Value, json};
 
 use super::conditions;
 
@@ -19,19 +19,25 @@ pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 pub(super) struct Queue {
-    /// The policies that exist, as many as the source holds.
+    /// The objects of kinds with a status of ours that exist, as many as the source holds.
     known: HashMap<ObjectKey, Known>,
     waiting: BTreeMap<ObjectKey, Waiting>,
 }
 
-/// A policy, as the source told of it or as it was written after.
+/// An object, as the source told of it or as it was written after.
 struct Known {
     uid: String,
     conditions: Vec<Value>,
+    /// The addresses that a ServiceEntry's status lists.
+    addresses: Vec<Value>,
 }
 
+#[derive(Default)]
 struct Waiting {
-    conditions: Vec<Condition>,
+    /// `None`: as they are.
+    conditions: Option<Vec<Condition>>,
+    /// `None`: as they are.
+    addresses: Option<Vec<Value>>,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -43,6 +49,20 @@ pub(super) struct Write {
     pub(super) uid: String,
     /// All conditions of the object, also those of others.
     pub(super) conditions: Vec<Value>,
+    /// All addresses of a ServiceEntry; empty for other kinds. What one writer leaves out in a server-side apply it
+    /// takes away.
+    pub(super) addresses: Vec<Value>,
+}
+
+impl Write {
+    /// What is written.
+    pub(super) fn status(&self) -> Value {
+        let mut status = json!({ "conditions": self.conditions });
+        if self.key.kind == Kind::ServiceEntry {
+            status["addresses"] = json!(self.addresses);
+        }
+        status
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -55,16 +75,13 @@ pub(super) enum Next {
 impl Queue {
     pub(super) fn put(&mut self, object: &Arc<Object>) {
         // What only stands for an object is not there to be written.
-        if !matches!(
-            object.kind(),
-            Kind::AuthorizationPolicy | Kind::PeerAuthentication
-        ) || object.is_placeholder()
-        {
+        if !has_status(object.kind()) || object.is_placeholder() {
             return;
         }
         let known = Known {
             uid: object.metadata.uid.clone(),
             conditions: conditions::of(object),
+            addresses: list(object, "addresses"),
         };
         self.known.insert(object.key(), known);
     }
@@ -76,15 +93,23 @@ impl Queue {
 
     /// False when there is no room.
     pub(super) fn want(&mut self, key: &ObjectKey, conditions: Vec<Condition>) -> bool {
+        self.wait(key, |waiting| waiting.conditions = Some(conditions))
+    }
+
+    /// The addresses that a ServiceEntry's status is to list. False when there is no room.
+    pub(super) fn want_addresses(&mut self, key: &ObjectKey, addresses: &[AllocatedAddress]) -> bool {
+        let written = |one: &AllocatedAddress| json!({ "host": one.host, "value": one.address.to_string() });
+        let addresses = addresses.iter().map(written).collect();
+        self.wait(key, |waiting| waiting.addresses = Some(addresses))
+    }
+
+    fn wait(&mut self, key: &ObjectKey, what: impl FnOnce(&mut Waiting)) -> bool {
         if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(key) {
             return false;
         }
-        let waiting = Waiting {
-            conditions,
-            failures: 0,
-            not_before: None,
-        };
-        self.waiting.insert(key.clone(), waiting);
+        let waiting = self.waiting.entry(key.clone()).or_default();
+        (waiting.failures, waiting.not_before) = (0, None);
+        what(waiting);
         true
     }
 
@@ -94,13 +119,22 @@ impl Queue {
         while let Some((key, waiting)) = self.waiting.iter().find(|(_, waiting)| is_due(waiting)) {
             let key = key.clone();
             let write = self.known.get(&key).and_then(|known| {
-                let conditions = conditions::merged(&known.conditions, &waiting.conditions, time)?;
-                Some((known.uid.clone(), conditions))
+                let wanted = waiting.conditions.as_ref();
+                let conditions =
+                    wanted.and_then(|wanted| conditions::merged(&known.conditions, wanted, time));
+                let addresses = waiting
+                    .addresses
+                    .clone()
+                    .filter(|wanted| *wanted != known.addresses);
+                (conditions.is_some() || addresses.is_some()).then(|| Write {
+                    key: key.clone(),
+                    uid: known.uid.clone(),
+                    conditions: conditions.unwrap_or_else(|| known.conditions.clone()),
+                    addresses: addresses.unwrap_or_else(|| known.addresses.clone()),
+                })
             });
             match write {
-                Some((uid, conditions)) => {
-                    return Next::Write(Write { key, uid, conditions });
-                }
+                Some(write) => return Next::Write(write),
                 None => drop(self.waiting.remove(&key)),
             }
         }
@@ -120,6 +154,7 @@ impl Queue {
             .filter(|known| known.uid == write.uid)
         {
             known.conditions = write.conditions;
+            known.addresses = write.addresses;
         }
     }
 
@@ -138,4 +173,21 @@ impl Queue {
         waiting.not_before = Some(now + pause);
         Some(pause)
     }
+}
+
+/// The kinds whose authors are told something.
+fn has_status(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::AuthorizationPolicy
+            | Kind::PeerAuthentication
+            | Kind::Service
+            | Kind::ServiceEntry
+            | Kind::WorkloadEntry
+    )
+}
+
+fn list(object: &Object, name: &str) -> Vec<Value> {
+    let list = object.status().and_then(|status| status.get(name));
+    list.and_then(Value::as_array).cloned().unwrap_or_default()
 }

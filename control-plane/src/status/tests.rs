@@ -150,3 +150,50 @@ fn what_only_stands_for_an_object_is_not_written() {
     bench.want(&[condition(false, "no YAML")]);
     assert_eq!(bench.next(), Next::Wait(None));
 }
+
+fn entry(status: Value) -> Arc<Object> {
+    let object = Object::from_value(json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+        "metadata": { "name": "e", "namespace": "demo", "uid": "1" },
+        "spec": { "hosts": ["a.example"], "resolution": "DNS", "ports": [{ "number": 80, "name": "http" }] },
+        "status": status,
+    }));
+    Arc::new(object.unwrap())
+}
+
+#[test]
+fn addresses_and_conditions_are_written_together_and_come_to_rest() {
+    let object = entry(json!({}));
+    let mut bench = Bench::new(&object);
+    let chosen = |last: u8| AllocatedAddress {
+        host: "a.example".to_owned(),
+        address: std::net::Ipv4Addr::new(240, 240, 0, last).into(),
+    };
+    let written = |last: u8| json!([{ "host": "a.example", "value": format!("240.240.0.{last}") }]);
+    assert!(bench.0.want_addresses(&object.key(), &[chosen(7)]));
+    let write = bench.write();
+    assert_eq!(
+        write.status(),
+        json!({ "conditions": [], "addresses": written(7) })
+    );
+    bench.0.written(write);
+    assert_eq!(bench.next(), Next::Wait(None));
+    // What one writer leaves out of an apply is taken away, so a new condition comes with the addresses.
+    let bound = Condition {
+        kind: "istio.io/WaypointBound",
+        ..condition(true, "bound")
+    };
+    assert!(bench.0.want(&object.key(), vec![bound]));
+    let write = bench.write();
+    assert_eq!(write.status()["addresses"], written(7));
+    assert_eq!(write.status()["conditions"][0]["message"], "bound");
+    let status = write.status();
+    bench.0.written(write);
+    // The source tells of it, and the compiler wants the same again.
+    bench.0.put(&entry(status));
+    assert!(bench.0.want_addresses(&object.key(), &[chosen(7)]));
+    assert_eq!(bench.next(), Next::Wait(None));
+    // Another one had it first.
+    assert!(bench.0.want_addresses(&object.key(), &[chosen(8)]));
+    assert_eq!(bench.write().addresses, *written(8).as_array().unwrap());
+}

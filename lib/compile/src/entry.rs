@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use objects::selector::Labels;
 use objects::{
-    AUTO_REGISTRATION_GROUP_ANNOTATION, EntryAddress, Object, Protocol, ServiceType, TargetPort,
+    AUTO_REGISTRATION_GROUP_ANNOTATION, EntryAddress, Kind, Object, Protocol, ServiceType, TargetPort,
     WorkloadEntry,
 };
 use proto::workload::{self, AppProtocol, Locality, Port, PortList};

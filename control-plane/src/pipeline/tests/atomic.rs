@@ -108,6 +108,7 @@ fn worker() -> Worker {
         view: View::default(),
         history: None,
         conditions: BTreeMap::new(),
+        allocations: BTreeMap::new(),
     };
     worker.compile(merge::Work::default())
 }

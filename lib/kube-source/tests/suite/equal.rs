@@ -50,6 +50,7 @@ fn manifests() -> Vec<Value> {
             "metadata": { "name": "trial", "namespace": "shop", "annotations": { "istio.io/dry-run": "true" } },
             "spec": { "action": "DENY", "rules": [{ "to": [{ "operation": { "methods": ["GET"] } }] }] } }),
     ];
+    all.extend(beyond_kubernetes());
     for (index, phase) in ["Running", "Running", "Pending", "Failed"]
         .into_iter()
         .enumerate()
@@ -67,6 +68,84 @@ fn manifests() -> Vec<Value> {
         metadata.insert("creationTimestamp".to_owned(), json!(second));
     }
     all
+}
+
+/// What stands before Services and what Kubernetes has no Service for, with fields that nobody reads.
+fn beyond_kubernetes() -> Vec<Value> {
+    let istio = |kind: &str, name: &str, spec: Value, status: Value| {
+        json!({ "apiVersion": "networking.istio.io/v1", "kind": kind,
+            "metadata": { "name": name, "namespace": "shop", "labels": { "app": "web" } }, "spec": spec, "status": status })
+    };
+    let gateway = |kind: &str, name: &str, labels: Value, spec: Value, status: Value| {
+        let mut object = json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+            "metadata": { "name": name, "labels": labels }, "spec": spec, "status": status });
+        if kind == "Gateway" {
+            object["metadata"]["namespace"] = json!("shop");
+        }
+        object
+    };
+    let hbone = json!([{ "name": "mesh", "port": 15008, "protocol": "HBONE", "tls": { "mode": "Terminate" },
+        "allowedRoutes": { "namespaces": { "from": "Same" }, "kinds": [] } }]);
+    vec![
+        gateway(
+            "GatewayClass",
+            "istio-waypoint",
+            json!({ "istio.io/waypoint-for": "all" }),
+            json!({ "controllerName": "istio.io/mesh-controller", "description": "x" }),
+            json!({ "conditions": [] }),
+        ),
+        gateway(
+            "Gateway",
+            "way",
+            json!({}),
+            json!({ "gatewayClassName": "istio-waypoint", "listeners": hbone }),
+            json!({ "addresses": [{ "type": "Hostname", "value": "way.shop.svc.cluster.local" }],
+                "listeners": [{ "name": "mesh", "attachedRoutes": 0, "supportedKinds": [], "conditions": [] }] }),
+        ),
+        gateway(
+            "Gateway",
+            "far",
+            json!({ "topology.istio.io/network": "far" }),
+            json!({ "gatewayClassName": "istio-remote", "listeners": hbone,
+                "addresses": [{ "type": "IPAddress", "value": "203.0.113.1" }] }),
+            json!({}),
+        ),
+        json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "waylaid", "namespace": "shop",
+            "labels": { "istio.io/use-waypoint": "way" } }, "spec": { "clusterIP": "10.9.0.3",
+            "ipFamilies": ["IPv4"], "selector": { "app": "web" }, "ports": [{ "name": "http", "port": 80 }] },
+            "status": { "loadBalancer": {}, "conditions": [{ "type": "istio.io/WaypointBound", "status": "True" }] } }),
+        istio(
+            "ServiceEntry",
+            "outside",
+            json!({ "hosts": ["a.example", "b.example"], "resolution": "STATIC",
+            "location": "MESH_EXTERNAL", "exportTo": ["."], "ports": [{ "number": 443, "name": "tls", "protocol": "TLS" }],
+            "endpoints": [{ "address": "203.0.113.9", "weight": 2, "locality": "r1/z1" }] }),
+            json!({ "addresses": [{ "host": "a.example", "value": "240.240.0.7" },
+                { "host": "b.example", "value": "240.240.0.8" }], "validationMessages": [{ "level": "INFO" }] }),
+        ),
+        istio(
+            "ServiceEntry",
+            "inside",
+            json!({ "hosts": ["inside.example"], "addresses": ["10.8.0.0/16"],
+            "resolution": "STATIC", "workloadSelector": { "labels": { "app": "web" } },
+            "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080 }] }),
+            json!({}),
+        ),
+        istio(
+            "WorkloadEntry",
+            "vm",
+            json!({ "address": "10.5.0.9", "serviceAccount": "vm", "network": "far",
+            "ports": { "http": 8081 }, "labels": { "app": "web" } }),
+            json!({ "conditions": [] }),
+        ),
+        istio(
+            "WorkloadGroup",
+            "vms",
+            json!({ "metadata": { "labels": { "app": "web" } },
+            "template": { "serviceAccount": "vm" }, "probe": { "tcpSocket": { "port": 80 } } }),
+            json!({}),
+        ),
+    ]
 }
 
 fn pod(index: usize, phase: &str) -> Value {
@@ -128,7 +207,9 @@ async fn both_stores_serve_the_same_bytes() {
     // Pods that have ended are none; the dry run is one of the policies.
     assert_eq!(
         files.keys().filter(|(kind, _)| *kind == "address").count(),
-        3 + 2 + 1,
+        // Pods, Services, the endpoint without a pod; then the Service behind a waypoint, three hosts with the endpoint
+        // of one entry, the WorkloadEntry and the gateway.
+        (3 + 2 + 1) + (1 + 3 + 1 + 1 + 1),
         "{:?}",
         names(&files)
     );
