@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help build demo test lint bench mutants clean
+.PHONY: help build demo test lint bench bench-scale mutants clean
 
 help:
 	@echo "make demo   build, and walk through a two-node mesh on this machine (root)"
 	@echo "make test   every test; the end-to-end ones need root"
 	@echo "make lint   formatting, clippy, dependencies, the Helm chart, documentation"
 	@echo "make bench  throughput, latency, decisions and compilation, beside what to compare them with"
+	@echo "make bench-scale  a control plane under 100 000 pods with 1 000 proxies, beside a tenth of that"
 	@echo "make mutants  whether a test notices each small change of the policy engine (hours; needs cargo-mutants)"
 
 build:
@@ -32,6 +33,10 @@ lint:
 bench:
 	@scripts/prepare build
 	$(CARGO) bench --locked -p benches
+
+bench-scale:
+	@scripts/prepare build
+	$(CARGO) run --release --locked -p benches --bin bench-scale
 
 mutants:
 	@scripts/prepare build

@@ -9,6 +9,7 @@ mod decisions;
 mod endpoints;
 mod manifests;
 mod paths;
+pub mod scale;
 mod table;
 
 pub use certificates::{Mesh, workload};
