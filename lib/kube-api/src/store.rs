@@ -455,7 +455,10 @@ impl State {
         let revision = self.revision + 1;
         let after = after.map(|mut value| {
             value["metadata"]["resourceVersion"] = json!(revision.to_string());
-            Stored::new(value)
+            let stored = Stored::new(value);
+            // Whoever asks finds it done.
+            stored.encoded();
+            stored
         });
         let answer = match (&after, &before) {
             (Some(after), _) => {
