@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::install::{Install, Uninstall};
 use crate::policy::PolicyCommand;
 use crate::values::{assignment, bytes, duration, label, percent, rate};
 
@@ -27,6 +28,10 @@ pub(crate) enum Command {
     /// The lab's test application and its clients
     #[command(subcommand)]
     App(AppCommand),
+    /// Install the mesh into a cluster, or bring it up to date, with your helm and the chart that is in this program
+    Install(Install),
+    /// Remove the mesh from a cluster; the kinds of policies, and the policies, stay
+    Uninstall(Uninstall),
 }
 
 #[derive(Args)]

@@ -1,4 +1,4 @@
-//! `ztctl`, the command line: the lab, questions about policy, and the lab's test application.
+//! `ztctl`, the command line: the lab, questions about policy, installation, and the lab's test application.
 //!
 //! It holds no logic that another program needs: it reads arguments, calls the crate that does the work, and prints.
 //! Tables go to standard output, everything else to standard error. Exit codes: 0 good, 1 the answer is no, 2 used
@@ -6,6 +6,7 @@
 
 mod app;
 mod args;
+mod install;
 mod lab_commands;
 mod policy;
 mod print;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
             Command::Lab(command) => lab_commands::run(command).await,
             Command::Policy(command) => policy::run(command).await,
             Command::App(command) => app::run(command).await,
+            Command::Install(arguments) => install::install(arguments).await,
+            Command::Uninstall(arguments) => install::uninstall(arguments).await,
         }
     });
     // A read of standard input that nobody waits for must not keep us.
