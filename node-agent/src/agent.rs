@@ -1,15 +1,16 @@
 //! The agent as a whole: objects in, one task per pod, node proxies and status served.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use object_store::{Batch, ObjectSource, ObjectWriter};
 use sys::seqpacket;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     finder::NamespaceFinder,
     firewall::{Firewall, FirewallError},
+    health,
     plan::{Annotation, Goal, Rules},
     pod::{PodTask, Tools},
     proxies::Proxies,
@@ -31,6 +32,10 @@ pub struct Settings {
     pub zds_socket: PathBuf,
     /// Where it answers for its status.
     pub status_socket: PathBuf,
+    /// Where it answers probes; none: nowhere.
+    pub health_listen: Option<SocketAddr>,
+    /// Where settings below `/proc/sys/net` are written.
+    pub network_settings: PathBuf,
     /// How long the node proxy has for the open connections of a pod that leaves the mesh.
     pub grace: Duration,
     /// How often an enrolled pod is asked whether it still has the same network namespace; see [`CHECK_INTERVAL`].
@@ -51,6 +56,14 @@ pub enum AgentError {
         /// The reason.
         source: io::Error,
     },
+    /// The address for probes cannot be listened on.
+    #[error("cannot listen on {address} for probes: {source}")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        source: io::Error,
+    },
     /// The objects' source has ended, which it never should.
     #[error("the source of objects has ended")]
     SourceEnded,
@@ -63,7 +76,7 @@ pub async fn run(
     writer: Arc<dyn ObjectWriter>,
     finder: Arc<dyn NamespaceFinder>,
 ) -> Result<(), AgentError> {
-    let firewall = Firewall::choose().await?;
+    let firewall = Firewall::choose(&settings.network_settings).await?;
     tracing::info!(
         node = settings.node,
         "redirection rules are written with {}",
@@ -93,6 +106,11 @@ pub async fn run(
         proxies.clone(),
         source.clone(),
     ));
+    if let Some(address) = settings.health_listen {
+        let failed = |source| AgentError::Health { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        services.spawn(health::serve(listener, board.clone()));
+    }
     let mut pods = Pods {
         tools,
         tasks: BTreeMap::new(),

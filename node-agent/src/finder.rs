@@ -1,5 +1,9 @@
 //! Finding the network namespace of a pod.
 
+mod processes;
+
+pub use processes::ProcessNamespaces;
+
 use std::{
     io,
     net::IpAddr,
@@ -22,6 +26,20 @@ pub enum FindError {
     Missing {
         /// Where it should be.
         path: PathBuf,
+    },
+    /// No process of the pod is there, or none any more.
+    #[error("no process below {proc} belongs to the pod yet")]
+    NoProcess {
+        /// The node's `/proc`.
+        proc: PathBuf,
+    },
+    /// The processes cannot be listed.
+    #[error("cannot list the processes of the node in {proc}: {source}")]
+    Processes {
+        /// The node's `/proc`.
+        proc: PathBuf,
+        /// The reason.
+        source: io::Error,
     },
     /// What is there cannot be used.
     #[error(transparent)]
@@ -50,7 +68,7 @@ pub enum FindError {
 impl FindError {
     /// Whether there is nothing at all for this pod, so that nothing can be left in it either.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. })
+        matches!(self, Self::Missing { .. } | Self::NoProcess { .. })
     }
 }
 
@@ -76,8 +94,7 @@ impl PinnedNamespaces {
 
 impl NamespaceFinder for PinnedNamespaces {
     fn find(&self, uid: &str, addresses: &[IpAddr]) -> Result<Namespace, FindError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if uid.is_empty() || !uid.bytes().all(plain) {
+        if !is_plain(uid) {
             return Err(FindError::BadUid(uid.to_owned()));
         }
         let path = self.directory.join(uid);
@@ -89,23 +106,40 @@ impl NamespaceFinder for PinnedNamespaces {
             Err(NamespaceError::NotANetworkNamespace { .. }) => return Err(FindError::Missing { path }),
             other => other?,
         };
-        if self.forbidden.contains(&namespace.id()) {
-            return Err(FindError::NotThePods { path });
-        }
-        let found: Vec<IpAddr> = namespace
-            .addresses()?
-            .into_iter()
-            .filter(|address| !address.is_loopback())
-            .collect();
-        if !addresses.iter().any(|address| found.contains(address)) {
-            return Err(FindError::OtherAddresses {
-                path,
-                expected: addresses.to_vec(),
-                found,
-            });
-        }
-        Ok(namespace)
+        checked(namespace, &path, addresses, &self.forbidden)
     }
+}
+
+/// Whether a uid can be part of a path.
+fn is_plain(uid: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !uid.is_empty() && uid.bytes().all(plain)
+}
+
+/// The namespace, if it can be the pod's: not the node's own, and one of the pod's addresses in it.
+fn checked(
+    namespace: Namespace,
+    path: &Path,
+    addresses: &[IpAddr],
+    forbidden: &[NamespaceId],
+) -> Result<Namespace, FindError> {
+    let path = path.to_path_buf();
+    if forbidden.contains(&namespace.id()) {
+        return Err(FindError::NotThePods { path });
+    }
+    let found: Vec<IpAddr> = namespace
+        .addresses()?
+        .into_iter()
+        .filter(|address| !address.is_loopback())
+        .collect();
+    if !addresses.iter().any(|address| found.contains(address)) {
+        return Err(FindError::OtherAddresses {
+            path,
+            expected: addresses.to_vec(),
+            found,
+        });
+    }
+    Ok(namespace)
 }
 
 #[cfg(test)]

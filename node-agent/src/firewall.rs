@@ -1,6 +1,10 @@
 //! Puts the rules of [`crate::rules`] into a pod's network namespace, and takes them out.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sys::{
     Namespace, NamespaceError,
@@ -24,6 +28,8 @@ const LOCK_WAIT: &str = "--wait=5";
 pub struct Firewall {
     backend: Backend,
     commands: Arc<Semaphore>,
+    /// Where settings below `/proc/sys/net` are written.
+    settings: Arc<Path>,
 }
 
 /// What of ours is in a namespace.
@@ -95,8 +101,10 @@ const VARIANTS: [(&str, &str); 3] = [
 ];
 
 impl Firewall {
-    /// Chooses the variant of iptables, by writing the very rules into a scratch namespace.
-    pub async fn choose() -> Result<Self, FirewallError> {
+    /// Chooses the variant of iptables, by writing the very rules into a scratch namespace. Settings below `/proc/sys/net`
+    /// are written in `settings`, which is that directory or another mount of it.
+    pub async fn choose(settings: &Path) -> Result<Self, FirewallError> {
+        let settings: Arc<Path> = settings.into();
         let commands = Arc::new(Semaphore::new(MAX_CONCURRENT_COMMANDS));
         let mut refusals = Vec::new();
         for (name, name6) in VARIANTS {
@@ -111,6 +119,7 @@ impl Firewall {
             let candidate = Self {
                 backend,
                 commands: commands.clone(),
+                settings: settings.clone(),
             };
             let scratch = Namespace::create()?;
             match candidate.install(&scratch).await {
@@ -132,7 +141,7 @@ impl Firewall {
 
     /// Puts the rules in, or sets right what differs. Says whether anything had to be changed.
     pub async fn install(&self, pod: &Namespace) -> Result<bool, FirewallError> {
-        hand_queues_over(pod);
+        hand_queues_over(&self.settings, pod);
         let mut changed = false;
         for family in families(pod)? {
             changed |= self.install_routing(pod, family).await?;
@@ -293,8 +302,8 @@ impl Programs {
 
 /// Lets the kernel move what waits for a listener that closes to another one on the same port: an upgrade of the node
 /// proxy then resets nothing (Linux 5.14, `net.ipv4.tcp_migrate_req`).
-fn hand_queues_over(pod: &Namespace) {
-    if let Err(error) = link::sysctl(pod, "ipv4.tcp_migrate_req", "1") {
+fn hand_queues_over(settings: &Path, pod: &Namespace) {
+    if let Err(error) = link::sysctl_in(settings, pod, "ipv4.tcp_migrate_req", "1") {
         tracing::debug!(%error, "connections that wait while the node proxy is replaced may be reset");
     }
 }

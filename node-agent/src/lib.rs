@@ -11,8 +11,10 @@
 //! pods are wanted; the rest carries it out.
 
 pub mod agent;
+pub mod config;
 pub mod finder;
 pub mod firewall;
+pub mod health;
 pub mod plan;
 pub mod pod;
 pub mod proxies;
@@ -23,5 +25,6 @@ mod test_support;
 pub mod tracker;
 
 pub use agent::{AgentError, CHECK_INTERVAL, Settings, run};
-pub use finder::{FindError, NamespaceFinder, PinnedNamespaces};
+pub use config::Config;
+pub use finder::{FindError, NamespaceFinder, PinnedNamespaces, ProcessNamespaces};
 pub use status::{PodState, PodStatus, Status};

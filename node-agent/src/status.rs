@@ -133,6 +133,12 @@ impl Board {
         self.lock().0.error = Some(error.to_owned());
     }
 
+    /// Whether everything was read once, and why objects cannot be read at present.
+    pub(crate) fn progress(&self) -> (bool, Option<String>) {
+        let status = &self.lock().0;
+        (status.revision.is_some(), status.error.clone())
+    }
+
     /// A copy of what the board says.
     pub fn read(&self) -> Status {
         let board = self.lock();

@@ -100,7 +100,8 @@ pub(crate) async fn traces(namespace: &Namespace) -> String {
         let text = run_in(namespace, program, arguments).await;
         all.extend(
             text.lines()
-                .filter(|line| !line.starts_with('#'))
+                // The kernel's own link-local addresses come when it has found that nobody else has them.
+                .filter(|line| !line.starts_with('#') && !line.starts_with("local fe80:"))
                 .map(|line| format!("{line}\n")),
         );
     }

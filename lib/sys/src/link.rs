@@ -23,7 +23,7 @@ use crate::{Namespace, NamespaceError};
 
 mod sysctl;
 
-pub use sysctl::{read_sysctl, sysctl};
+pub use sysctl::{read_sysctl, sysctl, sysctl_in};
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -46,6 +46,8 @@ impl Node {
             node: "node-a".into(),
             zds_socket: self.path("zds"),
             status_socket: self.path("status"),
+            health_listen: None,
+            network_settings: "/proc/sys/net".into(),
             grace: Duration::from_millis(1200),
             check_interval: Duration::from_millis(100),
         };

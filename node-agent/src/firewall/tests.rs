@@ -79,7 +79,7 @@ async fn redirects_as_the_proxy_expects_and_leaves_nothing_behind() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let (near, pod) = neighbours().await;
     let before = traces(&pod).await;
     assert_eq!(firewall.inspect(&pod).await.unwrap(), Found::Nothing);
@@ -158,7 +158,7 @@ async fn dns_queries_are_redirected_and_answers_come_from_the_server() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let (near, pod) = neighbours().await;
     for (server, here, any) in [
         ("10.1.0.1:53", "127.0.0.1:15053", "0.0.0.0:0"),
@@ -224,7 +224,7 @@ async fn open_connections_survive_enrolment_and_unenrolment() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let (near, pod) = neighbours().await;
     let target = listener(&near, "[::]:8080");
     let application = listener(&pod, "[::]:8080");
@@ -283,7 +283,7 @@ async fn a_connection_that_the_kernel_remembers_is_not_opened_again_past_the_pro
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let (near, pod) = neighbours().await;
     let application = listener(&pod, "[::]:8080");
     let inbound = listener(&pod, "[::]:15006");
@@ -325,7 +325,7 @@ async fn without_the_match_on_first_packets_open_connections_break() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let (near, pod) = neighbours().await;
     let target = listener(&near, "[::]:8080");
     let mut client = connect(&pod, None, "10.1.0.1:8080").await.unwrap();
@@ -346,7 +346,7 @@ async fn drift_is_set_right_and_strangers_rules_stay() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let (_near, pod) = neighbours().await;
     run_in(
         &pod,
@@ -388,7 +388,7 @@ async fn a_pod_without_ipv6_gets_no_ipv6_rules() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let pod = Namespace::create().unwrap();
     link::sysctl(&pod, "ipv6/conf/lo/disable_ipv6", "1").unwrap();
     firewall.install(&pod).await.unwrap();
@@ -413,6 +413,7 @@ async fn the_legacy_variant_does_the_same() {
         nftables: false,
     };
     let firewall = Firewall {
+        settings: Path::new("/proc/sys/net").into(),
         backend,
         commands: Arc::new(Semaphore::new(1)),
     };
@@ -440,7 +441,7 @@ async fn a_failing_command_is_named_with_its_complaint() {
     if needs_root() {
         return;
     }
-    let firewall = Firewall::choose().await.unwrap();
+    let firewall = Firewall::choose("/proc/sys/net".as_ref()).await.unwrap();
     let pod = Namespace::create().unwrap();
     let error = firewall
         .restore(&pod, Family::V4, "*nat\n-A OUTPUT -j NO_SUCH\nCOMMIT\n")

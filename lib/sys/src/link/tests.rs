@@ -123,6 +123,15 @@ async fn settings_are_those_of_the_namespace() {
     assert_eq!(read_sysctl(&one, "net/ipv4/ip_forward").unwrap(), "1");
     assert_eq!(read_sysctl(&two, "ipv4.ip_forward").unwrap(), "0");
     sysctl(&two, "ipv4.ip_forward", &before).unwrap();
+    // Through another mount it is still the namespace's own setting.
+    let mounted = tempfile::tempdir().unwrap();
+    let (none, bind) = (None::<&str>, nix::mount::MsFlags::MS_BIND);
+    nix::mount::mount(Some("/proc/sys/net"), mounted.path(), none, bind, none).unwrap();
+    let written = sysctl_in(mounted.path(), &one, "ipv4.ip_forward", "0");
+    nix::mount::umount2(mounted.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    written.unwrap();
+    assert_eq!(read_sysctl(&one, "ipv4.ip_forward").unwrap(), "0");
+    assert_eq!(read_sysctl(&two, "ipv4.ip_forward").unwrap(), before);
     assert!(sysctl(&one, "ipv4.no_such_setting", "1").is_err());
     assert!(sysctl(&one, "../kernel/hostname", "x").is_err());
     assert!(sysctl(&one, "ipv4/../../kernel/hostname", "x").is_err());

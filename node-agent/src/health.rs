@@ -1,0 +1,122 @@
+//! Whether the agent is ready and alive, for the kubelet's probes: HTTP on a port of its own.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::status::Board;
+
+/// 200 once every pod of the node is known.
+pub const READY: &str = "/healthz/ready";
+/// 200 while the process answers.
+pub const LIVE: &str = "/healthz/live";
+
+/// Connections at a time; more have to wait.
+const MAX_CONNECTIONS: usize = 32;
+/// How long one connection may stay.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+
+/// Answers probes for ever.
+pub(crate) async fn serve(listener: TcpListener, board: Board) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection for a probe: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let board = board.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let (code, text) = answer(request.uri().path(), &board);
+                let mut response = Response::new(Full::new(Bytes::from(text)));
+                *response.status_mut() = code;
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+            // Whatever ends it, the client knows.
+            let _ = tokio::time::timeout(CONNECTION_TIME, serving).await;
+        });
+    }
+}
+
+fn answer(path: &str, board: &Board) -> (StatusCode, String) {
+    match path {
+        LIVE => (StatusCode::OK, "alive\n".to_owned()),
+        READY => {
+            let (read, error) = board.progress();
+            match (read, error) {
+                (true, None) => (StatusCode::OK, "ready\n".to_owned()),
+                // Who was enrolled stays so, and nobody gains by the agent being taken for unready.
+                (true, Some(error)) => (
+                    StatusCode::OK,
+                    format!("ready, but objects cannot be read at present: {error}\n"),
+                ),
+                (false, error) => {
+                    let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+                    (
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        format!("the pods of this node are not known yet{why}\n"),
+                    )
+                }
+            }
+        }
+        _ => (
+            StatusCode::NOT_FOUND,
+            format!("only {READY} and {LIVE} are served here\n"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn probes_learn_whether_the_pods_are_known() {
+        let board = Board::new("node-a", "iptables");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, board.clone()));
+        let ask = async |path: &str| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        assert!(ask(READY).await.starts_with("HTTP/1.1 503"));
+        assert!(ask(LIVE).await.starts_with("HTTP/1.1 200"));
+        board.failed("no permission");
+        assert!(ask(READY).await.contains("no permission"));
+        board.caught_up(1);
+        assert!(ask(READY).await.starts_with("HTTP/1.1 200"));
+        // Later trouble with the objects takes nobody out of service.
+        board.failed("API server away");
+        let answer = ask(READY).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("API server away"),
+            "{answer}"
+        );
+        assert!(ask("/").await.starts_with("HTTP/1.1 404"));
+    }
+}
