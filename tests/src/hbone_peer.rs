@@ -167,6 +167,8 @@ pub struct Seen {
     pub handshakes: usize,
     /// Requests: method, authority, headers.
     pub requests: Vec<(Method, String, HeaderMap)>,
+    /// For each request the other end of the tunnel that it came in.
+    pub tunnels: Vec<SocketAddr>,
     /// Bytes inside tunnels.
     pub bytes: usize,
 }
@@ -220,6 +222,7 @@ async fn serve(socket: TcpStream, behaviour: &Behaviour, seen: &Arc<Mutex<Seen>>
             return Ok(());
         }
     };
+    let caller = socket.peer_addr()?;
     let tls = TlsPeer::accept(socket, credentials, protocols).await?;
     seen.lock().expect("no panic").handshakes += 1;
     let mut connection = h2::server::handshake(tls).await.map_err(io::Error::other)?;
@@ -227,10 +230,11 @@ async fn serve(socket: TcpStream, behaviour: &Behaviour, seen: &Arc<Mutex<Seen>>
         let (request, mut respond) = request.map_err(io::Error::other)?;
         let (head, mut body) = request.into_parts();
         let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
-        seen.lock()
-            .expect("no panic")
-            .requests
-            .push((head.method, authority, head.headers));
+        {
+            let mut seen = seen.lock().expect("no panic");
+            seen.requests.push((head.method, authority, head.headers));
+            seen.tunnels.push(caller);
+        }
         let response = Response::builder()
             .status(status)
             .body(())

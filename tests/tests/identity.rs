@@ -362,6 +362,51 @@ fn a_tunnel_answers_as_the_protocol_says() {
     expect_log(&lab, &server.node, 0, &log);
 }
 
+/// A tunnel proves one pod's identity and carries that pod's connections, also beside another pod of the same account
+/// on the same node. Whoever it leads to sees them apart.
+#[test]
+fn pods_of_one_account_share_no_tunnel() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::up(&join([
+        namespace("mesh", true),
+        sleeper("mesh", "server", "server", "node-b"),
+        sleeper("mesh", "one", "client", "node-a"),
+        sleeper("mesh", "two", "client", "node-a"),
+    ]));
+    let [server, one, two] = ["mesh/server", "mesh/one", "mesh/two"].map(|name| lab.pod(name));
+    let shown = Signer::of_lab(&lab).sign(&Claims::of("mesh", "server"));
+    let impostor = Impostor::start(&server, Behaviour::Tls(shown, vec!["h2"], 200));
+    // In turns, and with each open while the next one is made, so that a tunnel of the other is always there.
+    let mut open = Vec::new();
+    for pod in [&one, &two].into_iter().cycle().take(6) {
+        let mut stream = pod.connect(server.at(7001)).unwrap();
+        tests::echo(&mut stream, b"over whose tunnel?").unwrap();
+        open.push(stream);
+    }
+    let seen = impostor.seen();
+    assert_eq!((seen.requests.len(), seen.tunnels.len()), (6, 6), "{seen:?}");
+    for ((_, _, headers), tunnel) in seen.requests.iter().zip(&seen.tunnels) {
+        let forwarded = headers["forwarded"].to_str().unwrap();
+        let own = format!("for=\"{}:", tunnel.ip());
+        assert!(
+            forwarded.starts_with(&own),
+            "the connection of {forwarded} came over the tunnel of {tunnel}"
+        );
+    }
+    let mut tunnels = seen.tunnels;
+    tunnels.sort_unstable();
+    tunnels.dedup();
+    let mut pods = [one.ip, two.ip];
+    pods.sort_unstable();
+    let ends: Vec<std::net::IpAddr> = tunnels.iter().map(|tunnel| tunnel.ip()).collect();
+    assert_eq!(
+        ends, pods,
+        "one tunnel of each pod, and each for all of its connections"
+    );
+}
+
 /// 200 means that the application has the connection, not that somebody will try.
 #[test]
 fn success_is_told_only_once_the_application_is_connected() {

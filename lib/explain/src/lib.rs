@@ -19,5 +19,5 @@ mod world;
 
 pub use answer::{Answer, Deciding, EndpointAnswer, Ground, Tree, Unanswerable};
 pub use question::{Caller, QuestionError, Target};
-pub use strict_report::{Breaking, CANNOT_KNOW, Outsider, StaysOpen, StrictReport};
+pub use strict_report::{Breaking, CANNOT_KNOW, KeptAway, Outsider, StaysOpen, StrictReport};
 pub use world::{Basis, MAX_MADE_UP_ADDRESSES, Membership, World};

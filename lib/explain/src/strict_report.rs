@@ -1,5 +1,6 @@
 //! Who would break if plaintext were refused.
 
+mod network;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -21,7 +22,7 @@ pub const CANNOT_KNOW: [&str; 5] = [
     "Whether a pod that could connect ever does: this is about what policy lets through, not about traffic.",
     "Callers that are no pod here: load balancers, other clusters, machines outside.",
     "Ports that neither a container nor a Service names.",
-    "NetworkPolicies: one may keep a caller away already.",
+    "Whether a network plugin enforces NetworkPolicies, unless that is said; of pods on their node's network none counts.",
     "Processes on a pod's own node, the kubelet's probes among them, may go past the node proxy and keep working.",
 ];
 
@@ -35,6 +36,11 @@ pub struct StrictReport {
     pub looked_at: usize,
     /// Those that would refuse a caller that they let in now.
     pub breaking: Vec<Breaking>,
+    /// Callers that NetworkPolicies keep away from such a pod. Where these are enforced they lose nothing, and are not in
+    /// `breaking`; elsewhere they are in both.
+    pub kept_away: Vec<KeptAway>,
+    /// Whether NetworkPolicies were said to be enforced.
+    pub network_policies_enforced: bool,
     /// The pods outside of the mesh: every one is a possible caller.
     pub callers: Vec<Outsider>,
     /// Ports that would take plaintext still.
@@ -48,6 +54,19 @@ pub struct Breaking {
     pub pod: String,
     /// The callers, as `NAMESPACE/NAME`, and the ports that they lose; none for a pod that names no port: any.
     pub callers: BTreeMap<String, Vec<u16>>,
+}
+
+/// A caller that NetworkPolicies keep away from a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAway {
+    /// The pod in the mesh, as `NAMESPACE/NAME`.
+    pub pod: String,
+    /// The caller, as `NAMESPACE/NAME`.
+    pub caller: String,
+    /// The ports that are kept from it; none for a pod that names no port: any.
+    pub ports: Vec<u16>,
+    /// The policies that do, as `NAMESPACE/NAME`.
+    pub policies: BTreeSet<String>,
 }
 
 /// A pod outside of the mesh.
@@ -79,8 +98,13 @@ struct Inside {
 
 impl World {
     /// What a STRICT PeerAuthentication for the namespace (`None`: for each) would change. It is tried: the mesh is
-    /// asked about every pod outside of it and every port of every pod inside, as it is and as it would be.
-    pub fn strict_report(&mut self, namespace: Option<&str>) -> StrictReport {
+    /// asked about every pod outside of it and every port of every pod inside, as it is and as it would be. With
+    /// `network_policies_enforced`, a caller whom NetworkPolicies keep away does not count.
+    pub fn strict_report(
+        &mut self,
+        namespace: Option<&str>,
+        network_policies_enforced: bool,
+    ) -> StrictReport {
         let inside = self.inside(namespace);
         let outside: Vec<(String, Speaker)> = self
             .outsiders()
@@ -101,7 +125,18 @@ impl World {
             (world.let_in(&inside, &outside), world.open(&inside))
         });
         let mut breaking: BTreeMap<usize, BTreeMap<String, Vec<u16>>> = BTreeMap::new();
+        let mut kept_away: BTreeMap<(usize, usize, BTreeSet<String>), Vec<u16>> = BTreeMap::new();
         for (pod, caller, port) in before.difference(&after) {
+            let policies = self.kept_away(&outside[*caller].0, &inside[*pod].object, *port);
+            if !policies.is_empty() {
+                kept_away
+                    .entry((*pod, *caller, policies))
+                    .or_default()
+                    .extend(*port);
+                if network_policies_enforced {
+                    continue;
+                }
+            }
             let callers = breaking.entry(*pod).or_default();
             callers
                 .entry(outside[*caller].0.clone())
@@ -117,8 +152,28 @@ impl World {
                     callers,
                 })
                 .collect(),
+            kept_away: kept_away
+                .into_iter()
+                .map(|((pod, caller, policies), ports)| KeptAway {
+                    pod: name_of(&inside[pod].object),
+                    caller: outside[caller].0.clone(),
+                    ports,
+                    policies,
+                })
+                .collect(),
+            network_policies_enforced,
             callers,
             stays_open,
+        }
+    }
+
+    /// The NetworkPolicies that keep a caller (`NAMESPACE/NAME`) away from a pod.
+    fn kept_away(&self, caller: &str, target: &Object, port: Option<u16>) -> BTreeSet<String> {
+        let find = |(namespace, name)| self.pod(namespace, name);
+        let target = self.pod(&target.metadata.namespace, &target.metadata.name);
+        match caller.split_once('/').and_then(find).zip(target) {
+            Some((caller, target)) => network::blocking(self, caller, target, port),
+            None => BTreeSet::new(),
         }
     }
 

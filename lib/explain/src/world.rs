@@ -221,7 +221,11 @@ impl World {
     }
 
     /// The objects of a kind in a namespace, by name.
-    fn objects_in<'a>(&'a self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+    pub(crate) fn objects_in<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
         self.objects
             .range(ObjectKey::new(kind, namespace, "")..)
             .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)

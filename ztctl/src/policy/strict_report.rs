@@ -10,6 +10,10 @@ pub(crate) struct Ask {
     /// Only for the pods of this namespace
     #[arg(short, long)]
     namespace: Option<String>,
+    /// A network plugin enforces NetworkPolicy in the cluster that is meant, so callers that it keeps away lose nothing;
+    /// nothing does in a lab
+    #[arg(long, requires = "filename")]
+    network_policy_enforced: bool,
     #[command(flatten)]
     on: On,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
@@ -18,7 +22,8 @@ pub(crate) struct Ask {
 
 impl Ask {
     pub(super) async fn run(self) -> Result<u8, Failure> {
-        let report = self.on.world().await?.strict_report(self.namespace.as_deref());
+        let mut world = self.on.world().await?;
+        let report = world.strict_report(self.namespace.as_deref(), self.network_policy_enforced);
         if report.looked_at == 0 {
             let place = self
                 .namespace

@@ -29,7 +29,7 @@ fn pods(report: &super::StrictReport) -> Vec<String> {
 #[test]
 fn whoever_is_let_in_now_and_not_then_is_named_with_the_ports() {
     let mut mesh = world(&format!("{SHOP}{MORE}"));
-    let report = mesh.strict_report(None);
+    let report = mesh.strict_report(None, false);
     assert_eq!(
         pods(&report),
         [
@@ -50,8 +50,8 @@ fn whoever_is_let_in_now_and_not_then_is_named_with_the_ports() {
             "outside/legacy is not in the mesh: neither it nor its namespace is labelled istio.io/dataplane-mode=ambient",
         ]
     );
-    assert!(mesh.strict_report(Some("outside")).breaking.is_empty());
-    assert_eq!(mesh.strict_report(None), report, "trying leaves no trace");
+    assert!(mesh.strict_report(Some("outside"), false).breaking.is_empty());
+    assert_eq!(mesh.strict_report(None, false), report, "trying leaves no trace");
     let text = report.to_string();
     assert!(
         text.starts_with("2 of 2 pods in the mesh would refuse under STRICT a caller that they let in now."),
@@ -84,7 +84,7 @@ metadata: {namespace: shop, name: no-dns}
 spec: {action: DENY, rules: [{from: [{source: {ipBlocks: [10.9.0.2]}}]}]}
 ";
     let mut mesh = world(&format!("{SHOP}{MORE}{policies}"));
-    let report = mesh.strict_report(Some("shop"));
+    let report = mesh.strict_report(Some("shop"), false);
     assert_eq!(
         pods(&report),
         [
@@ -108,9 +108,114 @@ metadata: {namespace: istio-system, name: default}
 spec: {mtls: {mode: STRICT}}
 ";
     let mut mesh = world(&format!("{SHOP}{MORE}{strict}"));
-    let report = mesh.strict_report(None);
+    let report = mesh.strict_report(None, false);
     assert!(
         report.breaking.is_empty() && report.stays_open.is_empty(),
         "{report}"
+    );
+}
+
+/// Lets `outside/legacy` in on the port named http, and nobody else in; and lets `kube-system/dns` out to nobody of shop.
+const NETWORK_POLICIES: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: nobody}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: legacy}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+  - from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: outside}}}]
+    ports: [{port: http}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: kube-system, name: out}
+spec:
+  podSelector: {}
+  policyTypes: [Egress]
+  egress: [{to: [{ipBlock: {cidr: 10.1.0.0/16, except: [10.1.0.2/32]}}]}]
+---
+";
+
+#[test]
+fn whom_network_policies_keep_away_loses_nothing_where_they_are_enforced() {
+    let mut mesh = world(&format!("{SHOP}{MORE}{NETWORK_POLICIES}"));
+    let report = mesh.strict_report(None, true);
+    assert_eq!(
+        pods(&report),
+        [
+            r#"shop/client {"outside/legacy": []}"#,
+            r#"shop/web {"outside/legacy": [8080]}"#,
+        ]
+    );
+    let kept: Vec<String> = report
+        .kept_away
+        .iter()
+        .map(|kept| {
+            format!(
+                "{} {} {:?} {:?}",
+                kept.pod, kept.caller, kept.ports, kept.policies
+            )
+        })
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            r#"shop/client kube-system/dns [] {"kube-system/out"}"#,
+            r#"shop/web kube-system/dns [7070, 8080, 9090] {"shop/legacy", "shop/nobody"}"#,
+            r#"shop/web outside/legacy [7070, 9090] {"shop/legacy", "shop/nobody"}"#,
+        ]
+    );
+    // Where nobody enforces them, they are told and change nothing.
+    let unenforced = mesh.strict_report(None, false);
+    let mut plain = world(&format!("{SHOP}{MORE}"));
+    assert_eq!(unenforced.breaking, plain.strict_report(None, false).breaking);
+    assert_eq!(unenforced.kept_away, report.kept_away);
+    let text = report.to_string();
+    assert!(
+        text.contains("outside/legacy from shop/web (ports 7070, 9090): shop/legacy, shop/nobody"),
+        "{text}"
+    );
+    let json = report.to_json();
+    assert_eq!(
+        json["kept_away"][0]["policies"],
+        serde_json::json!(["kube-system/out"])
+    );
+    assert_eq!(json["network_policies_enforced"], true);
+}
+
+#[test]
+fn where_it_cannot_be_told_whom_a_network_policy_keeps_away_the_caller_counts() {
+    // No address is known of the one caller, and the other is on its node's network.
+    let callers = "
+apiVersion: v1
+kind: Pod
+metadata: {namespace: outside, name: nowhere}
+spec: {containers: [{name: a}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: outside, name: on-node}
+spec: {hostNetwork: true, containers: [{name: a}]}
+status: {podIP: 10.9.0.9}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: block}
+spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.8.0.0/16}}]}]}
+---
+";
+    let mut mesh = world(&format!("{SHOP}{callers}"));
+    let report = mesh.strict_report(None, true);
+    assert_eq!(
+        pods(&report),
+        [
+            r#"shop/client {"outside/nowhere": [], "outside/on-node": []}"#,
+            r#"shop/web {"outside/nowhere": [8080, 9090], "outside/on-node": [8080, 9090]}"#,
+        ]
     );
 }

@@ -19,6 +19,9 @@ impl StrictReport {
                 .collect();
             json!({"pod": breaking.pod, "callers": callers})
         });
+        let kept_away = self.kept_away.iter().map(|kept| {
+            json!({"pod": kept.pod, "caller": kept.caller, "ports": kept.ports, "policies": kept.policies})
+        });
         let callers = self
             .callers
             .iter()
@@ -28,6 +31,8 @@ impl StrictReport {
         json!({
             "looked_at": self.looked_at,
             "breaking": breaking.collect::<Vec<Value>>(),
+            "kept_away": kept_away.collect::<Vec<Value>>(),
+            "network_policies_enforced": self.network_policies_enforced,
             "callers": callers.collect::<Vec<Value>>(),
             "stays_open": open.collect::<Vec<Value>>(),
             "cannot_know": CANNOT_KNOW,
@@ -52,6 +57,19 @@ impl fmt::Display for StrictReport {
             match breaking.callers.len().saturating_sub(NAMED) {
                 0 => {}
                 more => write!(out, " and {more} more")?,
+            }
+        }
+        if !self.kept_away.is_empty() {
+            let whether = if self.network_policies_enforced {
+                "so they lose nothing:"
+            } else {
+                "where a network plugin enforces these (--network-policy-enforced if one does):"
+            };
+            write!(out, "\nKept away by NetworkPolicies already, {whether}")?;
+            for kept in &self.kept_away {
+                let policies: Vec<&str> = kept.policies.iter().map(String::as_str).collect();
+                let (caller, pod, ports) = (&kept.caller, &kept.pod, on(&kept.ports));
+                write!(out, "\n  {caller} from {pod} ({ports}): {}", policies.join(", "))?;
             }
         }
         if !self.callers.is_empty() {

@@ -7,6 +7,7 @@ mod control_plane;
 mod handshake;
 mod interop;
 mod refusal;
+mod resumption;
 mod revocation;
 mod rotation;
 mod settings;
