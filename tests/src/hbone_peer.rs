@@ -31,6 +31,11 @@ pub struct HboneClient {
     pub server_is_expected: bool,
 }
 
+/// As long as this lives, a client does nothing.
+pub struct StandStill {
+    _over: std::sync::mpsc::Sender<()>,
+}
+
 /// The answer to one request, and what can be sent and received behind it.
 #[derive(Debug)]
 pub struct Answer {
@@ -54,6 +59,17 @@ impl HboneClient {
         shown: Option<&Credentials>,
         expected_server: &str,
     ) -> io::Result<HboneClient> {
+        HboneClient::open_with(from, to, shown, expected_server, &h2::client::Builder::new())
+    }
+
+    /// As [`HboneClient::open`], with other settings of HTTP/2.
+    pub fn open_with(
+        from: &impl Place,
+        to: SocketAddr,
+        shown: Option<&Credentials>,
+        expected_server: &str,
+        http2: &h2::client::Builder,
+    ) -> io::Result<HboneClient> {
         let runtime = runtime();
         let socket = from.connect(to)?;
         socket.set_nonblocking(true)?;
@@ -61,7 +77,7 @@ impl HboneClient {
         let opening = async {
             let tls = TlsPeer::connect(TcpStream::from_std(socket)?, shown).await?;
             let server_is_expected = tls.peer_is(expected_server);
-            let (requests, mut connection) = h2::client::handshake(tls).await.map_err(io::Error::other)?;
+            let (requests, mut connection) = http2.handshake(tls).await.map_err(io::Error::other)?;
             let mut pings = connection.ping_pong().expect("not taken before");
             let driver = tokio::spawn(connection);
             // An answer to a ping proves that the server has accepted the tunnel.
@@ -80,6 +96,19 @@ impl HboneClient {
             local,
             server_is_expected,
         })
+    }
+
+    /// From here on nothing is read from the socket, nor written to it, until what this gives is dropped.
+    pub fn stand_still(&self) -> StandStill {
+        let (over, until) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = std::sync::mpsc::channel();
+        // It has one worker, which is kept busy.
+        self.runtime.spawn(async move {
+            let _ = begun.send(());
+            let _ = until.recv();
+        });
+        begins.recv().expect("a worker");
+        StandStill { _over: over }
     }
 
     /// CONNECT to this authority.

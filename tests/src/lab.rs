@@ -244,6 +244,20 @@ impl Lab {
         metrics::sum(&self.node(node).metrics(), name, labels)
     }
 
+    /// Memory of a node's proxy that is in RAM, in bytes.
+    #[track_caller]
+    pub fn resident(&self, node: &str) -> u64 {
+        let status = self.status();
+        let nodes = status["nodes"].as_array().expect("a list of nodes");
+        let node = nodes.iter().find(|known| known["name"] == node);
+        let pid = node.and_then(|node| node["ztunnel"]["pid"].as_u64());
+        let pid = pid.unwrap_or_else(|| panic!("no such proxy in {status:#}"));
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running proxy");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kilobytes.expect("its memory") << 10
+    }
+
     /// The last lines of the logs of everything that is the mesh, for a failed test.
     fn last_words(&self) -> String {
         let logs = Path::new(ROOT).join(&self.name).join("logs");

@@ -36,7 +36,7 @@ pub use capture::Capture;
 pub use dns::{Answer, NameServer, query};
 pub use echo::{echo, echo_once, serve_echo};
 pub use footprint::{Footprint, leftovers, processes_naming};
-pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen};
+pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen, StandStill};
 pub use http::{Response, http_get};
 pub use lab::Lab;
 pub use node::Node;

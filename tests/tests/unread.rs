@@ -1,137 +1,133 @@
-//! Peers that read nothing: what that may cost, and that nobody else notices.
+//! A peer that reads nothing: what that may cost, and that nobody else notices.
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
 
 use tests::manifests::{join, namespace, sleeper};
-use tests::{Lab, Place, Pod, echo_once, eventually, require_root, serve_echo};
+use tests::{
+    Claims, HBONE_PORT, HboneClient, Lab, Place, Signer, echo_once, eventually, require_root, serve_echo,
+};
 
-/// An application here accepts everything and reads nothing.
-const DEAF: u16 = 7000;
+const SERVER: &str = "spiffe://cluster.local/ns/mesh/sa/server";
+const PORT: u16 = 7000;
 const ECHO: u16 = 7001;
+const SOON: Duration = Duration::from_secs(20);
 
-/// What peers of all tunnels of a node may leave unread, bytes.
-const BOUND: f64 = 1024.0 * 1024.0;
+/// What peers of all tunnels of the node may leave unread, bytes.
+const BOUND: u32 = 1 << 20;
 
-/// What the whole may cost the proxy in memory, bytes: beside the bound its windows (16 MiB), tunnels and flows.
-const COST: f64 = 64.0 * 1024.0 * 1024.0;
+/// Streams: each may hold 16 KiB whatever the others do, and half of the bound is one pod's share.
+const STREAMS: usize = 60;
 
-/// How many connections may be needed to fill the share of a pod: half of the bound, 16 KiB each, and what the other
-/// node takes in before.
-const ENOUGH: usize = 1_000;
+/// What is sent on each, bytes: more than the proxy may take, and no more than the kernel can keep.
+const SENT: usize = 1 << 20;
+
+/// What all of it may cost the proxy in memory, bytes: half of what is sent.
+const COST: u64 = 30 << 20;
 
 #[test]
 fn a_peer_that_reads_nothing_fills_one_pods_share_and_no_more() {
     if !require_root() {
         return;
     }
-    let bound = |node: &str| format!("{node}=ZTUNNEL_MAX_BUFFERED_BYTES={BOUND}");
-    let (here, there) = (bound("node-a"), bound("node-b"));
-    let args = ["--node-proxy-env", &here, "--node-proxy-env", &there];
+    let bound = format!("node-b=ZTUNNEL_MAX_BUFFERED_BYTES={BOUND}");
     let manifests = join([
         namespace("mesh", true),
+        namespace("outside", false),
         sleeper("mesh", "client", "client", "node-a"),
-        sleeper("mesh", "bystander", "bystander", "node-a"),
         sleeper("mesh", "server", "server", "node-b"),
+        sleeper("mesh", "other", "other", "node-b"),
+        sleeper("outside", "caller", "default", "node-a"),
     ]);
-    let lab = Lab::up_with(&args, &manifests);
-    let [client, bystander, server] =
-        ["mesh/client", "mesh/bystander", "mesh/server"].map(|name| lab.pod(name));
-    let (deaf, held) = serve_deaf(&server);
-    let to_echo = serve_echo(&server, ECHO);
-    echo_once(&client, to_echo, b"before").unwrap();
-    let resident = || lab.metric("node-a", "process_resident_memory_bytes", &[]);
-    let refused = || {
-        let labels = [("reason", "buffers_full")];
-        lab.metric("node-a", "ztunnel_refusals_total", &labels)
-    };
-    let before = resident();
-    assert!(before > 0.0, "the proxy tells its memory");
-    assert_eq!(refused(), 0.0);
+    let lab = Lab::up_with(&["--node-proxy-env", &bound], &manifests);
+    let [client, server, other, caller] =
+        ["mesh/client", "mesh/server", "mesh/other", "outside/caller"].map(|name| lab.pod(name));
+    let (to_server, to_other) = (serve_echo(&server, ECHO), serve_echo(&other, ECHO));
+    let application = server.listen(PORT);
+    let shown = Signer::of_lab(&lab).sign(&Claims::of("mesh", "client"));
+    let to = server.at(HBONE_PORT);
+    let metric = |name: &str, labels: &[(&str, &str)]| lab.metric("node-b", name, labels);
+    let full = |name: &str| metric(name, &[("reason", "buffers_full")]);
 
-    // More and more connections that nobody reads, until the pod may have no more.
-    let mut stuck = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while refused() == 0.0 {
-        assert!(
-            stuck.len() < ENOUGH,
-            "{} connections, and none refused",
-            stuck.len()
-        );
-        assert!(Instant::now() < deadline, "{} connections in time", stuck.len());
-        stuck.extend((0..10).filter_map(|_| silent(&client, deaf)));
-        stuck.iter_mut().for_each(fill);
-        // While it fills, nobody else notices.
-        echo_once(&bystander, to_echo, b"a bystander meanwhile").unwrap();
+    // One peer promises to read whatever comes, and another one has a tunnel open.
+    let mut endless = h2::client::Builder::new();
+    endless
+        .initial_window_size((1 << 31) - 1)
+        .initial_connection_window_size((1 << 31) - 1);
+    let deaf = HboneClient::open_with(&caller, to, Some(&shown), SERVER, &endless).unwrap();
+    let honest = HboneClient::open(&caller, to, Some(&shown), SERVER).unwrap();
+    assert_eq!(honest.connect(&to_server.to_string()).status, 200);
+    let mut streams = Vec::new();
+    let mut applications: Vec<TcpStream> = Vec::new();
+    for _ in 0..STREAMS {
+        let answer = deaf.connect(&server.at(PORT).to_string());
+        assert_eq!(answer.status, 200);
+        streams.push(answer);
+        applications.push(application.accept().unwrap().0);
     }
-    let waiting = lab.metric("node-a", "ztunnel_buffered_bytes", &[]);
+    echo_once(&client, to_server, b"before").unwrap();
+    let before = lab.resident("node-b");
+    assert_eq!(full("ztunnel_refusals_total"), 0.0);
+
+    // It reads nothing any more, and the application sends and sends.
+    let still = deaf.stand_still();
+    for stream in &applications {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let mut left = [SENT; STREAMS];
+    eventually("the pod's share is full", SOON, || {
+        for (stream, left) in applications.iter_mut().zip(&mut left) {
+            send(stream, left);
+        }
+        metric("ztunnel_buffered_bytes", &[]) >= f64::from(BOUND / 2)
+    });
+    let waiting = metric("ztunnel_buffered_bytes", &[]);
     assert!(
-        waiting > 0.0 && waiting <= BOUND,
+        waiting <= f64::from(BOUND),
         "{waiting} bytes wait for peers, of {BOUND}"
     );
-    let cost = resident() - before;
-    assert!(
-        cost < COST,
-        "{} unread connections cost {cost} bytes",
-        stuck.len()
-    );
 
-    // The pod's further connections are refused for that reason; those of the other are served over a new tunnel.
-    let count = refused();
-    echo_once(&client, to_echo, b"one more").expect_err("a pod without a share left");
-    assert!(refused() > count, "the refusal is counted");
-    let log = lab.logs("ztunnel/node-a");
+    // That pod gets no further tunnels, nor connections in those that are open, and it is said why.
+    HboneClient::open(&caller, to, Some(&shown), SERVER)
+        .map(drop)
+        .expect_err("a pod without a share left");
+    assert_eq!(honest.connect(&to_server.to_string()).status, 503);
+    assert!(
+        full("ztunnel_handshake_failures_total") > 0.0,
+        "the tunnel is counted"
+    );
+    assert!(full("ztunnel_refusals_total") > 0.0, "the connection is counted");
+    let log = lab.logs("ztunnel/node-b");
     assert!(
         log.lines()
-            .any(|line| line.contains("buffers_full") && line.contains("mesh/client")),
+            .any(|line| line.contains("buffers_full") && line.contains("mesh/server")),
         "the log names reason and pod:\n{log}"
     );
-    echo_once(&bystander, to_echo, b"a bystander afterwards").unwrap();
+    // Nobody else notices: another pod of the node, called and calling.
+    echo_once(&client, to_other, b"another pod, called").unwrap();
+    let elsewhere = serve_echo(&client, ECHO);
+    echo_once(&other, elsewhere, b"another pod, calling").unwrap();
+    let cost = lab.resident("node-b").saturating_sub(before);
+    assert!(cost < COST, "{STREAMS} unread streams cost {cost} bytes");
 
-    // Once the stuck ones are gone, all is as before.
-    drop(stuck);
-    held.lock().unwrap().clear();
-    eventually("the pod is served again", Duration::from_secs(30), || {
-        held.lock().unwrap().clear();
-        echo_once(&client, to_echo, b"afterwards").is_ok()
+    // Once the peer is gone, all is as before.
+    drop((still, streams, deaf));
+    eventually("the pod is served again", SOON, || {
+        echo_once(&client, to_server, b"afterwards").is_ok()
     });
+    assert_eq!(honest.connect(&to_server.to_string()).status, 200);
 }
 
-/// Accepts everything on this port and reads nothing; what is accepted is held until it is taken out of the list.
-fn serve_deaf(pod: &Pod) -> (SocketAddr, Arc<Mutex<Vec<TcpStream>>>) {
-    let listener = pod.listen(DEAF);
-    let held = Arc::new(Mutex::new(Vec::new()));
-    let own = held.clone();
-    thread::spawn(move || {
-        loop {
-            if let Ok((stream, _)) = listener.accept() {
-                own.lock().unwrap().push(stream);
-            }
-        }
-    });
-    (pod.at(DEAF), held)
-}
-
-/// A connection on which nothing waits.
-fn silent(from: &Pod, to: SocketAddr) -> Option<TcpStream> {
-    let stream = from.connect(to).ok()?;
-    stream.set_nonblocking(true).unwrap();
-    Some(stream)
-}
-
-/// Writes as much as is taken at once, and at most a megabyte.
-fn fill(stream: &mut TcpStream) {
-    let chunk = [7; 64 * 1024];
-    for _ in 0..16 {
-        match stream.write(&chunk) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            // A refused one.
+/// Sends as much as is taken at once.
+fn send(stream: &mut TcpStream, left: &mut usize) {
+    let chunk = [7; 64 << 10];
+    while *left > 0 {
+        match stream.write(&chunk[..chunk.len().min(*left)]) {
+            Ok(count) => *left -= count,
+            // Nothing more at once.
             Err(_) => return,
         }
     }
