@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ca::{
-    Authority, AuthorityError, AuthorityStore, DirectoryStore, Material, StoreError, StoredAuthority,
-    Versioned, load_material, load_or_create,
+    Authority, AuthorityError, AuthorityStore, DirectoryStore, Material, Plugged, StoreError,
+    StoredAuthority, Versioned, load_material, load_or_create,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -74,14 +74,14 @@ pub(crate) struct Kept {
 impl Host {
     /// Finds the authority, or waits for it; only the leader makes a new root.
     pub(crate) async fn open(places: Places, leadership: Leadership) -> Result<Host, NoAuthority> {
-        let mut source = places.plugged_files.map(Source::Files);
-        if let (None, None, Some((client, namespace))) = (&source, &places.directory, &places.cluster) {
-            let secret = Source::secret(client.clone(), namespace);
-            let is_there = patiently(&secret, async || secret.is_there().await).await?;
-            source = is_there.then_some(secret);
-        }
-        if let Some(source) = source {
-            let plugged = patiently(&source, async || source.read(SystemTime::now()).await).await?;
+        let source = match (&places.plugged_files, &places.directory, &places.cluster) {
+            (Some(files), _, _) => Some(Source::Files(files.clone())),
+            (None, None, Some((client, namespace))) => Some(Source::secret(client.clone(), namespace)),
+            _ => None,
+        };
+        if let Some(source) = source
+            && let Some(plugged) = find(&source).await?
+        {
             tracing::info!(place = source.place(), "signing as a plugged-in authority");
             return Ok(Host {
                 authority: Arc::new(Authority::new(plugged.material)),
@@ -95,7 +95,7 @@ impl Host {
             (None, Some((client, namespace))) => Arc::new(SecretStore::new(client, &namespace)),
             (None, None) => return Err(NoAuthority::Nowhere),
         };
-        let (_, material) = own(&*store, leadership).await?;
+        let (_, material) = own(store.clone(), leadership).await?;
         let authority = Arc::new(Authority::new(material));
         Ok(Host {
             kept: Some(Arc::new(Kept {
@@ -148,7 +148,8 @@ impl Host {
     }
 
     async fn look(&self, source: &Source) -> Result<(), Problem> {
-        let plugged = source.read(SystemTime::now()).await?;
+        let found = source.read(SystemTime::now()).await?;
+        let plugged = found.ok_or_else(|| Problem::Wrong(format!("{} is gone", source.place())))?;
         if self.authority.replace(plugged.material) {
             tracing::info!(
                 place = source.place(),
@@ -181,7 +182,10 @@ impl Kept {
     }
 
     /// Replaces what is kept in this version; signing follows it. The new version.
-    #[expect(dead_code, reason = "for the rotation of the root, which is not hosted yet")]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the rotation of the root, which is not hosted yet")
+    )]
     pub(crate) async fn save(&self, stored: &StoredAuthority, expected: &str) -> Result<String, StoreError> {
         let _turn = self.turn.lock().await;
         let material =
@@ -195,16 +199,13 @@ impl Kept {
     }
 }
 
-/// Asks a plugged-in authority's place until it answers.
-async fn patiently<T>(
-    source: &Source,
-    mut ask: impl AsyncFnMut() -> Result<T, Problem>,
-) -> Result<T, NoAuthority> {
+/// A plugged-in authority, if there is one; waits until its place answers.
+async fn find(source: &Source) -> Result<Option<Plugged>, NoAuthority> {
     let place = source.place();
     let mut pause = FIRST_PAUSE;
     loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
+        match source.read(SystemTime::now()).await {
+            Ok(found) => return Ok(found),
             Err(Problem::Wrong(problem)) => return Err(NoAuthority::Plugged { place, problem }),
             Err(Problem::Unavailable(problem)) => {
                 tracing::warn!(place, "the authority cannot be read yet: {problem}");
@@ -217,16 +218,16 @@ async fn patiently<T>(
 
 /// A root of our own: the leader makes it where there is none, others wait for that.
 async fn own(
-    store: &dyn AuthorityStore,
+    store: Arc<dyn AuthorityStore>,
     mut leadership: Leadership,
 ) -> Result<(Versioned, Material), AuthorityError> {
     let mut pause = FIRST_PAUSE;
     loop {
         let now = SystemTime::now();
         let found = if leadership.is_leader() {
-            load_or_create(store, now).await.map(Some)
+            load_or_create(&*store, now).await.map(Some)
         } else {
-            load_material(store, now).await.map_err(AuthorityError::from)
+            load_material(&*store, now).await.map_err(AuthorityError::from)
         };
         match found {
             Ok(Some(found)) => return Ok(found),
@@ -246,3 +247,6 @@ async fn own(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,15 +51,15 @@ impl Source {
         }
     }
 
-    /// Whether there is anything.
-    pub(super) async fn is_there(&self) -> Result<bool, Problem> {
-        Ok(self.parts().await?.is_some())
-    }
-
-    /// Reads it and puts it together.
-    pub(super) async fn read(&self, now: SystemTime) -> Result<Plugged, Problem> {
-        let parts = self.parts().await?.unwrap_or_default();
-        Plugged::from_parts(&parts, now).map_err(|error| Problem::Wrong(error.to_string()))
+    /// Reads it and puts it together; nothing when there is no such Secret. Files are always there.
+    pub(super) async fn read(&self, now: SystemTime) -> Result<Option<Plugged>, Problem> {
+        let Some(parts) = self.parts().await? else {
+            return Ok(None);
+        };
+        let plugged = Plugged::from_parts(&parts, now);
+        plugged
+            .map(Some)
+            .map_err(|error| Problem::Wrong(error.to_string()))
     }
 
     /// Waits until it is time to look again.
