@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube_source::{ApiServer, ConfigError, KubernetesStore, Wanted};
 use object_store::{Directory, ObjectSource, ObjectWriter, StoreError};
+use telemetry::{ControlPlaneMetrics, DroppedLines, FilterHandle};
 
 /// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
 #[derive(Clone, Debug, clap::Parser)]
@@ -84,6 +85,15 @@ pub struct Config {
     /// Where to answer questions about this program over HTTP on a unix socket
     #[arg(long, value_name = "PATH")]
     pub debug_socket: PathBuf,
+    /// The address for /metrics, /ready, /live and /version, over plain HTTP
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:15014")]
+    pub monitoring_listen: SocketAddr,
+    /// The log of this program, where it may be changed while it runs.
+    #[arg(skip)]
+    pub log: Option<FilterHandle>,
+    /// How many lines of the log are dropped.
+    #[arg(skip)]
+    pub dropped_lines: Option<DroppedLines>,
     /// The trust domain of every identity
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,
@@ -159,6 +169,15 @@ impl Config {
             }
             None => ApiServer::in_cluster(),
         }
+    }
+
+    pub(crate) fn metrics(&self) -> ControlPlaneMetrics {
+        let metrics = ControlPlaneMetrics::new(env!("CARGO_PKG_VERSION"));
+        if let Some(dropped) = &self.dropped_lines {
+            metrics.observe_log(dropped.clone());
+        }
+        metrics.observe_runtime(&tokio::runtime::Handle::current());
+        metrics
     }
 
     pub(crate) fn compile_settings(&self) -> compile::Settings {

@@ -1,63 +1,89 @@
 //! Questions about the program, over HTTP/1.1 on a unix socket that only its owner can open.
 //!
 //! `/debug/sync` tells how far each proxy is behind, `/debug/workloads`, `/debug/services` and `/debug/policies`
-//! what is served, `/healthz` whether clients are served.
+//! what is served, `/healthz` whether clients are served. `/logging` tells the log's filter, and changes it by `POST`
+//! with `?level=FILTER` or `?reset`. One question that walks over everything is answered at a time.
 
 mod dump;
 
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::Instant;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, StatusCode};
 use object_store::ObjectSource;
 use serde_json::{Value, json};
-use tokio::net::{UnixListener, UnixStream};
+use telemetry::FilterHandle;
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::http::{Answer, Pages, Question};
 use crate::xds::history::History;
 use crate::xds::proxies::Proxies;
 use crate::xds::table::View;
 
-/// How many questions are answered at once.
-const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take to ask.
-const ASK_DEADLINE: Duration = Duration::from_secs(10);
+/// How many answers are made at once of everything that is served: each takes a core for a while.
+const MAX_DUMPS: usize = 1;
+/// The pages.
+const PAGES: [&str; 6] = [
+    "/healthz",
+    "/logging",
+    "/debug/sync",
+    "/debug/workloads",
+    "/debug/services",
+    "/debug/policies",
+];
 
 /// What questions are answered from. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Debug {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     /// Empty until everything is compiled once and clients are served.
     views: OnceLock<watch::Receiver<Arc<History>>>,
     /// What is compiled.
     source: OnceLock<Arc<dyn ObjectSource>>,
     proxies: Proxies,
+    log: Option<FilterHandle>,
+    dumps: Semaphore,
+}
+
+impl Pages for Debug {
+    async fn answer(&self, question: Question) -> Answer {
+        let _permit = if question.path.starts_with("/debug/") {
+            // It is never closed.
+            self.shared.dumps.acquire().await.ok()
+        } else {
+            None
+        };
+        let debug = self.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let (status, body) = debug.answer_now(&question.method, &question.path, &question.query);
+            Answer::json(status, &body)
+        });
+        made.await.unwrap_or_else(|_| {
+            let error = json!({ "error": "the answer could not be made; the log says why" });
+            Answer::json(StatusCode::INTERNAL_SERVER_ERROR, &error)
+        })
+    }
 }
 
 impl Debug {
-    pub(crate) fn new(proxies: Proxies) -> Debug {
+    pub(crate) fn new(proxies: Proxies, log: Option<FilterHandle>) -> Debug {
         Debug {
             shared: Arc::new(Shared {
                 views: OnceLock::new(),
                 source: OnceLock::new(),
                 proxies,
+                log,
+                dumps: Semaphore::new(MAX_DUMPS),
             }),
         }
     }
@@ -74,13 +100,17 @@ impl Debug {
         let _ = self.shared.source.set(source);
     }
 
-    fn view(&self) -> Option<Arc<View>> {
+    /// What is served; `None` before everything is compiled once.
+    pub(crate) fn view(&self) -> Option<Arc<View>> {
         let views = self.shared.views.get()?;
         Some(views.borrow().latest().clone())
     }
 
     /// The answer to a question, and whether it is good news.
-    fn answer(&self, method: &Method, path: &str) -> (StatusCode, Value) {
+    fn answer_now(&self, method: &Method, path: &str, query: &str) -> (StatusCode, Value) {
+        if path == "/logging" {
+            return self.logging(method, query);
+        }
         if method != Method::GET {
             return (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -99,7 +129,8 @@ impl Debug {
             "/debug/sync" => {
                 let position = self.shared.source.get().and_then(|source| source.position());
                 let revision = self.view().map(|view| view.revision);
-                let mut page = json!({ "revision": revision, "proxies": self.shared.proxies.list() });
+                let proxies = self.shared.proxies.list(Instant::now());
+                let mut page = json!({ "revision": revision, "proxies": proxies });
                 if let Some(position) = position {
                     page["source"] = json!(position);
                 }
@@ -108,19 +139,44 @@ impl Debug {
             "/debug/workloads" => of_view(dump::workloads),
             "/debug/services" => of_view(dump::services),
             "/debug/policies" => of_view(dump::policies),
+            _ => (
+                StatusCode::NOT_FOUND,
+                json!({ "error": "no such page", "pages": PAGES }),
+            ),
+        }
+    }
+
+    fn logging(&self, method: &Method, query: &str) -> (StatusCode, Value) {
+        let Some(log) = &self.shared.log else {
+            return (
+                StatusCode::NOT_FOUND,
+                json!({ "error": "the log is not this program's" }),
+            );
+        };
+        let changed = match (method, query) {
+            (&Method::GET, _) => Ok(()),
+            (&Method::POST, "reset") => log.reset(),
+            (&Method::POST, query) => match query.strip_prefix("level=") {
+                // Commas, equals signs and colons, of which filters are made, need no escape in a query.
+                Some(filter) => log.set(filter),
+                None => {
+                    let error = json!({ "error": "write ?level=FILTER, such as debug or control_plane=debug,info, or ?reset" });
+                    return (StatusCode::BAD_REQUEST, error);
+                }
+            },
             _ => {
-                let known = [
-                    "/healthz",
-                    "/debug/sync",
-                    "/debug/workloads",
-                    "/debug/services",
-                    "/debug/policies",
-                ];
-                (
-                    StatusCode::NOT_FOUND,
-                    json!({ "error": "no such page", "pages": known }),
-                )
+                return (
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    json!({ "error": "only GET and POST are answered" }),
+                );
             }
+        };
+        match changed {
+            Ok(()) => (
+                StatusCode::OK,
+                json!({ "filter": log.current(), "initial": log.initial() }),
+            ),
+            Err(error) => (StatusCode::BAD_REQUEST, json!({ "error": error.to_string() })),
         }
     }
 }
@@ -161,52 +217,4 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, DebugSocketError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// Answers questions until the future is dropped.
-pub(crate) async fn serve(listener: UnixListener, debug: Debug) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let debug = debug.clone();
-                tokio::spawn(async move {
-                    converse(stream, debug).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!("cannot accept on the debug socket: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn converse(stream: UnixStream, debug: Debug) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (status, body) = debug.answer(request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(response(status, &body)) }
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(ASK_DEADLINE)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!("debug socket: {error}");
-    }
-}
-
-fn response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{body}\n")));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("application/json"),
-    );
-    response
 }

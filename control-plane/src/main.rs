@@ -10,15 +10,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let mut config = Config::parse();
     let mut log = telemetry::LogSettings::default();
     if let Ok(filter) = std::env::var("RUST_LOG") {
         log.filter = filter;
     }
-    let _log = match telemetry::init(&log) {
+    let (log, filter) = match telemetry::init(&log) {
         Ok(log) => log,
         Err(error) => return failed(&error),
     };
+    (config.log, config.dropped_lines) = (Some(filter), Some(log.dropped()));
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),

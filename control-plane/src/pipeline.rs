@@ -15,27 +15,43 @@ use std::time::{Duration, Instant};
 use compile::{Compiler, Condition, Output};
 use futures_util::StreamExt;
 use object_store::{Batch, ObjectSource, SourceError, StoreChange};
-use objects::{AllocatedAddress, ObjectKey};
+use objects::{AllocatedAddress, Kind, ObjectKey};
 use proto::workload::Address;
+use telemetry::ControlPlaneMetrics;
 use tokio::sync::{oneshot, watch};
 
 use self::debounce::Debounce;
 use self::merge::Merged;
 use crate::pods::Pods;
+use crate::progress::Progress;
 use crate::status::Conditions;
 use crate::xds::history::History;
 use crate::xds::table::View;
 
+/// Who is told of what is compiled, beside those who are served.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) pods: Pods,
+    /// What becomes of policies.
+    pub(crate) conditions: Option<Conditions>,
+    pub(crate) progress: Progress,
+    pub(crate) metrics: ControlPlaneMetrics,
+}
+
 /// Watches the source and publishes views for what changes, until the future is dropped. The first view is given
-/// away when everything has been read and compiled once; later ones go to the receiver that comes with it. What
-/// becomes of policies is handed to `conditions`.
+/// away when everything has been read and compiled once; later ones go to the receiver that comes with it.
 pub(crate) async fn run(
     source: Arc<dyn ObjectSource>,
     settings: compile::Settings,
-    pods: Pods,
-    conditions: Option<Conditions>,
+    told: Told,
     first: oneshot::Sender<watch::Receiver<Arc<History>>>,
 ) -> Result<(), Stopped> {
+    let Told {
+        pods,
+        conditions,
+        progress,
+        metrics,
+    } = told;
     let mut batches = source.watch();
     let mut worker = Worker {
         compiler: Compiler::new(settings),
@@ -63,7 +79,12 @@ pub(crate) async fn run(
                     if let Some(conditions) = &conditions {
                         conditions.apply(&changes);
                     }
-                    debounce.event(Instant::now());
+                    for (kind, count) in count_kinds(&changes) {
+                        metrics.objects_changed(kind.as_str(), count);
+                    }
+                    let now = Instant::now();
+                    progress.received(merged.waiting(), merged.objects(), now);
+                    debounce.event(now);
                 }
                 continue;
             }
@@ -85,6 +106,9 @@ pub(crate) async fn run(
         let Some(history) = worker.history.clone().map(Arc::new) else {
             continue;
         };
+        let took = started.elapsed();
+        let waited = progress.compiled(Instant::now());
+        metrics.compiled(waited.saturating_sub(took), took);
         match &views {
             Some(views) => drop(views.send_replace(history)),
             None => {
@@ -107,6 +131,18 @@ pub enum Stopped {
     /// The compiler panicked.
     #[error("compiling panicked; the log before this says where")]
     Panic,
+}
+
+fn count_kinds(changes: &[StoreChange]) -> BTreeMap<Kind, usize> {
+    let mut counts = BTreeMap::new();
+    for change in changes {
+        let kind = match change {
+            StoreChange::Put(object) => object.kind(),
+            StoreChange::Delete(key) => key.kind,
+        };
+        *counts.entry(kind).or_insert(0) += 1;
+    }
+    counts
 }
 
 fn receive(batch: Result<Batch, SourceError>, merged: &mut Merged) -> Option<Vec<StoreChange>> {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ca::JwtAuthenticator;
@@ -19,12 +19,15 @@ use crate::authority::{Host, NoAuthority, Places};
 use crate::certificate::{self, ServerCertificateError};
 use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
+use crate::http;
 use crate::kubernetes::root_bundle;
 use crate::kubernetes::token_review::TokenReviewer;
 use crate::leadership::{self, Candidate, Leadership, Timing};
 use crate::listener;
-use crate::pipeline::{self, Stopped};
+use crate::monitoring::{CountIssues, Monitoring};
+use crate::pipeline::{self, Stopped, Told};
 use crate::pods::Pods;
+use crate::progress::Progress;
 use crate::status::Conditions;
 use crate::xds::proxies::Proxies;
 use crate::xds::service::{self, DiscoveryService};
@@ -78,6 +81,7 @@ pub enum Error {
 /// A control plane that serves clients.
 pub struct Running {
     address: SocketAddr,
+    monitoring: SocketAddr,
     tasks: JoinSet<Result<(), Error>>,
     election: Option<StandingDown>,
 }
@@ -86,9 +90,28 @@ pub struct Running {
 type StandingDown = (DropGuard, JoinHandle<()>);
 
 impl Running {
+    /// One that was stopped before it served.
+    fn without_anything(
+        address: SocketAddr,
+        monitoring: SocketAddr,
+        election: Option<StandingDown>,
+    ) -> Running {
+        Running {
+            address,
+            monitoring,
+            tasks: JoinSet::new(),
+            election,
+        }
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it answers what a cluster asks over HTTP.
+    pub fn monitoring_address(&self) -> SocketAddr {
+        self.monitoring
     }
 
     /// Waits until it has stopped: after the token given to [`start`] was cancelled, or for an error.
@@ -135,13 +158,33 @@ pub async fn start(
     let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let proxies = Proxies::default();
-    let debug = Debug::new(proxies.clone());
+    let debug = Debug::new(proxies.clone(), config.log.clone());
     debug.follows(source.clone());
     let debug_socket = debug::listen(&config.debug_socket)?;
+    let failed = |source| Error::Listen {
+        address: config.monitoring_listen,
+        source,
+    };
+    let monitoring_listener = TcpListener::bind(config.monitoring_listen)
+        .await
+        .map_err(failed)?;
+    let monitoring_address = monitoring_listener.local_addr().map_err(failed)?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(forever(debug::serve(debug_socket, debug.clone())));
+    tasks.spawn(forever(http::serve(debug_socket, debug.clone())));
 
     let (leadership, election) = stand_for_election(&config)?;
+    let (metrics, progress) = (config.metrics(), Progress::default());
+    let known_authority = Arc::new(OnceLock::new());
+    let monitoring = Monitoring {
+        metrics: metrics.clone(),
+        debug: debug.clone(),
+        proxies: proxies.clone(),
+        progress: progress.clone(),
+        leadership: leadership.clone(),
+        source: source.clone(),
+        authority: known_authority.clone(),
+    };
+    tasks.spawn(forever(http::serve(monitoring_listener, monitoring)));
     let places = Places {
         plugged_files: config.ca_plugged_dir.clone(),
         directory: config.ca_dir.clone(),
@@ -151,9 +194,11 @@ pub async fn start(
     };
     let host = tokio::select! {
         host = Host::open(places, leadership.clone()) => Arc::new(host?),
-        () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new(), election }),
+        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
     let authority = host.authority.clone();
+    // It is set once.
+    let _ = known_authority.set(authority.clone());
     let exchanges = authority.exchanges();
     let acceptor = Arc::new(Acceptor::new(certificate::issue(
         &authority,
@@ -162,12 +207,18 @@ pub async fn start(
     let (first, compiled) = oneshot::channel();
     let conditions = writer.map(|writer| (Conditions::default(), writer));
     let found = conditions.as_ref().map(|(conditions, _)| conditions.clone());
-    let compile = pipeline::run(source, config.compile_settings(), pods.clone(), found, first);
+    let told = Told {
+        pods: pods.clone(),
+        conditions: found,
+        progress,
+        metrics: metrics.clone(),
+    };
+    let compile = pipeline::run(source, config.compile_settings(), told, first);
     tasks.spawn(async { Ok(compile.await?) });
     let views = tokio::select! {
         views = compiled => views.map_err(|_| Stopped::Source)?,
         // Nothing is served yet, so there is nothing to end in good order.
-        () = shutdown.cancelled() => return Ok(Running { address, tasks: JoinSet::new(), election }),
+        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
 
     if let Some((conditions, writer)) = conditions {
@@ -195,7 +246,10 @@ pub async fn start(
         dry_run_policies: config.dry_run_policies,
         authenticator: authenticator.clone(),
         trusted_node_accounts: config.trusted_node_accounts.clone(),
+        pods: Arc::new(pods.clone()),
+        trust_domain: config.trust_domain.clone(),
         proxies,
+        metrics: metrics.clone(),
         shutdown: shutdown.clone(),
     });
     let signing = ca::ServiceConfig {
@@ -203,7 +257,9 @@ pub async fn start(
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         default_ttl: config.certificate_life,
     };
-    let signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing).into_server();
+    let signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
+        .with_observer(Arc::new(CountIssues(metrics)))
+        .into_server();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -230,6 +286,7 @@ pub async fn start(
     });
     Ok(Running {
         address,
+        monitoring: monitoring_address,
         tasks,
         election,
     })

@@ -40,6 +40,8 @@ impl Program {
                 "token-keys.pem",
                 "--token-issuer",
                 "lab",
+                "--monitoring-listen",
+                "127.0.0.1:0",
                 "--debug-socket",
                 "debug",
             ])

@@ -89,6 +89,8 @@ impl World {
             &keys,
             "--token-issuer",
             "lab",
+            "--monitoring-listen",
+            "127.0.0.1:0",
             "--debug-socket",
             &socket,
             "--certificate-life",
@@ -160,6 +162,17 @@ impl World {
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
         serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// What is answered over HTTP on the monitoring address.
+    async fn monitoring(&self, page: &str) -> String {
+        let address = self.running.as_ref().unwrap().monitoring_address();
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {page} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     /// Asks until the first proxy is as expected.
@@ -346,10 +359,10 @@ async fn objects_reach_a_proxy_in_order_and_its_answers_are_counted() {
     let response = client.receive().await.unwrap().unwrap();
     assert_eq!(names(&response), BTreeSet::from(["Kubernetes//Pod/demo/web"]));
     let sync = world.ask("/debug/sync").await;
-    assert_eq!(
-        (&sync["revision"], &sync["proxies"][0]["acknowledged"]),
-        (&json!(later), &json!(revision))
-    );
+    assert_eq!(sync["revision"], later);
+    let acknowledged = sync["proxies"][0]["acknowledged"].as_u64().unwrap();
+    // What became of the policy may have been written on it meanwhile, which concerns no proxy.
+    assert!((revision..later).contains(&acknowledged), "{sync}");
     // A rejection is an answer, and remembered.
     client
         .acknowledge(&response, Some("Kubernetes//Pod/demo/web: no such thing"))
@@ -501,9 +514,217 @@ async fn strangers_are_refused_with_the_reason() {
         Code::PermissionDenied,
         "istio-system/web",
     );
-    let nobody = open(with(good), Node::default()).await;
-    refused(nobody, Code::InvalidArgument, "NODE_NAME");
+    let nobody = open(with(good.clone()), Node::default()).await;
+    refused(nobody, Code::InvalidArgument, "NAMESPACE");
+    // Expired, and for another audience.
+    for (audience, age, words) in [
+        ("istio-ca", 3600, "expired"),
+        ("https://kubernetes.default.svc", 0, "another audience"),
+    ] {
+        let subject = TokenSubject {
+            audience: audience.to_owned(),
+            ..subject.clone()
+        };
+        let signed = SystemTime::now() - Duration::from_secs(age);
+        let token = Token::Inline(world.signer.sign(&subject, signed).unwrap());
+        refused(
+            open(token, node("zt-a", "node-a")).await,
+            Code::Unauthenticated,
+            words,
+        );
+    }
+    let mut envoy = node("zt-a", "node-a");
+    envoy.id = envoy.id.replace("ztunnel~", "waypoint~");
+    refused(
+        open(with(good), envoy).await,
+        Code::PermissionDenied,
+        "only ztunnels",
+    );
     assert_eq!(world.ask("/debug/sync").await["proxies"], json!([]));
+    let metrics = world.monitoring("/metrics").await;
+    for line in [
+        "ztunnel_control_plane_streams_refused_total{reason=\"token_expired\"} 1",
+        "ztunnel_control_plane_streams_refused_total{reason=\"token_audience\"} 1",
+        "ztunnel_control_plane_streams_refused_total{reason=\"not_its_node\"} 2",
+        "ztunnel_control_plane_streams_refused_total{reason=\"no_such_pod\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn another_account_is_served_as_its_own_pod_alone() {
+    let world = World::start().await;
+    put(&world.objects, pod("demo", "web-1", "web", "node-a", "10.9.0.7"));
+    let key = ObjectKey::new(objects::Kind::Pod, "demo", "web-1");
+    let own = Caller {
+        namespace: "demo".to_owned(),
+        service_account: "web".to_owned(),
+        pod_name: "web-1".to_owned(),
+        pod_uid: world.objects.get(&key).unwrap().unwrap().metadata.uid.clone(),
+        node: "node-a".to_owned(),
+    };
+    let itself = || {
+        let mut message = node("web-1", "node-a");
+        message.id = "ztunnel~10.9.0.7~web-1.demo~demo.svc.cluster.local".to_owned();
+        let fields = &mut message.metadata.as_mut().unwrap().fields;
+        fields.get_mut("NAMESPACE").unwrap().kind = Some(Kind::StringValue("demo".to_owned()));
+        message
+    };
+    let open = async |caller: &Caller, node: Node| {
+        Client::open(world.channel(Token::Inline(world.token(caller.clone()))), node).await
+    };
+    // The pod is known as soon as the source has told of it.
+    let mut client = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let mut client = open(&own, itself()).await;
+            client.subscribe().await;
+            if let Ok(Some(_)) = client.receive().await {
+                break client;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let sync = world
+        .proxy(|proxy| proxy["pod"] == "web-1" && proxy["connected"] == true)
+        .await;
+    assert_eq!(
+        (&sync["proxies"][0]["dedicated"], &sync["proxies"][0]["node"]),
+        (&json!(true), &json!("node-a"))
+    );
+
+    // It stays who it is.
+    client.node = node("zt-a", "node-a");
+    client.subscribe().await;
+    let status = loop {
+        match client.receive().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+
+    for (caller, node, words) in [
+        (
+            own.clone(),
+            node("zt-a", "node-a"),
+            "demo/web is not a trusted node account",
+        ),
+        (
+            Caller {
+                pod_uid: "another".to_owned(),
+                ..own.clone()
+            },
+            itself(),
+            "uid",
+        ),
+        (
+            Caller {
+                pod_name: String::new(),
+                ..own.clone()
+            },
+            itself(),
+            "NAME",
+        ),
+    ] {
+        let status = open(&caller, node).await.refusal().await;
+        let code = status.code();
+        assert!(
+            matches!(code, Code::PermissionDenied | Code::Unauthenticated),
+            "{status}"
+        );
+        assert!(
+            code == Code::Unauthenticated || status.message().contains(words),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_sees_how_it_is() {
+    let world = World::start().await;
+    assert!(
+        world
+            .monitoring("/ready")
+            .await
+            .starts_with("{\"status\":\"ready\"")
+    );
+    assert!(
+        world
+            .monitoring("/live")
+            .await
+            .starts_with("{\"status\":\"alive\"")
+    );
+    assert!(
+        world
+            .monitoring("/version")
+            .await
+            .contains(env!("CARGO_PKG_VERSION"))
+    );
+    assert!(
+        world.monitoring("/debug/sync").await.contains("no such page"),
+        "that is for its owner"
+    );
+    put(&world.objects, policy("allow"));
+    let mut client = world.connect().await;
+    client.subscribe().await;
+    client.next().await;
+    let second = client.receive().await.unwrap().unwrap();
+    client
+        .acknowledge(&second, Some("Kubernetes//Pod/istio-system/zt-a: too long"))
+        .await;
+    let sync = world.proxy(|proxy| proxy["rejections"] == 1).await;
+    let proxy = &sync["proxies"][0];
+    assert_eq!(proxy["lastRejection"]["type"], "Address");
+    assert!(
+        proxy["lastRejection"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("too long")
+    );
+    let addresses = &proxy["types"]["Address"];
+    assert_eq!(addresses["acknowledged"], 0, "{sync}");
+    assert!(addresses["responses"].as_u64() >= Some(1), "{sync}");
+    assert!(
+        proxy["types"]["Authorization"]["acknowledged"].as_u64() >= Some(1),
+        "{sync}"
+    );
+
+    let metrics = world.monitoring("/metrics").await;
+    let value = |name: &str| {
+        let rest = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = rest.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}"));
+        value.parse::<f64>().unwrap()
+    };
+    for name in [
+        "pilot_xds_pushes_total{type=\"Address\"}",
+        "pilot_xds_config_size_bytes_count{type=\"Authorization\"}",
+        "ztunnel_control_plane_compile_time_count",
+    ] {
+        assert!(value(name) >= 1.0, "{name}");
+    }
+    for name in [
+        "pilot_xds{version=\"unknown\"}",
+        "pilot_total_xds_rejects_total{type=\"Address\"}",
+        "ztunnel_control_plane_objects{kind=\"Pod\"}",
+        "ztunnel_control_plane_served_resources{resource=\"workload\"}",
+        "ztunnel_control_plane_leader",
+    ] {
+        assert!((value(name) - 1.0).abs() < 0.1, "{name}");
+    }
+    assert!(value("pilot_worker_queue_depth") >= 0.0);
+    let expiry = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("citadel_server_root_cert_expiry_timestamp "));
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert!(expiry.unwrap().parse::<u64>().unwrap() > now);
 }
 
 #[tokio::test]

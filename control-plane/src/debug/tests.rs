@@ -2,18 +2,20 @@
 
 use proto::security::{Authorization, Clause, Match, Rule, StringMatch, string_match::MatchType};
 
+use tokio::net::UnixStream;
+
 use super::*;
 use crate::xds::ResourceKind;
 use crate::xds::resource::{Links, Resource};
 
 fn get(debug: &Debug, path: &str) -> (u16, Value) {
-    let (status, body) = debug.answer(&Method::GET, path);
+    let (status, body) = debug.answer_now(&Method::GET, path, "");
     (status.as_u16(), body)
 }
 
 #[test]
 fn it_is_ready_once_there_is_a_view() {
-    let debug = Debug::new(Proxies::default());
+    let debug = Debug::new(Proxies::default(), None);
     assert_eq!(get(&debug, "/healthz").0, 503);
     assert_eq!(get(&debug, "/debug/policies").0, 503);
     assert_eq!(
@@ -33,7 +35,7 @@ fn it_is_ready_once_there_is_a_view() {
     );
     assert_eq!(get(&debug, "/nothing").0, 404);
     assert_eq!(
-        debug.answer(&Method::POST, "/healthz").0,
+        debug.answer_now(&Method::POST, "/healthz", "").0,
         StatusCode::METHOD_NOT_ALLOWED
     );
 }

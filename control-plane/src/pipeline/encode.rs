@@ -60,6 +60,7 @@ fn of_service(service: &Service) -> Links {
                  }: &NetworkAddress| alias(network, address, *length);
     Links {
         aliases: service.addresses.iter().filter_map(alias).collect(),
+        is_service: true,
         ..Links::default()
     }
 }

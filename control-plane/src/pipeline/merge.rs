@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use object_store::{Batch, StoreChange};
-use objects::{Object, ObjectKey};
+use objects::{Kind, Object, ObjectKey};
 
 /// Changes that wait to be compiled, each object once.
 #[derive(Default)]
@@ -12,6 +12,8 @@ pub(super) struct Merged {
     waiting: Work,
     /// Every object that exists, as far as was told.
     known: HashSet<ObjectKey>,
+    /// How many of them there are, by kind.
+    objects: BTreeMap<Kind, usize>,
 }
 
 /// What the compiler is given; `None`: gone.
@@ -40,16 +42,32 @@ impl Merged {
             match change {
                 StoreChange::Put(object) => {
                     let key = object.key();
-                    self.known.insert(key.clone());
+                    if self.known.insert(key.clone()) {
+                        *self.objects.entry(key.kind).or_insert(0) += 1;
+                    }
                     self.waiting.changes.insert(key, Some(object.clone()));
                 }
                 StoreChange::Delete(key) => {
-                    self.known.remove(key);
+                    if self.known.remove(key)
+                        && let Some(count) = self.objects.get_mut(&key.kind)
+                    {
+                        *count -= 1;
+                    }
                     self.waiting.changes.insert(key.clone(), None);
                 }
             }
         }
         changes
+    }
+
+    /// How many changes wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.changes.len()
+    }
+
+    /// How many objects there are, by kind.
+    pub(super) fn objects(&self) -> &BTreeMap<Kind, usize> {
+        &self.objects
     }
 
     pub(super) fn take(&mut self) -> Work {

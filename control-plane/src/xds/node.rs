@@ -1,217 +1,243 @@
 //! Who a proxy says it is, and whether that is who its token says.
+//!
+//! Whoever is served reads every workload, service and policy: a proxy that did not know a workload would call it in
+//! plaintext. So it matters who is served: node proxies, as themselves on their own node, and a ztunnel that serves
+//! one pod alone ("dedicated"), as that very pod.
 
 use ca::Caller;
 use prost_types::value::Kind;
 use proto::discovery::Node;
 
+/// The longest name or version that is looked at, in bytes; Kubernetes' names are shorter.
+const MAX_TEXT: usize = 253;
+
 /// The proxy as its Node message names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProxyName {
+    /// May be empty where the proxy is dedicated to a pod.
     pub(crate) node: String,
     pub(crate) namespace: String,
     pub(crate) pod: String,
+    /// Empty where the proxy does not say.
+    service_account: String,
 }
 
-/// The Node message is not one of a node proxy.
+/// What a proxy is served as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The proxy of all pods of its node.
+    Node,
+    /// The proxy of its own pod.
+    Dedicated,
+}
+
+/// The Node message is not one of a ztunnel.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NodeError {
     #[error("the first request has no Node")]
     Missing,
-    #[error("Node.metadata has no {0} text; a node proxy sends NAME, NAMESPACE and NODE_NAME")]
+    #[error("Node.metadata has no {0} text; a ztunnel sends NAME, NAMESPACE and NODE_NAME")]
     NoMetadata(&'static str),
-    #[error("Node.id {0:?} is not type~ip~pod.namespace~domain with the pod and namespace of the metadata")]
+    #[error("Node.metadata {0} is longer than {MAX_TEXT} bytes")]
+    TooLong(&'static str),
+    #[error(
+        "Node.id {0:?} is not ztunnel~ip~pod.namespace~domain with the pod and namespace of the metadata"
+    )]
     BadId(String),
 }
 
 /// The proxy is not who its token says, or is none that is served.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("{0} is not a trusted node account; only node proxies are served")]
-    NotTrusted(String),
-    #[error("{field} is {said:?}, but the token is for {token:?}")]
+    #[error(
+        "only ztunnels are served here, and Node.id says {0:?}; other proxies need a control plane that configures them"
+    )]
+    OtherProxy(String),
+    #[error("{field} is {said:?}, but the token is for {token:?}; a node proxy speaks as itself only")]
     NotYours {
         field: &'static str,
         said: String,
         token: String,
     },
+    #[error(
+        "{account} is not a trusted node account, so it is served only as the dedicated proxy of its own pod, and \
+         {field} is {said:?} where the token says {token:?}"
+    )]
+    NotYourPod {
+        account: String,
+        field: &'static str,
+        said: String,
+        token: String,
+    },
+    #[error("{account} is not a trusted node account, and its pod is not served: {problem}")]
+    NoSuchPod { account: String, problem: String },
+    #[error("this stream is {known:?}'s, and a later request says {said:?}")]
+    Changed { known: String, said: String },
+}
+
+impl Refusal {
+    /// A stable word for metrics and logs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Refusal::OtherProxy(_) => "other_proxy",
+            Refusal::NotYours { .. } => "not_its_node",
+            Refusal::NotYourPod { .. } => "not_its_pod",
+            Refusal::NoSuchPod { .. } => "no_such_pod",
+            Refusal::Changed { .. } => "node_changed",
+        }
+    }
 }
 
 /// The key in `Node.metadata` by which a proxy says that it evaluates dry-run policies without enforcing them. Older
 /// proxies enforce them.
 const DRY_RUN_KEY: &str = "ZTUNNEL_DRY_RUN_POLICIES";
+/// The first part of `Node.id` of those who are served, Istio's node proxy included.
+const ZTUNNEL: &str = "ztunnel";
 
 /// Whether the proxy says that it knows what a dry-run policy is.
 pub(crate) fn knows_dry_run(node: Option<&Node>) -> bool {
-    let metadata = node.and_then(|node| node.metadata.as_ref());
-    let value = metadata.and_then(|metadata| metadata.fields.get(DRY_RUN_KEY));
-    match value.and_then(|value| value.kind.as_ref()) {
+    match value(node, DRY_RUN_KEY) {
         Some(Kind::StringValue(text)) => text == "true",
         Some(Kind::BoolValue(knows)) => *knows,
         _ => false,
     }
 }
 
-impl ProxyName {
-    /// Whether this is who the token says: a node proxy, speaking as itself on its own node.
-    pub(crate) fn check(&self, caller: &Caller, trusted: &[(String, String)]) -> Result<(), Refusal> {
-        let is_trusted = trusted
-            .iter()
-            .any(|(namespace, account)| *namespace == caller.namespace && *account == caller.service_account);
-        if !is_trusted {
-            return Err(Refusal::NotTrusted(format!(
-                "{}/{}",
-                caller.namespace, caller.service_account
-            )));
-        }
-        let claims = [
-            ("NODE_NAME", &self.node, &caller.node),
-            ("NAMESPACE", &self.namespace, &caller.namespace),
-            ("the pod's NAME", &self.pod, &caller.pod_name),
-        ];
-        for (field, said, token) in claims {
-            if said != token {
-                return Err(Refusal::NotYours {
-                    field,
-                    said: said.clone(),
-                    token: token.clone(),
-                });
-            }
-        }
-        Ok(())
+/// The version that the proxy says it has, for people and metrics.
+pub(crate) fn version(node: Option<&Node>) -> String {
+    let said = match value(node, "ISTIO_VERSION") {
+        Some(Kind::StringValue(text)) => text.as_str(),
+        _ => node.map_or("", |node| node.build_version.as_str()),
+    };
+    if said.is_empty() || said.len() > MAX_TEXT {
+        "unknown".to_owned()
+    } else {
+        said.to_owned()
     }
+}
 
+fn value<'a>(node: Option<&'a Node>, key: &str) -> Option<&'a Kind> {
+    node?.metadata.as_ref()?.fields.get(key)?.kind.as_ref()
+}
+
+impl ProxyName {
     pub(crate) fn from_node(node: Option<&Node>) -> Result<ProxyName, NodeError> {
         let node = node.ok_or(NodeError::Missing)?;
-        let text = |field: &'static str| {
-            let value = node
-                .metadata
-                .as_ref()
-                .and_then(|metadata| metadata.fields.get(field));
-            match value.and_then(|value| value.kind.as_ref()) {
-                Some(Kind::StringValue(text)) if !text.is_empty() => Ok(text.clone()),
-                _ => Err(NodeError::NoMetadata(field)),
-            }
+        let text = |field: &'static str| match value(Some(node), field) {
+            Some(Kind::StringValue(text)) if text.len() > MAX_TEXT => Err(NodeError::TooLong(field)),
+            Some(Kind::StringValue(text)) => Ok(text.clone()),
+            _ => Ok(String::new()),
+        };
+        let needed = |field| match text(field) {
+            Ok(text) if text.is_empty() => Err(NodeError::NoMetadata(field)),
+            text => text,
         };
         let name = ProxyName {
             node: text("NODE_NAME")?,
-            namespace: text("NAMESPACE")?,
-            pod: text("NAME")?,
+            namespace: needed("NAMESPACE")?,
+            pod: needed("NAME")?,
+            service_account: text("SERVICE_ACCOUNT")?,
         };
         // `ztunnel~10.0.0.1~ztunnel-abc.istio-system~istio-system.svc.cluster.local`
         let parts: Vec<&str> = node.id.split('~').collect();
         match parts[..] {
             [_, _, pod, _] if pod == format!("{}.{}", name.pod, name.namespace) => Ok(name),
-            _ => Err(NodeError::BadId(node.id.clone())),
+            _ => {
+                let shown: String = node.id.chars().take(MAX_TEXT).collect();
+                Err(NodeError::BadId(shown))
+            }
         }
+    }
+
+    /// What the proxy is served as: whether this is who the token says. `pod` says why the token's own pod is none
+    /// that runs here, if it is none; it is asked only about pods of accounts that are not trusted.
+    pub(crate) fn check(
+        &self,
+        node: Option<&Node>,
+        caller: &Caller,
+        trusted: &[(String, String)],
+        pod: impl FnOnce(&Caller) -> Result<(), String>,
+    ) -> Result<Role, Refusal> {
+        let id = node.map_or("", |node| node.id.as_str());
+        let sort = id.split('~').next().unwrap_or_default();
+        if sort != ZTUNNEL {
+            return Err(Refusal::OtherProxy(sort.chars().take(MAX_TEXT).collect()));
+        }
+        let is_trusted = trusted
+            .iter()
+            .any(|(namespace, account)| *namespace == caller.namespace && *account == caller.service_account);
+        let account = || format!("{}/{}", caller.namespace, caller.service_account);
+        if let Some((field, said, token)) = self.differs(caller, is_trusted) {
+            let (said, token) = (said.to_owned(), token.to_owned());
+            return Err(if is_trusted {
+                Refusal::NotYours { field, said, token }
+            } else {
+                let account = account();
+                Refusal::NotYourPod {
+                    account,
+                    field,
+                    said,
+                    token,
+                }
+            });
+        }
+        if is_trusted {
+            return Ok(Role::Node);
+        }
+        pod(caller).map_err(|problem| Refusal::NoSuchPod {
+            account: account(),
+            problem,
+        })?;
+        Ok(Role::Dedicated)
+    }
+
+    /// Whether a later request on the stream says the same.
+    pub(crate) fn still(&self, node: Option<&Node>) -> Result<(), Refusal> {
+        // Only the first request must have it.
+        if node.is_none() {
+            return Ok(());
+        }
+        match ProxyName::from_node(node) {
+            Ok(name) if name == *self => Ok(()),
+            said => Err(Refusal::Changed {
+                known: format!("{}/{}", self.namespace, self.pod),
+                said: said.map_or_else(
+                    |error| error.to_string(),
+                    |name| format!("{}/{} on {}", name.namespace, name.pod, name.node),
+                ),
+            }),
+        }
+    }
+
+    /// The first claim that is not the token's. A claim that the token does not have is never met.
+    fn differs<'a>(
+        &'a self,
+        caller: &'a Caller,
+        is_node_proxy: bool,
+    ) -> Option<(&'static str, &'a str, &'a str)> {
+        let may_be_left_out = |text: &str| text.is_empty();
+        let claims = [
+            (
+                "NODE_NAME",
+                &self.node,
+                &caller.node,
+                !is_node_proxy && may_be_left_out(&self.node),
+            ),
+            ("NAMESPACE", &self.namespace, &caller.namespace, false),
+            ("the pod's NAME", &self.pod, &caller.pod_name, false),
+            (
+                "SERVICE_ACCOUNT",
+                &self.service_account,
+                &caller.service_account,
+                may_be_left_out(&self.service_account),
+            ),
+        ];
+        claims
+            .into_iter()
+            .find(|(_, said, token, left_out)| !left_out && (said != token || token.is_empty()))
+            .map(|(field, said, token, _)| (field, said.as_str(), token.as_str()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use prost_types::{Struct, Value};
-
-    use super::*;
-
-    fn node(id: &str, fields: &[(&str, &str)]) -> Node {
-        let value = |text: &str| Value {
-            kind: Some(Kind::StringValue(text.to_owned())),
-        };
-        let fields = fields
-            .iter()
-            .map(|(name, text)| ((*name).to_owned(), value(text)))
-            .collect();
-        Node {
-            id: id.to_owned(),
-            metadata: Some(Struct { fields }),
-            ..Node::default()
-        }
-    }
-
-    const METADATA: [(&str, &str); 3] = [
-        ("NAME", "zt-1"),
-        ("NAMESPACE", "istio-system"),
-        ("NODE_NAME", "node-a"),
-    ];
-    const ID: &str = "ztunnel~10.0.0.1~zt-1.istio-system~istio-system.svc.cluster.local";
-
-    #[test]
-    fn the_name_is_in_metadata_and_id() {
-        let name = ProxyName::from_node(Some(&node(ID, &METADATA))).unwrap();
-        assert_eq!(
-            (&*name.node, &*name.namespace, &*name.pod),
-            ("node-a", "istio-system", "zt-1")
-        );
-        assert_eq!(ProxyName::from_node(None), Err(NodeError::Missing));
-        let no_node = node(ID, &METADATA[..2]);
-        assert_eq!(
-            ProxyName::from_node(Some(&no_node)),
-            Err(NodeError::NoMetadata("NODE_NAME"))
-        );
-        for id in [
-            "",
-            "ztunnel~10.0.0.1~zt-1.istio-system",
-            "ztunnel~10.0.0.1~other.istio-system~x",
-        ] {
-            let bad = ProxyName::from_node(Some(&node(id, &METADATA)));
-            assert_eq!(bad, Err(NodeError::BadId(id.to_owned())));
-        }
-    }
-
-    #[test]
-    fn only_true_says_that_dry_run_is_known() {
-        let said = |value: &str| knows_dry_run(Some(&node(ID, &[(DRY_RUN_KEY, value)])));
-        assert!(said("true"));
-        assert!(!said("false") && !said("") && !said("1"));
-        assert!(!knows_dry_run(None) && !knows_dry_run(Some(&node(ID, &METADATA))));
-    }
-
-    #[test]
-    fn each_claim_must_be_the_tokens() {
-        let name = ProxyName::from_node(Some(&node(ID, &METADATA))).unwrap();
-        let caller = Caller {
-            namespace: "istio-system".to_owned(),
-            service_account: "ztunnel".to_owned(),
-            pod_name: "zt-1".to_owned(),
-            pod_uid: "uid".to_owned(),
-            node: "node-a".to_owned(),
-        };
-        let trusted = [("istio-system".to_owned(), "ztunnel".to_owned())];
-        assert_eq!(name.check(&caller, &trusted), Ok(()));
-        let other_account = Caller {
-            service_account: "default".to_owned(),
-            ..caller.clone()
-        };
-        assert!(matches!(
-            name.check(&other_account, &trusted),
-            Err(Refusal::NotTrusted(_))
-        ));
-        let other_namespace = Caller {
-            namespace: "demo".to_owned(),
-            ..caller.clone()
-        };
-        assert!(matches!(
-            name.check(&other_namespace, &trusted),
-            Err(Refusal::NotTrusted(_))
-        ));
-        let both = [trusted[0].clone(), ("demo".to_owned(), "ztunnel".to_owned())];
-        let refused = |caller: &Caller, field: &str| match name.check(caller, &both) {
-            Err(Refusal::NotYours { field: refused, .. }) => assert_eq!(refused, field),
-            other => panic!("{other:?}"),
-        };
-        refused(&other_namespace, "NAMESPACE");
-        refused(
-            &Caller {
-                node: "node-b".to_owned(),
-                ..caller.clone()
-            },
-            "NODE_NAME",
-        );
-        refused(
-            &Caller {
-                pod_name: "zt-2".to_owned(),
-                ..caller.clone()
-            },
-            "the pod's NAME",
-        );
-    }
-}
+mod tests;

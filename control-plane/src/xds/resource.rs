@@ -24,6 +24,8 @@ pub(crate) struct Resource {
     pub(crate) services: Vec<Arc<str>>,
     /// The policies (`namespace/name`) that a workload lists.
     pub(crate) listed: Vec<Arc<str>>,
+    /// A service and no workload.
+    pub(crate) is_service: bool,
     /// Of a policy: it holds for a namespace or for the mesh, listed or not.
     pub(crate) is_wide: bool,
     /// Of a policy: it is tried out and decides nothing, where the proxy knows of such policies.
@@ -42,6 +44,7 @@ pub(crate) struct Links {
     pub(crate) node: Option<Arc<str>>,
     pub(crate) services: Vec<Arc<str>>,
     pub(crate) listed: Vec<Arc<str>>,
+    pub(crate) is_service: bool,
     pub(crate) is_wide: bool,
     pub(crate) is_dry_run: bool,
 }
@@ -67,6 +70,7 @@ impl Resource {
             node: links.node,
             services: links.services,
             listed: links.listed,
+            is_service: links.is_service,
             is_wide: links.is_wide,
             is_dry_run: links.is_dry_run,
             encoded: message.encode_to_vec().into(),

@@ -1,5 +1,6 @@
 //! `AggregatedDiscoveryService` over gRPC: who may open a stream, and the task that carries a [`Session`]'s messages.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -7,10 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ca::{Authenticator, Caller, bearer_token};
+use ca::{Authenticator, Caller, NodeAuthorizer, bearer_token};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use proto::discovery::DeltaDiscoveryRequest;
+use telemetry::ControlPlaneMetrics;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use tonic::{Status, Streaming};
 use super::ResourceKind;
 use super::codec::DeltaCodec;
 use super::history::History;
-use super::node::{self, ProxyName};
+use super::node::{self, ProxyName, Refusal, Role};
 use super::proxies::{Connected, Proxies};
 use super::session::{Client, Next, Rejection, Request, Response, Session};
 use crate::config::DryRunPolicies;
@@ -52,7 +54,11 @@ pub(crate) struct Settings {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// Namespace and service account of the node proxies.
     pub(crate) trusted_node_accounts: Vec<(String, String)>,
+    /// Says whether the pod of a caller who is no node proxy is there.
+    pub(crate) pods: Arc<dyn NodeAuthorizer>,
+    pub(crate) trust_domain: String,
     pub(crate) proxies: Proxies,
+    pub(crate) metrics: ControlPlaneMetrics,
     /// Ends all streams.
     pub(crate) shutdown: CancellationToken,
 }
@@ -114,6 +120,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
             let caller = authenticate(&shared, request.metadata()).await?;
             let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
                 tracing::warn!(%caller, "stream refused: {MAX_STREAMS} are open");
+                shared.settings.metrics.stream_refused("too_many_streams");
                 Status::resource_exhausted("too many streams are open here; try another replica")
             })?;
             let (responses, outgoing) = mpsc::channel(1);
@@ -136,6 +143,7 @@ async fn authenticate(shared: &Shared, metadata: &tonic::metadata::MetadataMap) 
     };
     caller.map_err(|error| {
         tracing::warn!(code = error.code(), "stream refused: {error}");
+        shared.settings.metrics.stream_refused(error.code());
         Status::from(&error)
     })
 }
@@ -152,10 +160,10 @@ impl Stream {
     async fn run(self, mut requests: Streaming<DeltaDiscoveryRequest>) {
         let status = match self.begin(&mut requests).await {
             Ok(None) => return,
-            Ok(Some((first, name))) => {
+            Ok(Some((first, name, role))) => {
                 let shutdown = self.shared.settings.shutdown.clone();
                 tokio::select! {
-                    status = self.serve(first, name, requests) => status,
+                    status = self.serve(first, name, role, requests) => status,
                     () = shutdown.cancelled() => Err(Status::unavailable("the control plane is stopping")),
                 }
             }
@@ -174,25 +182,44 @@ impl Stream {
     async fn begin(
         &self,
         requests: &mut Streaming<DeltaDiscoveryRequest>,
-    ) -> Result<Option<(DeltaDiscoveryRequest, ProxyName)>, Status> {
+    ) -> Result<Option<(DeltaDiscoveryRequest, ProxyName, Role)>, Status> {
+        let settings = &self.shared.settings;
         let first = tokio::time::timeout(FIRST_REQUEST_DEADLINE, requests.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no request came"))?;
         let Some(first) = first? else { return Ok(None) };
-        let name = ProxyName::from_node(first.node.as_ref())
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let trusted = &self.shared.settings.trusted_node_accounts;
-        name.check(&self.caller, trusted)
-            .map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
-        Ok(Some((first, name)))
+        let mut name = ProxyName::from_node(first.node.as_ref()).map_err(|error| {
+            settings.metrics.stream_refused("bad_node");
+            Status::invalid_argument(error.to_string())
+        })?;
+        let is_there = |caller: &Caller| match caller.identity(&settings.trust_domain) {
+            Some(own) => {
+                let allowed = settings.pods.may_impersonate(caller, &own);
+                allowed.map_err(|denied| denied.to_string())
+            }
+            None => Err("its names cannot be part of an identity".to_owned()),
+        };
+        let node = first.node.as_ref();
+        let role = name
+            .check(node, &self.caller, &settings.trusted_node_accounts, is_there)
+            .map_err(|refusal| self.denied(&refusal))?;
+        name.node.clone_from(&self.caller.node);
+        Ok(Some((first, name, role)))
+    }
+
+    fn denied(&self, refusal: &Refusal) -> Status {
+        self.shared.settings.metrics.stream_refused(refusal.code());
+        Status::permission_denied(refusal.to_string())
     }
 
     async fn serve(
         &self,
         first: DeltaDiscoveryRequest,
         name: ProxyName,
+        role: Role,
         mut requests: Streaming<DeltaDiscoveryRequest>,
     ) -> Result<(), Status> {
+        let metrics = &self.shared.settings.metrics;
         let mut views = self.shared.settings.views.clone();
         let number: u64 = rand::random();
         let client = Client {
@@ -204,12 +231,23 @@ impl Stream {
             },
         };
         let mut session = Session::new(number, client, views.borrow_and_update().clone());
-        let connected = self.shared.settings.proxies.connect(name.clone(), number);
-        tracing::info!(node = name.node, pod = name.pod, "proxy connected");
+        let version = node::version(first.node.as_ref());
+        let connected = self
+            .shared
+            .settings
+            .proxies
+            .connect(name.clone(), role, version, number);
+        tracing::info!(node = name.node, pod = name.pod, ?role, "proxy connected");
+        let mut taker = Taker {
+            connected: &connected,
+            metrics,
+            stale: 0,
+        };
+        let mut converging = Converging::default();
         let jitter = Duration::from_secs(rand::random::<u64>() % STREAM_LIFE_JITTER_SECONDS);
         let end = tokio::time::sleep(STREAM_LIFE + jitter);
         tokio::pin!(end);
-        take(&mut session, &connected, first)?;
+        taker.take(&mut session, first)?;
         // A response that waits until the client takes the one before.
         let mut pending = None;
         let mut overdue = 0;
@@ -217,7 +255,7 @@ impl Stream {
             let mut until = None;
             if pending.is_none() {
                 match session.next(Instant::now()) {
-                    Next::Send(response) => pending = Some(response),
+                    Next::Send(response) => pending = Some((response, Instant::now())),
                     Next::Wait(deadline) => until = deadline,
                     Next::Restart => {
                         tracing::warn!(
@@ -231,6 +269,7 @@ impl Stream {
                 connected.update(&session, &[]);
                 if session.overdue() > overdue {
                     overdue = session.overdue();
+                    metrics.answer_overdue();
                     tracing::warn!(
                         node = name.node,
                         pod = name.pod,
@@ -249,7 +288,9 @@ impl Stream {
             tokio::select! {
                 permit = self.responses.reserve(), if pending.is_some() => {
                     let Ok(permit) = permit else { break };
-                    if let Some(response) = pending.take() {
+                    if let Some((response, since)) = pending.take() {
+                        let bytes = response.resources.iter().map(bytes::Bytes::len).sum();
+                        metrics.pushed(&response.kind.to_string(), bytes, since.elapsed());
                         tracing::debug!(
                             node = name.node, kind = %response.kind, revision = response.revision,
                             resources = response.resources.len(), removed = response.removed.len(), "sending",
@@ -258,7 +299,16 @@ impl Stream {
                     }
                 }
                 request = requests.message() => match request {
-                    Ok(Some(request)) => take(&mut session, &connected, request)?,
+                    Ok(Some(request)) => {
+                        if let Err(refusal) = name.still(request.node.as_ref()) {
+                            tracing::warn!(caller = %self.caller, "stream ended: {refusal}");
+                            return Err(self.denied(&refusal));
+                        }
+                        taker.take(&mut session, request)?;
+                        for after in converging.acknowledged(session.acknowledged(), Instant::now()) {
+                            metrics.converged(after);
+                        }
+                    }
                     Ok(None) => break,
                     Err(status) => {
                         tracing::info!(node = name.node, pod = name.pod, "stream ended: {}", status.message());
@@ -268,7 +318,9 @@ impl Stream {
                 changed = views.changed() => {
                     // The sender lives as long as the program serves.
                     if changed.is_err() { break }
-                    session.update(views.borrow_and_update().clone());
+                    let history = views.borrow_and_update().clone();
+                    converging.told(history.latest().revision, Instant::now());
+                    session.update(history);
                 }
                 () = deadline => {}
                 () = self.responses.closed() => break,
@@ -280,29 +332,66 @@ impl Stream {
     }
 }
 
-/// Hands a request to the session, and says what the proxy rejects.
-fn take(session: &mut Session, connected: &Connected, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-    let Some(kind) = ResourceKind::from_type_url(&request.type_url) else {
-        // Asking for more than there is does no harm; no answer means that there is none.
-        tracing::debug!(
-            type_url = request.type_url,
-            "a type that is not served was asked for"
-        );
-        return Ok(());
-    };
-    let request = Request {
-        subscribe: request.resource_names_subscribe,
-        unsubscribe: request.resource_names_unsubscribe,
-        initial_versions: request.initial_resource_versions,
-        nonce: request.response_nonce,
-        error: request.error_detail.map(|error| error.message),
-    };
-    let rejections = session
-        .request(Instant::now(), kind, request)
-        .map_err(|error| Status::resource_exhausted(error.to_string()))?;
-    for Rejection { kind, name, reason } in &rejections {
-        tracing::warn!(proxy = connected.name(), %kind, resource = name, "the proxy does not accept: {reason}");
+/// Hands requests to the session, and says what the proxy rejects.
+struct Taker<'a> {
+    connected: &'a Connected,
+    metrics: &'a ControlPlaneMetrics,
+    stale: u64,
+}
+
+impl Taker<'_> {
+    fn take(&mut self, session: &mut Session, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+        let Some(kind) = ResourceKind::from_type_url(&request.type_url) else {
+            // Asking for more than there is does no harm; no answer means that there is none.
+            tracing::debug!(
+                type_url = request.type_url,
+                "a type that is not served was asked for"
+            );
+            return Ok(());
+        };
+        let request = Request {
+            subscribe: request.resource_names_subscribe,
+            unsubscribe: request.resource_names_unsubscribe,
+            initial_versions: request.initial_resource_versions,
+            nonce: request.response_nonce,
+            error: request.error_detail.map(|error| error.message),
+        };
+        let rejections = session
+            .request(Instant::now(), kind, request)
+            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        for Rejection { kind, name, reason } in &rejections {
+            self.metrics.rejected(&kind.to_string());
+            tracing::warn!(proxy = self.connected.name(), %kind, resource = name, "the proxy does not accept: {reason}");
+        }
+        if session.stale() > self.stale {
+            self.stale = session.stale();
+            self.metrics.expired_nonce(&kind.to_string());
+        }
+        self.connected.update(session, &rejections);
+        Ok(())
     }
-    connected.update(session, &rejections);
-    Ok(())
+}
+
+/// How many changes are remembered for measuring how long a proxy takes; of further ones the oldest are not measured.
+const MAX_CONVERGING: usize = 64;
+
+/// When the proxy's stream was told of revisions that the proxy has not acknowledged yet.
+#[derive(Default)]
+struct Converging(VecDeque<(u64, Instant)>);
+
+impl Converging {
+    fn told(&mut self, revision: u64, now: Instant) {
+        if self.0.len() == MAX_CONVERGING {
+            self.0.pop_front();
+        }
+        self.0.push_back((revision, now));
+    }
+
+    fn acknowledged(&mut self, revision: u64, now: Instant) -> impl Iterator<Item = Duration> {
+        let done = self.0.iter().take_while(|(told, _)| *told <= revision).count();
+        let since: Vec<_> = self.0.drain(..done).collect();
+        since
+            .into_iter()
+            .map(move |(_, since)| now.saturating_duration_since(since))
+    }
 }

@@ -61,6 +61,11 @@ pub(crate) struct Session {
     acknowledged: u64,
     /// How many steps had no answer in time.
     overdue: u64,
+    /// How many answers were to another response than the last.
+    stale: u64,
+    progress: [Progress; ResourceKind::ALL.len()],
+    /// The words of the last answer with an error.
+    refusal: Option<(ResourceKind, String)>,
     rejections: Rejections,
 }
 
@@ -91,8 +96,23 @@ struct Awaited {
 /// The last response of a type, while it has no answer.
 struct Unanswered {
     nonce: String,
+    /// The revision of that response.
+    revision: u64,
     /// The revision of the first response of this type in a row that has no answer.
     since: u64,
+}
+
+/// How far one type is on this stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// How many responses were sent.
+    pub(crate) responses: u64,
+    /// The revision of the last response.
+    pub(crate) sent: u64,
+    /// The revision of the last response that was answered without an error.
+    pub(crate) acknowledged: u64,
+    /// When a response was answered with an error last.
+    pub(crate) refused_at: Option<Instant>,
 }
 
 /// What a request says, once its type is known.
@@ -160,6 +180,9 @@ impl Session {
             sent: 0,
             acknowledged: 0,
             overdue: 0,
+            stale: 0,
+            progress: [Progress::default(); ResourceKind::ALL.len()],
+            refusal: None,
             rejections: Rejections::default(),
         }
     }
@@ -177,7 +200,7 @@ impl Session {
         request: Request,
     ) -> Result<Vec<Rejection>, RequestError> {
         self.first_request.get_or_insert(now);
-        let rejections = self.answer(kind, &request);
+        let rejections = self.answer(now, kind, &request);
         match self.subscriptions.get_mut(&kind) {
             Some(subscription) => subscription.change(request)?,
             None => {
@@ -246,6 +269,21 @@ impl Session {
         self.overdue
     }
 
+    /// How many answers were to another response than the last of the type.
+    pub(crate) fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// How far a type is.
+    pub(crate) fn progress(&self, kind: ResourceKind) -> Progress {
+        self.progress[kind as usize]
+    }
+
+    /// The type and the words of the last answer with an error, shortened.
+    pub(crate) fn refusal(&self) -> Option<(ResourceKind, &str)> {
+        self.refusal.as_ref().map(|(kind, words)| (*kind, words.as_str()))
+    }
+
     /// What the proxy has not accepted, and has not been sent anew.
     pub(crate) fn rejected(&self) -> impl Iterator<Item = &Rejection> {
         self.rejections.iter()
@@ -307,16 +345,27 @@ impl Session {
         (!complete && now < until).then_some(Some(until))
     }
 
-    fn answer(&mut self, kind: ResourceKind, request: &Request) -> Vec<Rejection> {
+    fn answer(&mut self, now: Instant, kind: ResourceKind, request: &Request) -> Vec<Rejection> {
         // Another nonce is that of an earlier response (a later one is on its way), of another stream, or nonsense.
-        let is_answer = self
-            .unanswered
-            .get(&kind)
-            .is_some_and(|unanswered| unanswered.nonce == request.nonce);
-        if !is_answer {
+        let unanswered = self.unanswered.get(&kind);
+        let is_answer = unanswered.is_some_and(|unanswered| unanswered.nonce == request.nonce);
+        let answered = if is_answer {
+            self.unanswered.remove(&kind)
+        } else {
+            None
+        };
+        let Some(answered) = answered else {
+            self.stale += u64::from(!request.nonce.is_empty());
             return Vec::new();
+        };
+        let progress = &mut self.progress[kind as usize];
+        match &request.error {
+            None => progress.acknowledged = answered.revision,
+            Some(words) => {
+                progress.refused_at = Some(now);
+                self.refusal = Some((kind, rejection::shortened(words)));
+            }
         }
-        self.unanswered.remove(&kind);
         let rejections = match &request.error {
             Some(message) => rejection::read(kind, message, |name| self.is_known(kind, name)),
             None => Vec::new(),
@@ -344,6 +393,7 @@ impl Session {
             step.kind,
             Unanswered {
                 nonce: nonce.clone(),
+                revision,
                 since,
             },
         );
@@ -352,6 +402,8 @@ impl Session {
             deadline: now + ANSWER_DEADLINE,
         });
         self.rejections.sent(step.kind, step.names());
+        let progress = &mut self.progress[step.kind as usize];
+        (progress.responses, progress.sent) = (progress.responses + 1, revision);
         Response {
             kind: step.kind,
             nonce,

@@ -45,6 +45,7 @@ pub(crate) struct Table {
     forgotten: u64,
     fingerprint: u128,
     enforced_fingerprint: u128,
+    services: usize,
     by_alias: Index,
     by_node: Index,
     by_service: Index,
@@ -90,6 +91,7 @@ impl Table {
         for service in &resource.services {
             link(&mut self.by_service, service, &name);
         }
+        self.services += usize::from(resource.is_service);
         self.changed.insert_mut(self.sequence, name.clone());
         self.fingerprint = self.fingerprint.wrapping_add(resource.fingerprint);
         if !resource.is_dry_run {
@@ -131,6 +133,11 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         self.listed.size()
+    }
+
+    /// How many of the resources are services.
+    pub(crate) fn services(&self) -> usize {
+        self.services
     }
 
     /// The sum of the fingerprints of what is listed, with or without dry-run policies: equal for equal content.
@@ -198,6 +205,7 @@ impl Table {
         for service in &resource.services {
             unlink(&mut self.by_service, service, name);
         }
+        self.services -= usize::from(resource.is_service);
         self.fingerprint = self.fingerprint.wrapping_sub(resource.fingerprint);
         if !resource.is_dry_run {
             self.enforced_fingerprint = self.enforced_fingerprint.wrapping_sub(resource.fingerprint);

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use futures_util::stream::BoxStream;
-use object_store::{Batch, ObjectSource, Position, SourceError};
+use object_store::{Batch, ObjectSource, Position, SourceError, WatchStatus};
 
 use crate::config::ApiServer;
 use crate::http_client;
 use crate::kinds::Wanted;
-use crate::mirror::KindStatus;
+use crate::mirror::{KindState, KindStatus};
 use crate::stream::{self, Shared};
 
 /// The objects of a Kubernetes API: an [`ObjectSource`] and an [`ObjectWriter`](object_store::ObjectWriter). Cheap to
@@ -77,5 +77,20 @@ impl ObjectSource for KubernetesStore {
     /// them.
     fn position(&self) -> Option<Position> {
         self.current()?.mirror().position()
+    }
+
+    fn status(&self) -> Vec<WatchStatus> {
+        let status = KubernetesStore::status(self).into_iter();
+        let told = status.map(|status| WatchStatus {
+            kind: status.kind,
+            state: match status.state {
+                KindState::Waiting => "waiting",
+                KindState::Present => "present",
+                KindState::Absent => "absent",
+            },
+            unreadable: status.unreadable,
+            problem: status.problem,
+        });
+        told.collect()
     }
 }

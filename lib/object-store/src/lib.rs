@@ -15,5 +15,5 @@ mod writer;
 
 pub use directory::{Directory, MAX_OBJECT_BYTES, MAX_OBJECTS, Txn};
 pub use error::{SourceError, StoreError, WriteError};
-pub use source::{Batch, ObjectSource, Position, StoreChange};
+pub use source::{Batch, ObjectSource, Position, StoreChange, WatchStatus};
 pub use writer::ObjectWriter;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
-use objects::{Object, ObjectKey};
+use objects::{Kind, Object, ObjectKey};
 
 use crate::SourceError;
 
@@ -22,6 +22,11 @@ pub trait ObjectSource: Send + Sync + 'static {
     fn position(&self) -> Option<Position> {
         None
     }
+
+    /// How it is with each kind in the stream that was begun last, where kinds are watched one by one.
+    fn status(&self) -> Vec<WatchStatus> {
+        Vec::new()
+    }
 }
 
 /// How far a stream is that counts its batches by itself.
@@ -32,6 +37,19 @@ pub struct Position {
     /// Up to which of its own versions the store has told everything, by the plural name of the kind. Kinds that do not
     /// exist there are left out. Only the store itself can say what these numbers mean.
     pub versions: BTreeMap<&'static str, u64>,
+}
+
+/// How it is with watching one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchStatus {
+    /// The kind.
+    pub kind: Kind,
+    /// `waiting` (not listed yet), `present`, or `absent` (there is no such kind).
+    pub state: &'static str,
+    /// How many objects cannot be read as they are now.
+    pub unreadable: usize,
+    /// Why objects are not kept up to date at the moment.
+    pub problem: Option<String>,
 }
 
 /// What changed, up to a revision at which nothing was half done.

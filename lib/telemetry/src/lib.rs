@@ -20,5 +20,5 @@ pub use log::{
 pub use metrics::{
     CertificateState, ControlPlaneMetrics, ControlPlaneState, DEFAULT_SERIES_LIMIT, DnsLabels, IdleNames,
     Label, MAX_LABEL_BYTES, Metrics, MetricsSettings, OPENMETRICS_CONTENT_TYPE, OpenConnection, OpenSocket,
-    Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, WorkloadLabels,
+    Reporter, ResponseFlags, SecurityPolicy, TrafficLabels, Watch, WorkloadLabels,
 };

@@ -28,7 +28,7 @@ use family::Families;
 use inventory::Inventory;
 use traffic::Sockets;
 
-pub use control_plane::{ControlPlaneMetrics, ControlPlaneState};
+pub use control_plane::{ControlPlaneMetrics, ControlPlaneState, Watch};
 pub use dns::DnsLabels;
 pub use label::{Label, MAX_LABEL_BYTES};
 pub use names::IdleNames;

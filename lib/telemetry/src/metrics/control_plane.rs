@@ -62,7 +62,8 @@ struct Inner {
     debounce: Arc<PlainHistogram>,
     revision: Arc<GaugeFamily<0>>,
     watches: Arc<GaugeFamily<2>>,
-    watch_failures: Arc<GaugeFamily<1>>,
+    failing: Arc<GaugeFamily<1>>,
+    unreadable: Arc<GaugeFamily<1>>,
     status_writes: Arc<CounterFamily<1>>,
     events: Arc<CounterFamily<1>>,
     leader: Arc<GaugeFamily<0>>,
@@ -70,7 +71,6 @@ struct Inner {
     issued: Arc<CounterFamily<0>>,
     unauthenticated: Arc<CounterFamily<0>>,
     refused: Arc<CounterFamily<1>>,
-    sign: Arc<PlainHistogram>,
     root_expiry: Arc<GaugeFamily<0>>,
     issuer_expiry: Arc<GaugeFamily<0>>,
     log: Arc<LogLines>,
@@ -94,14 +94,27 @@ pub struct ControlPlaneState {
     pub objects: Vec<(String, usize)>,
     /// The revision of the store that is served.
     pub revision: u64,
-    /// Each watched kind with the state of its watch and how often it failed in a row.
-    pub watches: Vec<(String, String, u64)>,
+    /// Each watched kind with the state of its watch.
+    pub watches: Vec<Watch>,
     /// Whether this replica leads.
     pub leader: bool,
     /// When the CA's root and the certificate that signs end, in seconds since 1970.
     pub root_expiry: Option<i64>,
     /// See there.
     pub issuer_expiry: Option<i64>,
+}
+
+/// How it is with watching one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// The kind.
+    pub kind: String,
+    /// A short stable word.
+    pub state: &'static str,
+    /// Whether it is not kept up to date now.
+    pub failing: bool,
+    /// How many objects cannot be read as they are now.
+    pub unreadable: usize,
 }
 
 impl ControlPlaneMetrics {
@@ -182,19 +195,15 @@ impl ControlPlaneMetrics {
         self.inner.events.add([result], 1);
     }
 
-    /// Somebody asked for a certificate.
-    pub fn certificate_requested(&self) {
+    /// A certificate was issued.
+    pub fn certificate_issued(&self) {
         self.inner.requests.add([], 1);
-    }
-
-    /// A certificate was issued within this time.
-    pub fn certificate_issued(&self, took: Duration) {
         self.inner.issued.add([], 1);
-        self.inner.sign.histogram.observe(took);
     }
 
     /// A certificate was refused; `reason` is a short stable word.
     pub fn certificate_refused(&self, reason: &str, unauthenticated: bool) {
+        self.inner.requests.add([], 1);
         self.inner.refused.add([reason], 1);
         if unauthenticated {
             self.inner.unauthenticated.add([], 1);
@@ -237,10 +246,15 @@ impl ControlPlaneMetrics {
         let watches = state.watches.iter();
         inner
             .watches
-            .replace(watches.clone().map(|(kind, watch, _)| ([&**kind, &**watch], 1)));
-        inner.watch_failures.replace(
-            watches.map(|(kind, _, failures)| ([&**kind], i64::try_from(*failures).unwrap_or(i64::MAX))),
+            .replace(watches.clone().map(|watch| ([&*watch.kind, watch.state], 1)));
+        inner.failing.replace(
+            watches
+                .clone()
+                .map(|watch| ([&*watch.kind], i64::from(watch.failing))),
         );
+        inner
+            .unreadable
+            .replace(watches.map(|watch| ([&*watch.kind], as_gauge(watch.unreadable))));
         inner.leader.set([], i64::from(state.leader));
         inner.root_expiry.set([], state.root_expiry.unwrap_or(0));
         inner.issuer_expiry.set([], state.issuer_expiry.unwrap_or(0));
@@ -360,9 +374,14 @@ impl Inner {
                 "The state of the watch of each kind",
                 ["kind", "state"],
             ),
-            watch_failures: families.gauges(
-                "ztunnel_control_plane_watch_failures",
-                "How often in a row watching a kind has failed; 0 while it works",
+            failing: families.gauges(
+                "ztunnel_control_plane_watch_failing",
+                "1 while objects of a kind are not kept up to date",
+                ["kind"],
+            ),
+            unreadable: families.gauges(
+                "ztunnel_control_plane_objects_unreadable",
+                "Objects of a kind that cannot be read as they are now",
                 ["kind"],
             ),
             status_writes: families.counters(
@@ -396,18 +415,14 @@ impl Inner {
                 "Certificates refused, by the reason's code",
                 ["reason"],
             ),
-            sign: families.collect(times(
-                "ztunnel_control_plane_signing_time",
-                "Seconds from a certificate's request until it was issued",
-            )),
             root_expiry: families.gauges(
                 "citadel_server_root_cert_expiry_timestamp",
-                "When the root certificate ends, in seconds since 1970; 0 where that is not known",
+                "When the first certificate from the one that signs up to the root ends, in seconds since 1970",
                 [],
             ),
             issuer_expiry: families.gauges(
                 "citadel_server_cert_chain_expiry_timestamp",
-                "When the certificate that signs ends, in seconds since 1970; 0 where that is not known",
+                "The same: certificates above others outlive them",
                 [],
             ),
             log: families.collect(LogLines::default()),

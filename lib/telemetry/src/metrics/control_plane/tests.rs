@@ -12,7 +12,6 @@ fn what_is_counted_is_there_under_the_names_of_dashboards() {
     metrics.pushed("Address", 200, Duration::from_millis(2));
     metrics.pushed("of no known type", 1, Duration::ZERO);
     metrics.rejected("Authorization");
-    metrics.certificate_requested();
     metrics.certificate_refused("token_expired", true);
     metrics.compiled(Duration::from_millis(10), Duration::from_millis(40));
     let text = metrics.encode();
@@ -48,12 +47,21 @@ fn what_is_counted_is_there_under_the_names_of_dashboards() {
     assert!(text.ends_with("# EOF\n"));
 }
 
+fn watch(state: &'static str, failing: bool) -> Watch {
+    Watch {
+        kind: "Pod".to_owned(),
+        state,
+        failing,
+        unreadable: 0,
+    }
+}
+
 #[test]
 fn what_is_gone_is_no_longer_there() {
     let metrics = ControlPlaneMetrics::new("1");
     let mut state = ControlPlaneState {
         proxies: vec![("1.0".to_owned(), 3), ("1.1".to_owned(), 1)],
-        watches: vec![("Pod".to_owned(), "listing".to_owned(), 2)],
+        watches: vec![watch("waiting", true)],
         leader: true,
         ..ControlPlaneState::default()
     };
@@ -63,10 +71,11 @@ fn what_is_gone_is_no_longer_there() {
         "pilot_xds{version=\"1.0\"} 3"
     );
     state.proxies.remove(0);
-    state.watches = vec![("Pod".to_owned(), "watching".to_owned(), 0)];
+    state.watches = vec![watch("present", false)];
     metrics.set(&state);
     let text = metrics.encode();
     assert!(!text.contains("version=\"1.0\"") && text.contains("pilot_xds{version=\"1.1\"} 1"));
-    assert!(!text.contains("listing") && text.contains("watching"));
+    assert!(!text.contains("waiting\"") && text.contains("present"));
+    assert!(text.contains("ztunnel_control_plane_watch_failing{kind=\"Pod\"} 0"));
     assert!(text.contains("ztunnel_control_plane_leader 1"));
 }
