@@ -7,6 +7,8 @@
 //!
 //! What this crate deliberately is not: it renders nothing, and speaks to no cluster.
 
+#[cfg(feature = "rendered")]
+pub mod permissions;
 pub mod schema;
 
 use std::path::Path;

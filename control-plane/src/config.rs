@@ -347,6 +347,70 @@ mod tests {
         assert!(without("--ca-dir").is_err());
     }
 
+    /// What the chart starts is understood here, and its ports and paths are those of the container.
+    #[test]
+    fn the_chart_starts_what_there_is() {
+        let mut seen = 0;
+        for values in ["defaults", "everything", "control-plane-and-agent"] {
+            let objects = charts::rendered(values).unwrap();
+            let deployment = objects
+                .iter()
+                .find(|object| object["kind"] == "Deployment")
+                .unwrap();
+            let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+            let arguments = container["args"].as_array().unwrap();
+            let arguments = arguments.iter().map(|argument| argument.as_str().unwrap());
+            let config = Config::try_parse_from(["control-plane"].into_iter().chain(arguments))
+                .unwrap_or_else(|error| panic!("{values}: {error}"));
+            assert!(config.kubernetes);
+            let of_variable = |name: &str| {
+                let environment = container["env"].as_array().unwrap();
+                let found = environment.iter().find(|variable| variable["name"] == name);
+                found.map(|variable| variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap())
+            };
+            assert_eq!(of_variable("POD_NAME"), Some("metadata.name"));
+            assert_eq!(of_variable("POD_NAMESPACE"), Some("metadata.namespace"));
+            let port = |name: &str| {
+                let ports = container["ports"].as_array().unwrap();
+                ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone()
+            };
+            assert_eq!(port("grpc-xds"), config.listen.port());
+            // Proxies call it by the name of the Service.
+            let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
+            let name = format!(
+                "{}.istio-system.svc",
+                service["metadata"]["name"].as_str().unwrap()
+            );
+            assert!(config.server_names.contains(&name), "{:?}", config.server_names);
+            // The socket is in a directory that can be written to.
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            assert!(mounts.iter().any(|mount| {
+                config
+                    .debug_socket
+                    .starts_with(mount["mountPath"].as_str().unwrap())
+                    && mount["readOnly"] != true
+            }));
+            // The proxy that the chart installs is trusted.
+            let proxy = objects.iter().find(|object| {
+                object["kind"] == "DaemonSet"
+                    && object["metadata"]["name"]
+                        .as_str()
+                        .unwrap()
+                        .starts_with("ztunnel")
+                    && object["metadata"]["name"] != "ztunnel-node-agent"
+            });
+            if let Some(proxy) = proxy {
+                let account = proxy["spec"]["template"]["spec"]["serviceAccountName"]
+                    .as_str()
+                    .unwrap();
+                let account = ("istio-system".to_owned(), account.to_owned());
+                assert!(config.trusted_node_accounts.contains(&account));
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, 3);
+    }
+
     #[test]
     fn what_is_wrong_is_said() {
         assert_eq!(
