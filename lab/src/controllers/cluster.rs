@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use objects::{Deployment, EndpointSlice, Node, Object, Pod, Service, Spec};
+use objects::{Deployment, EndpointSlice, Gateway, Node, Object, Pod, Service, Spec};
 
 /// Marks the Pod objects that stand for the node proxies: they are run by the lab, not as pods.
 pub(crate) const MANAGED_ANNOTATION: &str = "ztunnel.dev/lab-process";
@@ -14,6 +14,7 @@ pub(crate) struct Cluster<'a> {
     pub(crate) services: Vec<(&'a Object, &'a Service)>,
     pub(crate) slices: Vec<(&'a Object, &'a EndpointSlice)>,
     pub(crate) nodes: Vec<(&'a Object, &'a Node)>,
+    pub(crate) gateways: Vec<(&'a Object, &'a Gateway)>,
     pub(crate) all: &'a [Arc<Object>],
 }
 
@@ -26,6 +27,7 @@ impl<'a> Cluster<'a> {
             services: Vec::new(),
             slices: Vec::new(),
             nodes: Vec::new(),
+            gateways: Vec::new(),
             all: objects,
         };
         for object in objects {
@@ -39,6 +41,7 @@ impl<'a> Cluster<'a> {
                 Spec::Service(service) => cluster.services.push((object, service)),
                 Spec::EndpointSlice(slice) => cluster.slices.push((object, slice)),
                 Spec::Node(node) => cluster.nodes.push((object, node)),
+                Spec::Gateway(gateway) => cluster.gateways.push((object, gateway)),
                 _ => {}
             }
         }

@@ -7,6 +7,7 @@
 mod cluster;
 mod deployments;
 mod endpoints;
+mod gateways;
 mod namespaces;
 mod scheduling;
 mod services;
@@ -44,6 +45,7 @@ pub(crate) fn reconcile(objects: &[Arc<Object>], around: &mut Surroundings<'_>) 
     let cluster = Cluster::new(objects);
     let mut writes = Vec::new();
     writes.extend(namespaces::reconcile(&cluster, around));
+    writes.extend(gateways::reconcile(&cluster));
     writes.extend(services::reconcile(&cluster, around));
     writes.extend(deployments::reconcile(&cluster, around));
     writes.extend(scheduling::reconcile(&cluster));

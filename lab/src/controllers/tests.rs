@@ -445,3 +445,35 @@ fn a_pod_deleted_before_it_was_placed_goes_at_once() {
     world.settle();
     assert!(world.of(Kind::Pod).is_empty());
 }
+
+#[test]
+fn a_waypoint_has_a_service_and_an_address_while_a_pod_of_it_is_ready() {
+    let gateway = json!({ "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": { "name": "gate" },
+        "spec": { "gatewayClassName": "istio-waypoint", "listeners": [{ "name": "mesh", "port": 15008, "protocol": "HBONE" }] } });
+    let mut of_gate = pod("w", json!({}));
+    set(
+        &mut of_gate,
+        &["metadata", "labels"],
+        json!({ "gateway.networking.k8s.io/gateway-name": "gate" }),
+    );
+    let mut world = World::new(vec![gateway, of_gate]);
+    world.settle();
+    let addresses = |world: &World| world.field(Kind::Gateway, "gate", "/status/addresses");
+    assert_eq!(world.field(Kind::Service, "gate", "/spec/ports/0/port"), 15008);
+    assert_eq!(
+        world.field(
+            Kind::Service,
+            "gate",
+            "/metadata/labels/gateway.istio.io~1managed"
+        ),
+        "istio.io-mesh-controller"
+    );
+    assert_eq!(addresses(&world), Value::Null);
+    world.run_pods(true);
+    world.settle();
+    let ready = json!([{ "type": "Hostname", "value": "gate.default.svc.cluster.local" }]);
+    assert_eq!(addresses(&world), ready);
+    world.run_pods(false);
+    world.settle();
+    assert_eq!(addresses(&world), json!([]));
+}

@@ -11,6 +11,7 @@ use crate::condition::Condition;
 use crate::index::Index;
 use crate::peer_authentication::EffectiveMtls;
 use crate::settings::Settings;
+use crate::waypoint::{self, InFront};
 use crate::{
     authorization_policy, endpoint, entry, network, peer_authentication, service, service_entry, vip,
     workload,
@@ -110,6 +111,11 @@ impl Compiler {
     pub fn peer_authentication_of_namespace(&self, namespace: &str) -> Option<ObjectKey> {
         let root = &self.settings.root_namespace;
         peer_authentication::deciding_for_namespace(&self.index, root, namespace).map(Object::key)
+    }
+
+    /// What stands in front of a Pod, Service, ServiceEntry or WorkloadEntry that is known here.
+    pub fn in_front_of(&self, key: &ObjectKey) -> InFront {
+        waypoint::in_front_of(&self.index, &self.settings, key)
     }
 
     /// Takes objects that changed (`None`: gone) and answers what changes on the wire. All of them are taken before

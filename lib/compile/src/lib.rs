@@ -27,6 +27,7 @@ pub use condition::Condition;
 pub use peer_authentication::{EffectiveMtls, STATIC_STRICT_POLICY};
 pub use service_entry::Visibility;
 pub use settings::Settings;
+pub use waypoint::{InFront, as_ready};
 
 #[cfg(test)]
 mod testing;

@@ -93,7 +93,8 @@ pub(crate) fn of_hostname<'a>(
     (service.service_type != ServiceType::ExternalName).then_some((object.as_ref(), service))
 }
 
-fn asks(metadata: &Metadata) -> Asks<'_> {
+/// Who asks for the waypoint of a Service.
+pub(crate) fn asks(metadata: &Metadata) -> Asks<'_> {
     Asks {
         kind: Kind::Service,
         metadata,

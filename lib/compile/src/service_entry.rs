@@ -46,7 +46,7 @@ pub(crate) fn service(
     let (object, entry) = seen.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))?;
     let visibility = Visibility::of(settings, entry);
     let metadata = &object.metadata;
-    let bound = waypoint::of(index, settings, asks(metadata, visibility));
+    let bound = waypoint::of(index, settings, asks(settings, metadata, entry));
     Some(workload::Service {
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
@@ -127,7 +127,7 @@ pub(crate) fn conditions(
     entry: &ServiceEntry,
 ) -> Vec<Condition> {
     let metadata = &object.metadata;
-    let bound = waypoint::of(index, settings, asks(metadata, Visibility::of(settings, entry)));
+    let bound = waypoint::of(index, settings, asks(settings, metadata, entry));
     let pattern = entry.hosts.iter().find(|host| host.starts_with('*'));
     let missing = pattern.filter(|_| entry.resolution == Resolution::DynamicDns && bound.waypoint.is_none());
     let missing = missing.map(|host| visibility::waypoint_missing(metadata, host));
@@ -179,12 +179,13 @@ pub(crate) fn endpoint_port(port: &ServiceEntryPort, own: Option<u16>) -> Port {
     }
 }
 
-fn asks(metadata: &Metadata, visibility: Visibility) -> Asks<'_> {
+/// Who asks for the waypoint of an entry.
+pub(crate) fn asks<'a>(settings: &Settings, metadata: &'a Metadata, entry: &ServiceEntry) -> Asks<'a> {
     Asks {
         kind: Kind::ServiceEntry,
         metadata,
         traffic: Traffic::Service,
-        is_private: visibility == Visibility::Namespace,
+        is_private: Visibility::of(settings, entry) == Visibility::Namespace,
     }
 }
 

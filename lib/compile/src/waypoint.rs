@@ -24,8 +24,11 @@ use crate::{network, service};
 
 mod attach;
 mod policies;
+mod public;
 mod tunnel;
 
+pub(crate) use public::in_front_of;
+pub use public::{InFront, as_ready};
 pub(crate) use tunnel::{BINDING_ANNOTATION, application_tunnel};
 
 use attach::Obstacle;
@@ -67,6 +70,8 @@ pub(crate) struct Bound {
     pub(crate) waypoint: Option<GatewayAddress>,
     /// The first and the second waypoint with their shares; empty where there is no second.
     pub(crate) weighted: Vec<WeightedWaypoint>,
+    /// The first waypoint by namespace and name, where it can be used.
+    pub(crate) named: Option<(String, String)>,
     /// `None` where no waypoint is named.
     pub(crate) condition: Option<Condition>,
 }
@@ -147,6 +152,7 @@ pub(crate) fn of(index: &Index, settings: &Settings, asks: Asks<'_>) -> Bound {
             Bound {
                 waypoint: Some(address),
                 weighted,
+                named: Some((named.namespace.to_owned(), named.name.to_owned())),
                 condition: Some(bound),
             }
         }
@@ -165,6 +171,7 @@ pub(crate) fn of(index: &Index, settings: &Settings, asks: Asks<'_>) -> Bound {
             Bound {
                 waypoint: counting.map(|_| out_of_reach(settings, &named, &obstacle)),
                 weighted: Vec::new(),
+                named: None,
                 condition: Some(condition(false, obstacle.reason(), message)),
             }
         }

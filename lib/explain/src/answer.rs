@@ -52,6 +52,8 @@ pub enum Ground {
     NotInMesh(String),
     /// The caller is the endpoint itself: such a connection does not leave the pod.
     Itself,
+    /// A waypoint stands in front that cannot be used, and a policy counts on it: nothing passes.
+    WaypointUnusable(String),
     /// The node proxy in front of the endpoint decided.
     Decided(Box<Decision>),
 }
@@ -194,6 +196,7 @@ impl EndpointAnswer {
     pub fn verdict(&self) -> Verdict {
         match &self.ground {
             Ground::NotInMesh(_) | Ground::Itself => Verdict::Allow,
+            Ground::WaypointUnusable(_) => Verdict::Deny,
             Ground::Decided(decision) => decision.verdict,
         }
     }
@@ -203,6 +206,7 @@ impl EndpointAnswer {
         match &self.ground {
             Ground::NotInMesh(_) => "not_in_mesh",
             Ground::Itself => "itself",
+            Ground::WaypointUnusable(_) => "waypoint_unknown",
             Ground::Decided(decision) => decision.reason.code(),
         }
     }
@@ -225,6 +229,7 @@ impl EndpointAnswer {
         match &self.ground {
             Ground::NotInMesh(why) => format!("{} {why}", self.pod),
             Ground::Itself => "a pod's connections to itself do not leave it".to_owned(),
+            Ground::WaypointUnusable(why) => why.clone(),
             Ground::Decided(decision) => decision.reason.to_string(),
         }
     }

@@ -13,6 +13,9 @@ use crate::question::{Caller, Target};
 use crate::world::{Basis, Pod, World};
 
 mod notes;
+mod waypoint;
+
+use waypoint::Way;
 
 /// The caller as a node proxy meets it.
 #[derive(Clone, Debug)]
@@ -61,11 +64,25 @@ impl World {
     fn answer(&self, caller: &Caller, target: &Target, decide: Decide) -> Result<Answer, Unanswerable> {
         let speaker = self.speaker(caller)?;
         let (endpoints, mut notes) = self.endpoints(target)?;
+        let way = self.way(&speaker, target)?;
+        let seen = match &way {
+            Way::Waypoint { speaker, .. } => speaker,
+            Way::Direct | Way::Closed(_) => &speaker,
+        };
         let mut answers = Vec::with_capacity(endpoints.len());
         for endpoint in &endpoints {
-            answers.push(self.decide(&speaker, endpoint, decide)?);
+            let mut answer = self.decide(seen, endpoint, decide)?;
+            if let Way::Closed(why) = &way {
+                answer.ground = Ground::WaypointUnusable(why.clone());
+                answer.policies.clear();
+            }
+            answers.push(answer);
         }
-        notes.extend(self.notes(caller, &speaker, &answers));
+        if let Way::Waypoint { note, .. } = &way {
+            notes.push(note.clone());
+        }
+        let passes = matches!(way, Way::Waypoint { .. });
+        notes.extend(self.notes(caller, &speaker, &answers, passes));
         Answer::new(caller, target, answers, notes)
     }
 

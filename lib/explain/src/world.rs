@@ -8,7 +8,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use compile::{Compiler, EffectiveMtls, Output, Settings};
+use compile::{Compiler, EffectiveMtls, InFront, Output, Settings};
 use mesh::{Change, Snapshot, Workload};
 use objects::{Kind, Object, ObjectKey, Spec};
 use prost::Message;
@@ -120,7 +120,14 @@ impl World {
         }
         let others = before.keys().filter(|key| !stands_for_pods(key.kind));
         let mut compiled: Vec<_> = others
-            .map(|key| (key.clone(), self.objects.get(key).cloned()))
+            .map(|key| {
+                let object = self.objects.get(key).map(|object| match self.basis {
+                    // Whether a waypoint is ready is a matter of the moment, which manifests are not about.
+                    Basis::Manifests => compile::as_ready(object, self.compiler.settings()),
+                    Basis::Applied => Arc::clone(object),
+                });
+                (key.clone(), object)
+            })
             .collect();
         for key in stale {
             compiled.extend(self.make_pod(key));
@@ -138,6 +145,11 @@ impl World {
     /// Whether a port of a pod takes plaintext, and who says so.
     pub(crate) fn effective_mtls(&self, pod: &Object, port: Option<u16>) -> EffectiveMtls {
         self.compiler.effective_mtls(pod, port)
+    }
+
+    /// What stands in front of an object.
+    pub(crate) fn in_front_of(&self, key: &ObjectKey) -> InFront {
+        self.compiler.in_front_of(key)
     }
 
     /// The object as it was given.

@@ -43,6 +43,8 @@ pub enum Code {
     TargetWithoutWaypoint,
     /// A waypoint that is named and is not there.
     WaypointNotFound,
+    /// A waypoint that is named and there, and cannot be used by who names it.
+    WaypointNotUsable,
     /// NetworkPolicies that let no tunnel (TCP 15008) through to or from mesh pods.
     HboneBlocked,
     /// NetworkPolicies that let no question of DNS out.
@@ -115,7 +117,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, the worst first.
-    pub const ALL: [Code; 41] = [
+    pub const ALL: [Code; 42] = [
         Code::Invalid,
         Code::DefinedTwice,
         Code::Unreadable,
@@ -123,6 +125,7 @@ impl Code {
         Code::DenyWithoutEffect,
         Code::TargetWithoutWaypoint,
         Code::WaypointNotFound,
+        Code::WaypointNotUsable,
         Code::HboneBlocked,
         Code::DnsEgressMissing,
         Code::ForeignPolicy,
@@ -169,6 +172,7 @@ impl Code {
             Code::DenyWithoutEffect => "deny-without-effect",
             Code::TargetWithoutWaypoint => "target-without-waypoint",
             Code::WaypointNotFound => "waypoint-not-found",
+            Code::WaypointNotUsable => "waypoint-not-usable",
             Code::HboneBlocked => "hbone-blocked",
             Code::DnsEgressMissing => "dns-egress-missing",
             Code::ForeignPolicy => "foreign-policy",
@@ -216,6 +220,7 @@ impl Code {
             | Code::DenyWithoutEffect
             | Code::TargetWithoutWaypoint
             | Code::WaypointNotFound
+            | Code::WaypointNotUsable
             | Code::HboneBlocked
             | Code::DnsEgressMissing => Severity::Error,
             Code::ForeignPolicy

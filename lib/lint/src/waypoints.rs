@@ -1,14 +1,45 @@
 //! Policies that are attached to a waypoint's target, and labels that name waypoints.
 
+use std::sync::Arc;
+
+use compile::{Compiler, Condition};
 use objects::selector::Labels;
 use objects::{
-    Kind, NO_WAYPOINT, ReadObject, TargetRef, USE_WAYPOINT_LABEL, USE_WAYPOINT_NAMESPACE_LABEL,
-    WAYPOINT_CLASS,
+    EAST_WEST_CLASS, Kind, NO_WAYPOINT, REMOTE_CLASS, ReadObject, TargetRef, USE_WAYPOINT_LABEL,
+    USE_WAYPOINT_NAMESPACE_LABEL, WAYPOINT_CLASS,
 };
 
 use crate::code::Code;
 use crate::finding::Finding;
+use crate::input::Settings;
 use crate::world::World;
+
+/// What says which waypoint stands in front of what: a compiler that knows what names and makes waypoints, and counts
+/// Gateways that no controller has seen yet as ready.
+pub(crate) fn compiler<'a>(objects: impl Iterator<Item = &'a ReadObject>, settings: &Settings) -> Compiler {
+    const KINDS: [Kind; 7] = [
+        Kind::Namespace,
+        Kind::Service,
+        Kind::ServiceEntry,
+        Kind::WorkloadEntry,
+        Kind::GatewayClass,
+        Kind::Gateway,
+        Kind::AuthorizationPolicy,
+    ];
+    let mut compiler = Compiler::new(compile::Settings {
+        root_namespace: settings.root_namespace.clone(),
+        ..compile::Settings::default()
+    });
+    let known = objects.filter(|read| KINDS.contains(&read.object.kind()));
+    let changes: Vec<_> = known
+        .map(|read| {
+            let object = compile::as_ready(&Arc::new(read.object.clone()), compiler.settings());
+            (object.key(), Some(object))
+        })
+        .collect();
+    compiler.apply(changes);
+    compiler
+}
 
 pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
     for (read, policy) in world.authorization_policies() {
@@ -26,7 +57,19 @@ pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
             found.push(attached(world, read, field, target));
         }
     }
-    for read in world.services().chain(world.namespaces()) {
+    for read in world.behind_waypoints() {
+        found.extend(unusable(world, read).map(|told| {
+            Finding::about(
+                read,
+                Code::WaypointNotUsable,
+                format!("metadata.labels[{USE_WAYPOINT_LABEL:?}]"),
+                told.message.clone(),
+                "give the waypoint an address, the label istio.io/waypoint-for or the allowedRoutes that the message \
+                 asks for, or name another one",
+            )
+        }));
+    }
+    for read in world.behind_waypoints().chain(world.namespaces()) {
         let metadata = &read.object.metadata;
         let namespace = if metadata.namespace.is_empty() {
             &metadata.name
@@ -48,14 +91,48 @@ pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Why the waypoint that an object or its namespace names takes none of its traffic, though it is there.
+fn unusable<'w>(world: &'w World<'_>, read: &ReadObject) -> Option<&'w Condition> {
+    let conditions = world.waypoints.conditions().get(&read.object.key())?;
+    let told = conditions
+        .iter()
+        .find(|told| told.kind == "istio.io/WaypointBound" && !told.status)?;
+    let metadata = &read.object.metadata;
+    let labels = world.namespace_labels(&metadata.namespace);
+    let source = if metadata.labels.contains_key(USE_WAYPOINT_LABEL) {
+        &metadata.labels
+    } else {
+        &labels
+    };
+    let (at, name) = named(source, &metadata.namespace)?;
+    missing(world, at, name).is_none().then_some(told)
+}
+
 /// What becomes of a policy that is attached to a target.
 fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &TargetRef) -> Finding {
     let namespace = read.object.metadata.namespace.as_str();
     let waypoint = match target.kind.as_str() {
-        "Service" => {
-            let Some(service) = world.get(Kind::Service, namespace, &target.name) else {
+        "Service" | "ServiceEntry" => {
+            let kind = if target.kind == "Service" {
+                Kind::Service
+            } else {
+                Kind::ServiceEntry
+            };
+            let Some(service) = world.get(kind, namespace, &target.name) else {
                 return not_found(read, field, target, namespace);
             };
+            if let Some(told) = unusable(world, service) {
+                return Finding::about(
+                    read,
+                    Code::WaypointNotUsable,
+                    field,
+                    format!(
+                        "nobody enforces the policy for {} {}: {}",
+                        target.kind, target.name, told.message
+                    ),
+                    "mend the waypoint as the message says, or name another one",
+                );
+            }
             let labels = world.namespace_labels(namespace);
             let own = &service.object.metadata.labels;
             let chosen = if own.contains_key(USE_WAYPOINT_LABEL) {
@@ -69,14 +146,15 @@ fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &Target
                     Code::TargetWithoutWaypoint,
                     field,
                     format!(
-                        "the Service {} has no waypoint (label {USE_WAYPOINT_LABEL} on it or its namespace), and node \
+                        "the {} {} has no waypoint (label {USE_WAYPOINT_LABEL} on it or its namespace), and node \
                          proxies do not enforce policies with targetRefs: nobody enforces this one, and what it denies \
                          is let in",
-                        target.name
+                        target.kind, target.name
                     ),
                     format!(
-                        "label the Service {USE_WAYPOINT_LABEL}=NAME of a waypoint; or, for callers and ports only, use a \
-                         selector in place of targetRefs"
+                        "label the {} {USE_WAYPOINT_LABEL}=NAME of a waypoint; or, for callers and ports only, use a \
+                         selector in place of targetRefs",
+                        target.kind
                     ),
                 );
             };
@@ -189,10 +267,17 @@ fn named<'l>(labels: &'l Labels, namespace: &'l str) -> Option<(&'l str, &'l str
 fn missing(world: &World<'_>, namespace: &str, name: &str) -> Option<String> {
     match world.gateway(namespace, name) {
         None => Some("the manifests hold no such Gateway".to_owned()),
-        Some(gateway) if !gateway.is_waypoint() => Some(format!(
-            "that Gateway is of class {}, not {WAYPOINT_CLASS}",
-            gateway.class_name
-        )),
+        // Other classes may bring waypoints too, which the mesh reaches by a listener of HBONE.
+        Some(gateway)
+            if !gateway.is_waypoint()
+                && (gateway.hbone_listener(None).is_none()
+                    || [REMOTE_CLASS, EAST_WEST_CLASS].contains(&gateway.class_name.as_str())) =>
+        {
+            Some(format!(
+                "that Gateway is of class {}, not {WAYPOINT_CLASS}",
+                gateway.class_name
+            ))
+        }
         Some(_) => None,
     }
 }

@@ -12,7 +12,7 @@ use objects::{
 use serde_json::{Map, Value, json};
 
 use crate::input::{Input, Settings};
-use crate::modes;
+use crate::{modes, waypoints};
 
 /// The manifests, found by what rules ask of them.
 pub(crate) struct World<'a> {
@@ -24,6 +24,8 @@ pub(crate) struct World<'a> {
     pub(crate) workloads: Vec<Workload>,
     /// What says which PeerAuthentication counts where; see [`modes`].
     pub(crate) mtls: Compiler,
+    /// What says which waypoint stands in front of what.
+    pub(crate) waypoints: Compiler,
 }
 
 /// Something that runs as a pod: a Pod, or what makes pods.
@@ -50,12 +52,14 @@ impl<'a> World<'a> {
             objects.entry(read.object.key()).or_insert(read);
         }
         let mtls = modes::compiler(objects.values().copied(), settings);
+        let waypoints = waypoints::compiler(objects.values().copied(), settings);
         let mut world = World {
             settings,
             input,
             objects,
             workloads: Vec::new(),
             mtls,
+            waypoints,
         };
         world.workloads = workloads(&world);
         world
@@ -106,8 +110,10 @@ impl<'a> World<'a> {
             })
     }
 
-    pub(crate) fn services(&self) -> impl Iterator<Item = &'a ReadObject> {
-        self.of(Kind::Service)
+    /// What waypoints stand in front of, Pods excepted.
+    pub(crate) fn behind_waypoints(&self) -> impl Iterator<Item = &'a ReadObject> {
+        let kinds = [Kind::Service, Kind::ServiceEntry, Kind::WorkloadEntry];
+        kinds.into_iter().flat_map(|kind| self.of(kind))
     }
 
     pub(crate) fn namespaces(&self) -> impl Iterator<Item = &'a ReadObject> {

@@ -23,7 +23,7 @@ fn endpoint(answer: &EndpointAnswer) -> Value {
     let deciding = answer.deciding();
     let decision = match &answer.ground {
         Ground::Decided(decision) => Some(&**decision),
-        Ground::NotInMesh(_) | Ground::Itself => None,
+        Ground::NotInMesh(_) | Ground::Itself | Ground::WaypointUnusable(_) => None,
     };
     let miss = decision.and_then(|decision| decision.nearest_miss.as_ref());
     json!({

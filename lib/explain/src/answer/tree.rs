@@ -34,7 +34,9 @@ impl fmt::Display for Tree<'_> {
                     write!(out, "\n  no policy selects it")?
                 }
                 Ground::Decided(_) => {}
-                Ground::NotInMesh(_) | Ground::Itself => write!(out, "\n  no policy is asked")?,
+                Ground::NotInMesh(_) | Ground::Itself | Ground::WaypointUnusable(_) => {
+                    write!(out, "\n  no policy is asked")?
+                }
             }
             endpoint
                 .policies

@@ -17,6 +17,7 @@ impl World {
         caller: &Caller,
         speaker: &Speaker,
         answers: &[EndpointAnswer],
+        passes_waypoint: bool,
     ) -> Vec<String> {
         let decided: Vec<&EndpointAnswer> = answers
             .iter()
@@ -52,7 +53,9 @@ impl World {
                 ));
             }
         }
-        notes.extend(self.waypoint_policies(&decided));
+        if !passes_waypoint {
+            notes.extend(self.waypoint_policies(&decided));
+        }
         notes
     }
 
@@ -120,7 +123,7 @@ fn asks_for_addresses(policy: &Authorization) -> bool {
 }
 
 /// The first few, and how many more.
-fn some(names: &[String]) -> String {
+pub(super) fn some(names: &[String]) -> String {
     let shown = names[..names.len().min(NAMED)].join(", ");
     match names.len().saturating_sub(NAMED) {
         0 => shown,

@@ -273,6 +273,54 @@ fn policies_of_waypoints_are_named_as_not_asked() {
     );
 }
 
+/// What passes a waypoint is the waypoint's to decide; its endpoints meet the waypoint. Who has no node proxy passes none.
+#[test]
+fn a_waypoint_in_front_decides_and_is_who_the_endpoints_see() {
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: waylaid, namespace: shop, labels: \
+                   {istio.io/use-waypoint: gate}}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n";
+    let gateway = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gate, namespace: \
+                   shop}\nspec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: \
+                   HBONE}]}\n";
+    let attached = policy(
+        "w",
+        "{targetRefs: [{kind: Service, group: '', name: waylaid}], action: DENY, rules: [{}]}",
+    );
+    let only_gate = policy(
+        "only-gate",
+        "{rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/gate]}}]}]}",
+    );
+    let mesh = world(&format!("{SHOP}{service}{gateway}{attached}{only_gate}"));
+    let answer = ask(&mesh, "shop/client", "service:shop/waylaid:80").unwrap();
+    assert!(answer.is_allowed(), "{answer}");
+    assert_eq!(
+        answer.notes[0],
+        "goes through the waypoint shop/gate: shop/w is its to decide, and not asked here; the endpoints see the \
+         waypoint, spiffe://cluster.local/ns/shop/sa/gate, not the caller"
+    );
+    assert!(
+        !answer.notes.iter().any(|note| note.contains("not asked: shop/w")),
+        "{answer}"
+    );
+    // Around it: the same policies of the node proxy, and the caller itself.
+    assert!(!ask(&mesh, "shop/client", "shop/web:80").unwrap().is_allowed());
+    assert!(
+        !ask(&mesh, "outside/legacy", "service:shop/waylaid:80")
+            .unwrap()
+            .is_allowed()
+    );
+    // Nobody goes around a waypoint that is not there and that a policy counts on.
+    let mesh = world(&format!("{SHOP}{service}{attached}"));
+    let answer = ask(&mesh, "shop/client", "service:shop/waylaid:80").unwrap();
+    assert_eq!(answer.decisive().code(), "waypoint_unknown");
+    assert!(!answer.is_allowed());
+    assert!(
+        answer
+            .to_string()
+            .contains("because the AuthorizationPolicy shop/w counts on it"),
+        "{answer}"
+    );
+}
+
 #[test]
 fn an_answer_names_the_users_object_and_what_would_change_it() {
     let strict = peer_authentication("s", "{mtls: {mode: STRICT}}");

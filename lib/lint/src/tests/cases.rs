@@ -121,6 +121,17 @@ pub(super) const CASES: &[Case] = &[
          protocol: HBONE}]}\n",
     ),
     case(
+        Code::WaypointNotUsable,
+        "apiVersion: v1\nkind: Service\nmetadata: {name: labelled, namespace: shop, labels: {istio.io/use-waypoint: \
+         gate}}\nspec: {ports: [{port: 80}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: \
+         {name: gate, namespace: shop, labels: {istio.io/waypoint-for: workload}}\nspec: {gatewayClassName: \
+         istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: labelled, namespace: shop, labels: {istio.io/use-waypoint: \
+         gate}}\nspec: {ports: [{port: 80}]}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: \
+         {name: gate, namespace: shop, labels: {istio.io/waypoint-for: all}}\nspec: {gatewayClassName: \
+         istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n",
+    ),
+    case(
         Code::HboneBlocked,
         network!(
             "blocked",

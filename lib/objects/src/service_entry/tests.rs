@@ -262,3 +262,11 @@ fn what_is_probably_not_meant_is_warned_about() {
         }
     }
 }
+
+#[test]
+fn the_example_is_good() {
+    let text = include_str!("../../../../examples/entries/database.yaml");
+    let objects = parse("database.yaml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(objects.len(), 2);
+    assert!(objects.iter().all(|object| warnings(object).is_empty()));
+}
