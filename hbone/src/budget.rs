@@ -93,6 +93,11 @@ impl Account {
         self.room() == 0
     }
 
+    /// Bytes of these connections that wait for peers to read.
+    pub fn queued(&self) -> usize {
+        self.0.queued.load(Ordering::Relaxed)
+    }
+
     /// How many bytes more these connections may queue.
     fn room(&self) -> usize {
         let total = &self.0.total;

@@ -26,7 +26,7 @@ pub struct Demands {
 
 /// One question.
 #[derive(Debug)]
-pub(crate) struct Demand {
+pub struct Demand {
     pub(crate) name: String,
     pub(crate) answer: oneshot::Sender<Result<bool, AskError>>,
 }
@@ -50,6 +50,26 @@ pub fn on_demand(type_url: &str) -> (Asker, Demands) {
     let (demands, receiver) = mpsc::channel(QUEUED);
     let type_url = type_url.to_owned();
     (Asker { demands }, Demands { type_url, receiver })
+}
+
+impl Demands {
+    /// The next question, for who answers without a control plane. None: nobody can ask any more.
+    pub async fn next(&mut self) -> Option<Demand> {
+        self.receiver.recv().await
+    }
+}
+
+impl Demand {
+    /// What is asked for.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Says that it is in force, or that there is no such thing.
+    pub fn answer(self, exists: bool) {
+        // Whoever asked may have given up.
+        let _ = self.answer.send(Ok(exists));
+    }
 }
 
 impl Asker {

@@ -13,7 +13,7 @@ mod client;
 mod error;
 pub mod state;
 
-pub use ask::{AskError, Asker, Demands, MAX_WAITING, on_demand};
+pub use ask::{AskError, Asker, Demand, Demands, MAX_WAITING, on_demand};
 pub use client::{ClientConfig, Handler, MAX_RESPONSE, Observer, Status, Termination, run};
 pub use proto::discovery::Node;
 pub use state::{Rejection, ResourceUpdate, Update};

@@ -11,8 +11,8 @@ use crate::pods::Pod;
 use crate::trust;
 use crate::tunnels::{OpenTunnel, TunnelId};
 use hbone::server::{Incoming, Server};
-use mesh::Identity;
-use mesh::inbound::{self, Asked};
+use mesh::inbound::{self, Asked, Target};
+use mesh::{Identity, Snapshot};
 use relay::TcpEnd;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
+
+/// How often something is looked up for one request: what it names, and a waypoint that this names.
+const MAX_LOOK_UPS: usize = 3;
 
 /// Serves tunnels to one pod.
 pub(crate) struct Inbound {
@@ -180,7 +183,11 @@ impl Inbound {
             workload: &workload,
             preferred_namespace: self.context.rules.preferred_service_namespace.as_deref(),
         };
-        let target = inbound::target(&asked, &snapshot).map_err(Failure::Target);
+        let (snapshot, target) = tokio::select! {
+            biased;
+            () = incoming.abandoned() => return,
+            found = self.target(&asked, snapshot) => found,
+        };
         let named = target.as_ref().map_or(peer.local, |target| target.address);
         let subject = InboundSubject {
             peer: Some(peer.identity.clone()),
@@ -247,6 +254,40 @@ impl Inbound {
             }
         };
         flow.close(outcome);
+    }
+}
+
+impl Inbound {
+    /// Where a request leads, with what is looked up for it where the snapshot holds only what was asked for.
+    async fn target(
+        &self,
+        asked: &Asked<'_>,
+        mut snapshot: Arc<Snapshot>,
+    ) -> (Arc<Snapshot>, Result<Target, Failure>) {
+        let on_demand = self.context.state.on_demand();
+        let domain = &self.context.config.cluster_domain;
+        let mut looked_up = Vec::new();
+        loop {
+            let refusal = match inbound::target(asked, &snapshot) {
+                Ok(target) => return (snapshot, Ok(target)),
+                Err(refusal) => Failure::Target(refusal),
+            };
+            let may_ask = on_demand.is_on() && looked_up.len() < MAX_LOOK_UPS;
+            let missing = inbound::missing(asked, &snapshot).filter(|_| may_ask);
+            let Some(missing) = missing.filter(|missing| !looked_up.contains(missing)) else {
+                return (snapshot, Err(refusal));
+            };
+            match on_demand.look_up_inbound(&missing, domain).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    let failure = Failure::LookUp(format!("{missing:?} is not known: {error}"));
+                    return (snapshot, Err(failure));
+                }
+                None => return (snapshot, Err(refusal)),
+            }
+            looked_up.push(missing);
+            snapshot = self.context.state.snapshot();
+        }
     }
 }
 

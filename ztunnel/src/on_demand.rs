@@ -5,6 +5,7 @@
 //! unknown.
 
 use mesh::NetworkAddress;
+use mesh::inbound::Missing;
 use mesh::route::Need;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -40,6 +41,18 @@ impl OnDemand {
             Need::Address(address) => Some(self.address(address).await),
             Need::Service(key) => Some(self.service(key).await),
             _ => None,
+        }
+    }
+
+    /// Has what a request in a tunnel names brought into the snapshot. None: its name tells nobody whom to ask.
+    pub(crate) async fn look_up_inbound(
+        &self,
+        missing: &Missing,
+        cluster_domain: &str,
+    ) -> Option<Result<bool, AskError>> {
+        match missing {
+            Missing::Address(address) => Some(self.address(address).await),
+            Missing::Service(host) => Some(self.service(&service_key(host, cluster_domain)?).await),
         }
     }
 

@@ -9,7 +9,7 @@ mod resources;
 
 pub(crate) use dns::name_server;
 pub(crate) use peer::{Answer, Peer};
-pub(crate) use resources::{pod, service, serving};
+pub(crate) use resources::{gateway, pod, service, serving};
 
 use crate::config::{self, Config};
 use crate::context::Context;

@@ -199,6 +199,56 @@ pub fn target(asked: &Asked<'_>, snapshot: &Snapshot) -> Result<Target, Refusal>
     })
 }
 
+/// What a request names and the snapshot does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// What is at an address.
+    Address(NetworkAddress),
+    /// The service with this host name.
+    Service(Arc<str>),
+}
+
+/// What has to be looked up before a refusal of [`target`] is final, where a snapshot holds only what was asked for: the
+/// service or workload that is named, or a waypoint that one names by its address. None: the refusal stands.
+pub fn missing(asked: &Asked<'_>, snapshot: &Snapshot) -> Option<Missing> {
+    let unknown = |address: &NetworkAddress| {
+        snapshot
+            .service_by_address(address, &asked.workload.namespace)
+            .is_none()
+            && snapshot.workload_by_address(address).is_none()
+    };
+    let waypoint = |waypoint: &GatewayAddress| match &waypoint.destination {
+        GatewayDestination::Address(address) if !is_named_by(asked.workload, waypoint, snapshot) => {
+            unknown(address).then(|| Missing::Address(address.clone()))
+        }
+        _ => None,
+    };
+    let of_service = |service: &Arc<Service>| service.waypoints.iter().find_map(|(named, _)| waypoint(named));
+    match asked.authority {
+        Authority::Address(wanted) if wanted.ip() == asked.local => None,
+        Authority::Address(wanted) => {
+            let address = NetworkAddress::new(asked.workload.network.clone(), wanted.ip());
+            if unknown(&address) {
+                return Some(Missing::Address(address));
+            }
+            match snapshot.service_by_address(&address, &asked.workload.namespace) {
+                Some(service) => of_service(service),
+                None => {
+                    let workload = snapshot.workload_by_address(&address)?;
+                    workload.waypoint.as_ref().and_then(waypoint)
+                }
+            }
+        }
+        Authority::Hostname(host, _) => {
+            let mut services = snapshot.services_by_hostname(host).peekable();
+            match services.peek() {
+                Some(_) => services.find_map(of_service),
+                None => Some(Missing::Service(host.clone())),
+            }
+        }
+    }
+}
+
 /// Whether an address may be asked for, and the service that it is an address of.
 fn by_address(
     asked: &Asked<'_>,

@@ -6,6 +6,7 @@ mod dump;
 mod logging;
 mod policies;
 mod profile;
+mod resources;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,9 @@ pub(super) async fn answer<B>(
             })
             .await,
         ),
+        (&Method::GET, "/debug/resources") => {
+            json(pieces::body(large, move |out| resources::write(&context, out)).await)
+        }
         (&Method::GET | &Method::POST, "/logging") => logging::answer(&context.log, request.method(), query),
         (&Method::POST, "/quitquitquit") => {
             info!("told to stop by POST /quitquitquit");
@@ -58,7 +62,11 @@ pub(super) async fn answer<B>(
                 "shutting down: open connections have the drain deadline\n".into(),
             )
         }
-        (_, "/" | "/config_dump" | "/connections" | "/pods" | "/logging" | "/quitquitquit") => text(
+        (
+            _,
+            "/" | "/config_dump" | "/connections" | "/pods" | "/debug/resources" | "/logging"
+            | "/quitquitquit",
+        ) => text(
             StatusCode::METHOD_NOT_ALLOWED,
             "this page is not for this method; GET / lists what there is\n".into(),
         ),
@@ -113,6 +121,7 @@ fn dashboard(context: &Context) -> String {
          <li><a href=\"/config_dump\">/config_dump</a>: workloads, services, policies, certificates, connections</li>\n\
          <li><a href=\"/connections\">/connections</a>: open connections</li>\n\
          <li><a href=\"/pods\">/pods</a>: which pods are ready, and what the others wait for</li>\n\
+         <li><a href=\"/debug/resources\">/debug/resources</a>: memory, threads, and what each pod holds</li>\n\
          <li><a href=\"/logging\">/logging</a>: the log filter; POST changes it</li>\n\
          <li>POST /quitquitquit: drain and stop</li>\n\
          </ul>\n</body></html>\n",

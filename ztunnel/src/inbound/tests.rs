@@ -1,6 +1,7 @@
 //! Requests in tunnels to a real proxy, on loopback.
 
 use super::*;
+use crate::on_demand::OnDemand;
 use crate::testing::{
     Net, Node, TestIssuer, echo_application, in_time, pod, require_root, service, serving, shop,
 };
@@ -166,4 +167,64 @@ async fn without_proxy_protocol_the_bytes_come_bare_from_the_callers_address() {
     let (header, _, own, from) = before_the_bytes(Protocol::None, "", "true", authority).await;
     assert_eq!(header, b"");
     assert_eq!(from.ip(), own.ip());
+}
+
+/// A waypoint is asked for a service that it has not heard of yet: it asks the control plane, once, and then knows.
+#[tokio::test]
+async fn what_a_request_names_is_looked_up_on_demand() {
+    if !require_root() {
+        return;
+    }
+    let (net, issuer) = (Net::new(), TestIssuer::new());
+    let port = echo_application(net.ip(20)).await;
+    let workloads = vec![pod("waypoint", net.ip(20)), pod("caller", net.ip(1))];
+    let mut node = Node::new(&issuer, &[], vec![], workloads, vec![]).await;
+    let (asker, mut demands) = xds_client::on_demand(proto::workload::ADDRESS_TYPE_URL);
+    node.context.state.ask_through(OnDemand::new(asker, "Kubernetes"));
+    node.serve("waypoint", net.at(20, HBONE_PORT)).await;
+    let behind = |name: &str, host: u8| {
+        let mut behind = service(name, Some(net.ip(host)), &[(80, port), (port, port)]);
+        behind.hostname = format!("{name}.shop.svc.cluster.local");
+        behind.waypoint = Some(crate::testing::gateway(net.ip(20)));
+        behind
+    };
+    let (late, named) = (behind("late", 100), behind("named", 101));
+    let (late_key, named_key) = (
+        format!("/{}", net.ip(100)),
+        "shop/named.shop.svc.cluster.local".to_owned(),
+    );
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        while let Some(demand) = demands.next().await {
+            seen.lock().unwrap().push(demand.name().to_owned());
+            let known = [(&late_key, &late), (&named_key, &named)];
+            let found = known.iter().find(|(key, _)| *key == demand.name());
+            if let Some((_, service)) = found {
+                node.tell(vec![], vec![(*service).clone()], vec![]).await;
+            }
+            demand.answer(found.is_some());
+        }
+    });
+    let (client, _) = caller(&issuer, "caller", net.at(20, HBONE_PORT), "waypoint").await;
+    for (authority, expected) in [
+        (format!("{}:{port}", net.ip(100)), 200),
+        ("named.shop.svc.cluster.local:80".to_owned(), 200),
+        ("nobody.shop.svc.cluster.local:80".to_owned(), 503),
+        // Nobody can tell in which namespace to look.
+        ("example.com:80".to_owned(), 503),
+        (format!("{}:{port}", net.ip(102)), 400),
+        // Known by now.
+        (format!("{}:{port}", net.ip(100)), 200),
+    ] {
+        let answer = status(ask(&client, authority.clone()).await);
+        assert_eq!(answer, expected, "{authority}");
+    }
+    let expected = [
+        format!("/{}", net.ip(100)),
+        "shop/named.shop.svc.cluster.local".to_owned(),
+        "shop/nobody.shop.svc.cluster.local".to_owned(),
+        format!("/{}", net.ip(102)),
+    ];
+    assert_eq!(*asked.lock().unwrap(), expected);
 }

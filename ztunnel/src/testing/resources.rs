@@ -1,9 +1,13 @@
 //! What a control plane sends.
 
 use bytes::Bytes;
+use mesh::route::HBONE_PORT;
 use prost::Message;
 use proto::workload::address::Type;
-use proto::workload::{Address, NetworkAddress, Port, PortList, Service, TunnelProtocol, Workload};
+use proto::workload::gateway_address::Destination;
+use proto::workload::{
+    Address, GatewayAddress, NetworkAddress, Port, PortList, Service, TunnelProtocol, Workload,
+};
 use std::net::IpAddr;
 use xds_client::ResourceUpdate;
 
@@ -42,6 +46,14 @@ pub(crate) fn service(name: &str, vip: Option<IpAddr>, ports: &[(u16, u16)]) -> 
         addresses: vip.into_iter().map(at).collect(),
         ports: ports.iter().map(port).collect(),
         ..Service::default()
+    }
+}
+
+/// The gateway or waypoint at an address.
+pub(crate) fn gateway(ip: IpAddr) -> GatewayAddress {
+    GatewayAddress {
+        destination: Some(Destination::Address(at(ip))),
+        hbone_mtls_port: HBONE_PORT.into(),
     }
 }
 

@@ -268,3 +268,46 @@ fn a_workloads_own_proxy_is_given_whatever_is_asked_for() {
     assert_eq!(found.tunnel, Some(ApplicationTunnelProtocol::None));
     assert_eq!(dialled(&snapshot, "plain", &nameless), "10.0.0.21:8080");
 }
+
+/// What has to be looked up for a request at the waypoint.
+fn missing_at_the_waypoint(snapshot: &Snapshot, authority: &Authority) -> Option<Missing> {
+    let workload = snapshot.workload("Kubernetes//Pod/shop/waypoint").unwrap();
+    let asked = Asked {
+        authority,
+        local: workload.addresses[0],
+        workload,
+        preferred_namespace: None,
+    };
+    missing(&asked, snapshot)
+}
+
+#[test]
+fn only_what_is_not_known_has_to_be_looked_up() {
+    let named = Some(at("10.0.0.99"));
+    let snapshot = with_waypoint(named);
+    let address = |text: &str| Missing::Address(NetworkAddress::new("", text.parse().unwrap()));
+    let missing = |authority| missing_at_the_waypoint(&snapshot, &authority);
+    let local = snapshot
+        .workload("Kubernetes//Pod/shop/waypoint")
+        .unwrap()
+        .addresses[0];
+    assert_eq!(missing(Authority::Address(SocketAddr::new(local, 80))), None);
+    assert_eq!(
+        missing(self::address("10.200.0.1:80")),
+        Some(address("10.200.0.1"))
+    );
+    assert_eq!(
+        missing(host("nobody.shop.svc", 80)),
+        Some(Missing::Service("nobody.shop.svc".into()))
+    );
+    // The service is known, and its waypoint is somewhere unknown: that may be another address of this one.
+    for known in [
+        host("cart.shop.svc", 80),
+        self::address("10.9.0.1:80"),
+        self::address("10.0.0.6:80"),
+    ] {
+        assert_eq!(missing(known), Some(address("10.0.0.99")));
+    }
+    let known = with_waypoint(None);
+    assert_eq!(missing_at_the_waypoint(&known, &host("cart.shop.svc", 80)), None);
+}

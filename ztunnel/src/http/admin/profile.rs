@@ -10,12 +10,13 @@ use hyper::{Response, StatusCode};
 const CPU: &str = "\
 this build takes no CPU profiles of itself; from the node, take one with:
   perf record -F 99 -g --call-graph dwarf -p PID -- sleep 10
-(PID is in /healthz/ready; release builds keep the line tables that perf report needs)
+(/debug/resources has the processor time of each thread; PID is in /healthz/ready; release builds keep the line tables that perf report needs)
 ";
 
 const HEAP: &str = "\
 this build takes no heap profiles: it uses the system's allocator, which keeps none; for what memory is used for, see
-ztunnel_buffered_bytes, ztunnel_promised_window_bytes and istio_tcp_sockets_open in the metrics, and
+/debug/resources (what each pod holds), ztunnel_buffered_bytes, ztunnel_promised_window_bytes and
+istio_tcp_sockets_open in the metrics, and
   perf trace -p PID -e 'syscalls:sys_enter_mmap,syscalls:sys_enter_brk' --call-graph dwarf
 ";
 

@@ -357,3 +357,43 @@ fn certificates_are_shown_with_their_lives() {
     assert!(!shown["rootCerts"].as_array().unwrap().is_empty());
     assert!(!shown.to_string().contains("PRIVATE KEY"));
 }
+
+#[tokio::test]
+async fn what_is_used_is_told_by_thread_and_pod() {
+    let context = context();
+    let pod = Pod {
+        buffers: context.buffers.account(),
+        id: PodId::from("uid-1"),
+        name: "web".into(),
+        identity: Identity::new("cluster.local", "shop", "web"),
+        network: sys::Namespace::current().unwrap(),
+    };
+    context.pods.insert(Arc::new(pod));
+    let at = served(Pages::Admin(context)).await;
+    let (head, body) = exchange(at, "GET /debug/resources HTTP/1.1\r\nHost: localhost").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let page: Value = serde_json::from_slice(&body).unwrap();
+    let positive = |pointer: &str| {
+        page.pointer(pointer)
+            .and_then(Value::as_u64)
+            .is_some_and(|value| value > 0)
+    };
+    for pointer in [
+        "/memory/residentBytes",
+        "/memory/anonymousBytes",
+        "/openFiles",
+        "/runtime/aliveTasks",
+        "/buffers/limitBytes",
+    ] {
+        assert!(positive(pointer), "{pointer} in {page:#}");
+    }
+    let threads = page["threads"].as_array().unwrap();
+    assert!(
+        threads
+            .iter()
+            .any(|thread| thread["cpuSeconds"].as_f64() > Some(0.0)),
+        "{threads:?}"
+    );
+    assert_eq!(page["pods"][0]["pod"], "shop/web");
+    assert_eq!(page["pods"][0]["buffersFull"], false);
+}

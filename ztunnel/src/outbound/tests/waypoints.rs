@@ -1,24 +1,7 @@
 //! Through waypoints, and to workloads that have a host name instead of an address.
 
 use super::*;
-use crate::testing::name_server;
-use proto::workload::gateway_address::Destination;
-use proto::workload::{GatewayAddress, NetworkAddress};
-use std::net::IpAddr;
-
-fn at(ip: IpAddr) -> GatewayAddress {
-    let IpAddr::V4(ip) = ip else {
-        panic!("IPv4 in this test")
-    };
-    GatewayAddress {
-        destination: Some(Destination::Address(NetworkAddress {
-            network: String::new(),
-            address: ip.octets().to_vec().into(),
-            length: None,
-        })),
-        hbone_mtls_port: HBONE_PORT.into(),
-    }
-}
+use crate::testing::{gateway as at, name_server};
 
 #[tokio::test]
 async fn a_service_with_a_waypoint_is_asked_for_there_as_it_was_addressed() {
