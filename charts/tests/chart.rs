@@ -76,6 +76,76 @@ fn schema_paths(schema: &Value, path: String, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Whoever builds the images gets those that the chart asks for.
+#[test]
+fn there_is_an_image_for_every_container() {
+    let dockerfile = include_str!("../../images/Dockerfile");
+    let mut images = BTreeSet::new();
+    for object in charts::rendered("defaults").unwrap() {
+        let containers = object["spec"]["template"]["spec"]["containers"].as_array();
+        for container in containers.into_iter().flatten() {
+            let image = container["image"].as_str().unwrap();
+            let name = image.rsplit('/').next().unwrap().split(':').next().unwrap();
+            let stage = dockerfile.split(&format!(" AS {name}\n")).nth(1).expect(name);
+            let stage = stage.split("\nFROM ").next().unwrap();
+            assert!(
+                stage.contains(&format!("ENTRYPOINT [\"/usr/local/bin/{name}\"]")),
+                "{stage}"
+            );
+            // An image that starts as root is one whose container may be.
+            let user = stage.lines().find_map(|line| line.strip_prefix("USER ")).unwrap();
+            let runs_as_root = container["securityContext"]["runAsUser"] == 0;
+            assert_eq!(user.starts_with("0:"), runs_as_root, "{name}");
+            images.insert(name.to_owned());
+        }
+    }
+    assert_eq!(images.len(), 3, "{images:?}");
+}
+
+/// What is given to containers is what they need and no more: the list is here twice, so that nobody widens it in passing.
+#[test]
+fn containers_have_exactly_these_privileges() {
+    let mut seen = BTreeSet::new();
+    for object in charts::rendered("defaults").unwrap() {
+        let pod = &object["spec"]["template"]["spec"];
+        for container in pod["containers"].as_array().into_iter().flatten() {
+            let name = container["name"].as_str().unwrap();
+            let context = &container["securityContext"];
+            let added: Vec<&str> = context["capabilities"]["add"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|capability| capability.as_str().unwrap())
+                .collect();
+            let expected: &[&str] = match name {
+                "control-plane" => &[],
+                "ztunnel" => &["SYS_ADMIN", "NET_ADMIN"],
+                "node-agent" => &["SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE"],
+                other => panic!("who is {other}?"),
+            };
+            assert_eq!(added, expected, "{name}");
+            assert_eq!(
+                context["capabilities"]["drop"],
+                serde_json::json!(["ALL"]),
+                "{name}"
+            );
+            assert_eq!(context["readOnlyRootFilesystem"], true, "{name}");
+            assert_ne!(context["privileged"], true, "{name}");
+            assert_eq!(
+                pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault",
+                "{name}"
+            );
+            assert!(pod["hostNetwork"].is_null() && pod["hostPID"].is_null(), "{name}");
+            if expected.is_empty() {
+                assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+                assert_eq!(context["allowPrivilegeEscalation"], false);
+            }
+            seen.insert(name.to_owned());
+        }
+    }
+    assert_eq!(seen.len(), 3);
+}
+
 /// A panel about a metric that nobody exports stays empty for ever.
 #[test]
 fn the_dashboard_asks_for_metrics_that_are_documented() {

@@ -375,6 +375,15 @@ mod tests {
                 ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone()
             };
             assert_eq!(port("grpc-xds"), config.listen.port());
+            assert_eq!(port("http-monitoring"), config.monitoring_listen.port());
+            for (probe, path) in [
+                ("readinessProbe", "/ready"),
+                ("livenessProbe", "/live"),
+                ("startupProbe", "/live"),
+            ] {
+                assert_eq!(container[probe]["httpGet"]["port"], "http-monitoring");
+                assert_eq!(container[probe]["httpGet"]["path"], path);
+            }
             // Proxies call it by the name of the Service.
             let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
             let name = format!(

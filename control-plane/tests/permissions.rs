@@ -135,8 +135,15 @@ fn config(rendered: &[Value], url: &str, socket: &str) -> Config {
         .iter()
         .map(|argument| argument.as_str().unwrap())
         .filter(|argument| !elsewhere.iter().any(|flag| argument.starts_with(flag)));
-    let listen = "--listen=127.0.0.1:0";
-    let here = ["--kubernetes-url", url, "--debug-socket", socket, listen];
+    let (listen, monitoring) = ("--listen=127.0.0.1:0", "--monitoring-listen=127.0.0.1:0");
+    let here = [
+        "--kubernetes-url",
+        url,
+        "--debug-socket",
+        socket,
+        listen,
+        monitoring,
+    ];
     Config::parse_from(["control-plane"].into_iter().chain(arguments).chain(here))
 }
 

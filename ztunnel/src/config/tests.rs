@@ -285,19 +285,7 @@ fn the_documentation_names_exactly_the_variables_that_are_read() {
     let _ = variables.raw(PROXY_CONFIG);
     super::read(&variables, &MeshConfig::default()).unwrap();
     let read = variables.asked();
-    let page = include_str!("../../../docs/configuration.md");
-    let documented: BTreeSet<String> = page
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .filter_map(|line| line.split('|').nth(1))
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .filter(|name| {
-            name.bytes().all(|byte| {
-                byte == b'*' || byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit()
-            })
-        })
-        .map(str::to_owned)
-        .collect();
+    let documented = documented();
     let missing: Vec<_> = read.difference(&documented).collect();
     let unread: Vec<_> = documented.difference(&read).collect();
     assert!(
@@ -308,4 +296,66 @@ fn the_documentation_names_exactly_the_variables_that_are_read() {
         unread.is_empty(),
         "in docs/configuration.md and never read: {unread:?}"
     );
+}
+
+/// The variables in the table of docs/configuration.md.
+fn documented() -> BTreeSet<String> {
+    include_str!("../../../docs/configuration.md")
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter(|name| {
+            name.bytes().all(|byte| {
+                byte == b'*' || byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit()
+            })
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What the chart sets is documented, and understood.
+#[test]
+fn the_chart_sets_what_there_is() {
+    let documented = documented();
+    let mut seen = 0;
+    for values in ["defaults", "everything", "ztunnel-only"] {
+        for object in charts::rendered(values).unwrap() {
+            let container = &object["spec"]["template"]["spec"]["containers"][0];
+            if container["name"] != "ztunnel" {
+                continue;
+            }
+            assert_eq!(container["args"][0], "proxy");
+            let mut variables = Vec::new();
+            for variable in container["env"].as_array().unwrap() {
+                let name = variable["name"].as_str().unwrap();
+                let known =
+                    documented.contains(name) || (values == "everything" && name.starts_with("RUST_"));
+                assert!(known, "{values}: {name} is not in docs/configuration.md");
+                // What Kubernetes puts in.
+                let of_pod = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                    Some("status.podIP") => "10.0.0.1",
+                    Some(_) => "name",
+                    None => "",
+                };
+                variables.push((name, variable["value"].as_str().unwrap_or(of_pod)));
+            }
+            let config = read(&variables).unwrap_or_else(|error| panic!("{values}: {error}"));
+            assert_eq!(config.not_implemented, [""; 0]);
+            let mounts = container["volumeMounts"].as_array().unwrap();
+            let mounted = |path: &std::path::Path| {
+                let mut places = mounts.iter().map(|mount| mount["mountPath"].as_str().unwrap());
+                places.any(|place| path.starts_with(place))
+            };
+            assert!(mounted(&config.agent_socket) && mounted(config.token.as_ref()));
+            assert!(config.state_directory.as_deref().is_none_or(mounted));
+            let port = |name: &str| {
+                let ports = container["ports"].as_array().unwrap();
+                ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone()
+            };
+            assert_eq!(port("ztunnel-stats"), config.metrics_port);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3);
 }
