@@ -10,6 +10,7 @@ mod endpoints;
 mod manifests;
 mod paths;
 pub mod scale;
+mod signing;
 mod table;
 
 pub use certificates::{Mesh, workload};
@@ -17,4 +18,5 @@ pub use decisions::Decisions;
 pub use endpoints::Endpoints;
 pub use manifests::Manifests;
 pub use paths::{Kind, Path, Work};
+pub use signing::{Signing, Thousand};
 pub use table::Table;

@@ -1,26 +1,26 @@
 //! The gRPC service.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use mesh::Identity;
 use prost_types::value::Kind;
 use proto::auth::istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer};
 use proto::auth::{IstioCertificateRequest, IstioCertificateResponse};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use super::authenticate::{AuthError, Authenticator, Caller, bearer_token};
 use super::authority::{Authority, DEFAULT_TTL, SignError};
 use super::authorize::{Denied, NodeAuthorizer};
-use super::limit::Limit;
+use super::limit::{self, Limit};
 use super::observe::{IssueRecord, Lines, Observer, Refusal};
 use crate::IMPERSONATED_IDENTITY;
 
 /// The most requests handled at once, whoever they are from.
 const MAX_REQUESTS: usize = 256;
-/// The most requests of one caller handled at once.
-const MAX_REQUESTS_PER_CALLER: usize = 32;
+/// The most requests that wait for their turn: as many nodes at once as a large mesh has.
+const MAX_WAITING: usize = 8192;
 /// The longest message read, in bytes: a request is at most [`super::MAX_CSR_BYTES`] and a little more.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -54,7 +54,8 @@ pub struct Service {
     config: Arc<ServiceConfig>,
     observers: Vec<Arc<dyn Observer>>,
     requests: Arc<Semaphore>,
-    per_caller: Limit,
+    waiting: Arc<Semaphore>,
+    per_caller: Arc<Mutex<Limit>>,
 }
 
 /// A request that is not served: the answer, and what observers are told.
@@ -80,7 +81,8 @@ impl Service {
             config: Arc::new(config),
             observers: vec![Arc::new(Lines::default())],
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
-            per_caller: Limit::default(),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            per_caller: Arc::default(),
         }
     }
 
@@ -88,6 +90,13 @@ impl Service {
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);
+        self
+    }
+
+    /// Admits of each caller so many requests at once, and so many more a second, in place of 1 000 and 100.
+    #[must_use]
+    pub fn with_limit_per_caller(mut self, burst: u32, per_second: f64) -> Self {
+        self.per_caller = Arc::new(Mutex::new(Limit::new(burst, per_second)));
         self
     }
 
@@ -135,9 +144,7 @@ impl Service {
     }
 
     async fn handle(&self, request: Request<IstioCertificateRequest>) -> Result<IssueAnswer, Refused> {
-        let Ok(_permit) = self.requests.try_acquire() else {
-            return Err(Refused::busy("the authority is busy; try again", None));
-        };
+        let _permit = self.turn().await?;
         let caller = self.caller(&request).await.map_err(|error| Refused {
             status: Status::from(&error),
             code: error.code(),
@@ -145,10 +152,16 @@ impl Service {
             identity: None,
         })?;
         let key = format!("{}/{}", caller.namespace, caller.pod_uid);
-        let Some(_permit) = self.per_caller.admit(key, MAX_REQUESTS_PER_CALLER) else {
-            let reason = "too many requests of this caller at once; try again";
-            return Err(Refused::busy(reason, Some(caller)));
+        let is_admitted = {
+            let mut per_caller = self.per_caller.lock().unwrap_or_else(PoisonError::into_inner);
+            per_caller.admit(&key, Instant::now())
         };
+        if !is_admitted {
+            return Err(Refused::busy(
+                "too many requests of this caller; try again later",
+                Some(caller),
+            ));
+        }
         let request = request.into_inner();
         let identity = match self.identity(&caller, &request) {
             Ok(identity) => identity,
@@ -184,6 +197,16 @@ impl Service {
                 caller: Some(caller),
                 identity: Some(identity),
             }),
+        }
+    }
+
+    /// Waits until not too many others are handled.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refused> {
+        let busy = || Refused::busy("the authority is busy; try again", None);
+        let _waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+        match tokio::time::timeout(limit::PATIENCE, self.requests.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(busy()),
         }
     }
 

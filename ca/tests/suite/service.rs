@@ -227,3 +227,95 @@ async fn bad_requests_are_refused_by_name() {
         assert_eq!(answer.cert_chain.len(), 2);
     }
 }
+
+/// What a request asks for beside its key.
+fn greedy_request() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "admin");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.subject_alt_names = vec![
+        rcgen::SanType::URI(
+            "spiffe://cluster.local/ns/kube-system/sa/admin"
+                .try_into()
+                .unwrap(),
+        ),
+        rcgen::SanType::URI("spiffe://other.domain/ns/demo/sa/client".try_into().unwrap()),
+        rcgen::SanType::DnsName("istiod.istio-system.svc".try_into().unwrap()),
+        rcgen::SanType::IpAddress([10, 0, 0, 1].into()),
+    ];
+    params.serialize_request(&key).unwrap().pem().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_request_asks_for_is_not_what_it_gets() {
+    let rig = Rig::start().await;
+    let mut client = IstioCertificateServiceClient::new(channel(&rig, &workload(), |_| ()));
+    let request = IstioCertificateRequest {
+        csr: greedy_request(),
+        validity_duration: 60,
+        metadata: None,
+    };
+    let chain = client
+        .create_certificate(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .cert_chain;
+    let der = pem::parse(&chain[0]).unwrap().into_contents();
+    let (_, leaf) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert_eq!(leaf.subject().iter().count(), 0);
+    let names = leaf.subject_alternative_name().unwrap().unwrap();
+    let own = x509_parser::extensions::GeneralName::URI("spiffe://cluster.local/ns/demo/sa/client");
+    assert_eq!(names.value.general_names, [own]);
+    assert!(!leaf.is_ca());
+    assert_eq!(
+        leaf.key_usage().unwrap().unwrap().value.flags,
+        1,
+        "digitalSignature alone"
+    );
+}
+
+#[tokio::test]
+async fn weak_keys_and_huge_requests_are_refused_and_others_served() {
+    let rig = Rig::start().await;
+    let mut client = IstioCertificateServiceClient::new(channel(&rig, &workload(), |_| ()));
+    let request = |csr: String| IstioCertificateRequest {
+        csr,
+        validity_duration: 60,
+        metadata: None,
+    };
+    for algorithm in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ED25519] {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let params = rcgen::CertificateParams::default();
+        let csr = params.serialize_request(&key).unwrap().pem().unwrap();
+        let status = client.create_certificate(request(csr)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(describe(&status).contains("P-256"), "{status}");
+    }
+    let status = client
+        .create_certificate(request("x".repeat(10 << 20)))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    let issuer = GrpcIssuer::for_self(channel(&rig, &workload(), |_| ()));
+    issuer.issue(&id("client"), HOUR).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_of_one_caller_is_refused_and_others_are_served() {
+    // One more every ten minutes: however slow the machine is, the last one comes too early.
+    let rig = Rig::with(|service| service.with_limit_per_caller(20, 1.0 / 600.0)).await;
+    let issuer = GrpcIssuer::for_self(channel(&rig, &workload(), |_| ()));
+    for _ in 0..20 {
+        issuer.issue(&id("client"), HOUR).await.unwrap();
+    }
+    let refused = issuer.issue(&id("client"), HOUR).await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(&refused, IssueError::Unavailable(words) if words.contains("too many requests of this caller")),
+        "{refused:?}"
+    );
+    let other = GrpcIssuer::for_node(channel(&rig, &node_proxy("b"), |_| ()));
+    other.issue(&id("server"), HOUR).await.unwrap();
+}

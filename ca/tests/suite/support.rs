@@ -76,6 +76,10 @@ pub(crate) fn workload() -> Caller {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::with(|service| service).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(Service) -> Service) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str| directory.path().join(name);
         let now = SystemTime::now();
@@ -89,6 +93,7 @@ impl Rig {
             Arc::new(Pods),
             ServiceConfig::default(),
         );
+        let service = change(service);
         let made = authority
             .issue_server_certificate(&[NAME.to_owned()], Duration::from_secs(3600), now)
             .unwrap();
