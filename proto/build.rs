@@ -2,7 +2,15 @@
 
 use std::error::Error;
 
-const TEXTS: [&str; 6] = ["workload", "authorization", "ca", "zds", "discovery", "origin"];
+const TEXTS: [&str; 7] = [
+    "workload",
+    "authorization",
+    "ca",
+    "zds",
+    "discovery",
+    "origin",
+    "trust",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=text");

@@ -54,4 +54,9 @@ pub mod origin {
     pub const DRY_RUN_EXTENSION: &str = "ztunnel.dev/dry-run-policies";
     /// The type URL of [`DryRunPolicies`].
     pub const DRY_RUN_TYPE_URL: &str = "type.googleapis.com/ztunnel.dev.DryRunPolicies";
+    /// The type URL under which a [`TrustBundle`] travels.
+    pub const TRUST_BUNDLE_TYPE_URL: &str = "type.googleapis.com/ztunnel.dev.TrustBundle";
+    /// The response header by which a server lists the type URLs that it serves besides the usual ones, separated by
+    /// commas.
+    pub const OFFERS_HEADER: &str = "ztunnel.dev-offers";
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use prost::Message;
 use proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use proto::origin::OFFERS_HEADER;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::{Body as HttpBody, Bytes, StdError};
+use tonic::metadata::MetadataMap;
 
 use crate::ask::{self, Demand, Demands, Waiters};
 use crate::error::StreamError;
@@ -29,6 +31,9 @@ pub const MAX_RESPONSE: usize = 200 << 20;
 /// handled one at a time.
 const QUEUED_REQUESTS: usize = 16;
 
+/// How many offers of a server are looked at.
+const MAX_OFFERS: usize = 64;
+
 /// How often names on demand are looked through for ones that nobody needs any more.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -36,6 +41,8 @@ const TIDY: Duration = Duration::from_secs(60);
 pub struct ClientConfig {
     /// Type URLs to subscribe to, all resources of each, in this order.
     pub types: Vec<String>,
+    /// Type URLs to subscribe to where the server says, by the response header [`OFFERS_HEADER`], that it serves them.
+    pub offered_types: Vec<String>,
     /// The type of which resources are subscribed to by name only, and who asks for them.
     pub on_demand: Option<Demands>,
     /// What is in force already, from before this process began: type, name and version.
@@ -110,6 +117,7 @@ impl Termination {
 pub async fn run<H: Handler>(config: ClientConfig, handler: H, status: watch::Sender<Status>) -> ! {
     let ClientConfig {
         types,
+        offered_types,
         on_demand,
         held,
         node,
@@ -117,6 +125,9 @@ pub async fn run<H: Handler>(config: ClientConfig, handler: H, status: watch::Se
         observer,
     } = config;
     let mut state = State::new(node, types);
+    for type_url in &offered_types {
+        state = state.where_offered(type_url);
+    }
     for (type_url, name, version) in held {
         state = state.holding(&type_url, [(name, version)]);
     }
@@ -203,7 +214,14 @@ impl<H: Handler> Client<H> {
                 demand = next_demand(&mut self.demands) => self.demanded(demand),
             }
         };
-        let responses = opened.map_err(StreamError::Open)?.into_inner();
+        let opened = opened.map_err(StreamError::Open)?;
+        for request in self.state.offered(offers(opened.metadata())) {
+            requests
+                .send(request)
+                .await
+                .map_err(|_| StreamError::RequestsEnded)?;
+        }
+        let responses = opened.into_inner();
         self.status.send_modify(|status| status.connected = true);
         tracing::info!(address = %self.address, "connected to the control plane");
         self.receive(responses, requests).await
@@ -333,6 +351,17 @@ impl<H: Handler> Client<H> {
             status.last_error = Some(text);
         });
     }
+}
+
+/// The type URLs that a server offers. Of a header that is no text nothing is offered.
+fn offers(metadata: &MetadataMap) -> Vec<&str> {
+    let values = metadata.get_all(OFFERS_HEADER).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(',').map(str::trim))
+        .filter(|url| !url.is_empty())
+        .take(MAX_OFFERS)
+        .collect()
 }
 
 /// The next question; never, where nothing is subscribed to on demand.

@@ -77,6 +77,8 @@ pub struct State {
 #[derive(Debug)]
 struct TypeState {
     url: String,
+    /// Subscribed to only on streams on which the server offers it; whether it does on this one.
+    offered: Option<bool>,
     /// Version in force by name. Empty where no version was ever accepted: then nothing is in force but a
     /// placeholder, and the name is still told to the control plane, so that it says when the resource is gone.
     held: BTreeMap<String, String>,
@@ -123,6 +125,7 @@ impl State {
             .filter(|url| seen.insert(url.clone()))
             .map(|url| TypeState {
                 url,
+                offered: None,
                 held: BTreeMap::new(),
                 synced: false,
                 on_demand: None,
@@ -143,6 +146,20 @@ impl State {
         self
     }
 
+    /// Subscribes to this type too, on streams on which the server offers it.
+    pub fn where_offered(mut self, type_url: &str) -> Self {
+        if self.of_type(type_url).is_none() {
+            self.types.push(TypeState {
+                url: type_url.to_owned(),
+                offered: Some(false),
+                held: BTreeMap::new(),
+                synced: false,
+                on_demand: None,
+            });
+        }
+        self
+    }
+
     /// Notes what was held before this process began, by name and version.
     pub fn holding(mut self, type_url: &str, held: impl IntoIterator<Item = (String, String)>) -> Self {
         if let Some(state) = self.of_type(type_url) {
@@ -154,8 +171,12 @@ impl State {
     /// The requests that a new stream begins with, one for each type. Where nothing is subscribed to by name,
     /// everything is meant; the wildcard both subscribed to and withdrawn means nothing but the names beside it.
     pub fn connected(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        for state in &mut self.types {
+            state.offered = state.offered.map(|_| false);
+        }
         self.types
             .iter_mut()
+            .filter(|state| state.offered.is_none())
             .map(|state| {
                 let mut request = DeltaDiscoveryRequest {
                     node: Some(self.node.clone()),
@@ -174,6 +195,27 @@ impl State {
                 request
             })
             .collect()
+    }
+
+    /// The server of the open stream offers these types: the requests for those that were waited for.
+    pub fn offered<'a>(&mut self, types: impl IntoIterator<Item = &'a str>) -> Vec<DeltaDiscoveryRequest> {
+        let mut requests = Vec::new();
+        for url in types {
+            let Some(state) = self.types.iter_mut().find(|state| state.url == url) else {
+                continue;
+            };
+            if state.offered != Some(false) {
+                continue;
+            }
+            state.offered = Some(true);
+            requests.push(DeltaDiscoveryRequest {
+                node: Some(self.node.clone()),
+                type_url: state.url.clone(),
+                initial_resource_versions: state.held.clone(),
+                ..DeltaDiscoveryRequest::default()
+            });
+        }
+        requests
     }
 
     /// Somebody needs the resource called `name`, on demand. A type that is not on demand is complete: nothing more
@@ -242,7 +284,8 @@ impl State {
             removed: Vec::new(),
             malformed: Vec::new(),
         };
-        let Some(state) = self.types.iter().find(|state| state.url == type_url) else {
+        let subscribed = |state: &&TypeState| state.url == type_url && state.offered != Some(false);
+        let Some(state) = self.types.iter().find(subscribed) else {
             return (None, pending);
         };
         let mut room = MAX_RESOURCES.saturating_sub(state.held.len());
@@ -285,7 +328,8 @@ impl State {
         malformed.extend(rejections);
         let rejections = malformed;
         let mut answered = Vec::new();
-        if let Some(state) = self.types.iter_mut().find(|state| state.url == type_url) {
+        let subscribed = |state: &&mut TypeState| state.url == type_url && state.offered != Some(false);
+        if let Some(state) = self.types.iter_mut().find(subscribed) {
             let rejected: BTreeSet<&str> = rejections
                 .iter()
                 .map(|rejection| rejection.name.as_str())

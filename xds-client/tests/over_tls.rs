@@ -178,6 +178,7 @@ fn config(address: SocketAddr, root: &Path, token: &Path) -> ClientConfig {
     channel.token = Token::File(token.to_owned());
     ClientConfig {
         types: vec![POLICY.into()],
+        offered_types: Vec::new(),
         on_demand: None,
         held: Vec::new(),
         node: Node::default(),

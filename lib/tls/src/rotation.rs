@@ -7,6 +7,12 @@
 //! since its peers may not have been issued anew either; those identities are asked to renew soon, so this takes
 //! seconds, and at most [`LINGER`] when the authority does not answer. An identity whose certificate does not lead
 //! to any root of the newest answer is asked to renew at once.
+//!
+//! Where the control plane says itself which roots count, by a bundle, its roots are trusted from that moment and as long
+//! as no later bundle leaves them out, whatever answers carry: an authority's replica that is behind takes nothing
+//! back. Roots that answers carry beyond the bundle count as before if the answer is older than the bundle, and while
+//! the certificate is held if it is younger, because then the authority knows better; such a certificate is asked to
+//! renew once, in case it does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -38,6 +44,9 @@ pub struct Outcome {
 #[derive(Debug, Default)]
 pub struct RootRotation {
     newest: Option<Roots>,
+    bundle: Option<Roots>,
+    /// How many bundles there were.
+    bundles: u64,
     trusted: Option<Roots>,
     held: BTreeMap<Identity, Held>,
     /// When the newest answer ceased to carry a root that is still trusted.
@@ -48,6 +57,10 @@ pub struct RootRotation {
 struct Held {
     certificate: WorkloadCertificate,
     renewed_early: Option<SystemTime>,
+    /// How many bundles there were when it arrived.
+    bundles: u64,
+    /// How many there were when it was last asked to renew although it was younger than the bundle.
+    doubted: Option<u64>,
 }
 
 impl RootRotation {
@@ -61,21 +74,39 @@ impl RootRotation {
         &mut self,
         now: SystemTime,
         certificate: &WorkloadCertificate,
-        mut entropy: impl FnMut() -> u64,
+        entropy: impl FnMut() -> u64,
     ) -> Outcome {
-        let renewed_early = self
-            .held
-            .get(certificate.identity())
-            .and_then(|held| held.renewed_early);
+        let before = self.held.get(certificate.identity());
         let held = Held {
             certificate: certificate.clone(),
-            renewed_early,
+            renewed_early: before.and_then(|held| held.renewed_early),
+            bundles: self.bundles,
+            doubted: before.and_then(|held| held.doubted),
         };
         self.held.insert(certificate.identity().clone(), held);
-        let newest = certificate.roots().clone();
-        self.newest = Some(newest.clone());
-        let trusted = self.settle(now);
+        self.newest = Some(certificate.roots().clone());
+        Outcome {
+            trusted: self.settle(now),
+            renew: self.outdated(now, entropy),
+        }
+    }
+
+    /// The control plane said at `now` which roots count. It says so anew for every change.
+    pub fn on_bundle(&mut self, now: SystemTime, roots: Roots, entropy: impl FnMut() -> u64) -> Outcome {
+        self.bundles += 1;
+        self.bundle = Some(roots);
+        Outcome {
+            trusted: self.settle(now),
+            renew: self.outdated(now, entropy),
+        }
+    }
+
+    /// Whose certificate is to be renewed, because it came with roots that do not count any more.
+    fn outdated(&mut self, now: SystemTime, mut entropy: impl FnMut() -> u64) -> Vec<(Identity, Duration)> {
         let mut renew = Vec::new();
+        let Some(newest) = self.bundle.as_ref().or(self.newest.as_ref()) else {
+            return renew;
+        };
         for (identity, held) in &mut self.held {
             let outdated = held
                 .certificate
@@ -85,6 +116,13 @@ impl RootRotation {
             if !outdated {
                 continue;
             }
+            if self.bundle.is_some() && held.bundles == self.bundles {
+                // The authority and the bundle contradict each other; asked once, it may have been a race.
+                if held.doubted == Some(self.bundles) {
+                    continue;
+                }
+                held.doubted = Some(self.bundles);
+            }
             if held.renewed_early.is_some_and(|last| last > now) {
                 // Asked for already, and not due yet.
                 continue;
@@ -93,7 +131,7 @@ impl RootRotation {
                 .renewed_early
                 .and_then(|last| (last + EARLY_PAUSE).duration_since(now).ok())
                 .unwrap_or_default();
-            let spread = if held.certificate.leads_to(&newest) {
+            let spread = if held.certificate.leads_to(newest) {
                 SPREAD.mul_f64(fraction(entropy()))
             } else {
                 Duration::ZERO
@@ -101,7 +139,7 @@ impl RootRotation {
             held.renewed_early = Some(now + pause + spread);
             renew.push((identity.clone(), pause + spread));
         }
-        Outcome { trusted, renew }
+        renew
     }
 
     /// A certificate from an earlier life of this process. Its answer is older than any of this one's.
@@ -109,6 +147,8 @@ impl RootRotation {
         let held = Held {
             certificate: certificate.clone(),
             renewed_early: None,
+            bundles: 0,
+            doubted: None,
         };
         self.held.entry(certificate.identity().clone()).or_insert(held);
         self.newest.get_or_insert_with(|| certificate.roots().clone());
@@ -146,27 +186,33 @@ impl RootRotation {
         self.trusted.as_ref()
     }
 
-    /// What is trusted now: the newest answer's roots, and those that linger.
+    /// What is trusted now: the bundle's roots, or else the newest answer's, and those that linger.
     fn settle(&mut self, now: SystemTime) -> Option<Roots> {
-        let newest = self.newest.clone()?;
+        let newest = self.bundle.as_ref().or(self.newest.as_ref())?.clone();
         let mut others = BTreeMap::new();
+        let mut later = BTreeSet::new();
         for held in self.held.values() {
+            let is_later = self.bundle.is_some() && held.bundles == self.bundles;
             for (id, root) in held.certificate.roots().certificates() {
                 if !newest.contains(id) {
                     others.insert(*id, root.clone());
+                    if is_later {
+                        later.insert(*id);
+                    }
                 }
             }
         }
-        let carried: BTreeSet<RootId> = others.keys().copied().collect();
+        let carried: BTreeSet<RootId> = others.keys().copied().filter(|id| !later.contains(id)).collect();
         self.dropped.retain(|id, _| carried.contains(id));
         for id in &carried {
             self.dropped.entry(*id).or_insert(now);
         }
         let dropped = &self.dropped;
         let lingers = |id: &RootId| {
-            dropped
-                .get(id)
-                .is_some_and(|since| now.duration_since(*since).unwrap_or_default() < LINGER)
+            later.contains(id)
+                || dropped
+                    .get(id)
+                    .is_some_and(|since| now.duration_since(*since).unwrap_or_default() < LINGER)
         };
         let trusted = newest.with(others.into_iter().filter(|(id, _)| lingers(id)));
         if self.trusted.as_ref() == Some(&trusted) {

@@ -20,6 +20,8 @@ use tonic::{Request, Response};
 use super::*;
 
 const POLICY: &str = "type.example/Policy";
+/// What the server offers besides.
+const OFFERED: &str = "type.example/Offered";
 const LONG: Duration = Duration::from_secs(20);
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, tonic::Status>>;
@@ -92,7 +94,12 @@ impl AggregatedDiscoveryService for Service {
             .send(accepted)
             .await
             .map_err(|_| tonic::Status::permission_denied("go away"))?;
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let mut response = Response::new(ReceiverStream::new(stream));
+        let offers = format!("type.example/Unknown, {OFFERED}");
+        response
+            .metadata_mut()
+            .insert(OFFERS_HEADER, offers.parse().unwrap());
+        Ok(response)
     }
 }
 
@@ -148,6 +155,13 @@ struct Running {
 
 impl Running {
     fn start(connect: impl Fn() -> Result<Channel, StreamError> + Send + 'static) -> Self {
+        Self::subscribed(&[], connect)
+    }
+
+    fn subscribed(
+        offered: &[&str],
+        connect: impl Fn() -> Result<Channel, StreamError> + Send + 'static,
+    ) -> Self {
         let (sender, calls) = mpsc::channel(4);
         let (status, watched) = watch::channel(Status::default());
         let counts = Arc::new(Counts::default());
@@ -155,8 +169,12 @@ impl Running {
             id: "node".into(),
             ..Node::default()
         };
+        let mut state = State::new(node, [POLICY.to_owned()]);
+        for type_url in offered {
+            state = state.where_offered(type_url);
+        }
         let client = Client {
-            state: State::new(node, [POLICY.to_owned()]),
+            state,
             demands: None,
             waiters: Waiters::default(),
             handler: Recorder(sender),
@@ -340,3 +358,26 @@ async fn no_error_leads_to_a_hot_loop() {
 }
 
 mod on_demand;
+
+#[tokio::test]
+async fn what_the_server_offers_is_subscribed_to_and_nothing_else_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (mut streams, server) = serve(listener).await;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = Running::subscribed(&["type.example/Missing", OFFERED], move || {
+        Ok(endpoint.connect_lazy())
+    });
+    let mut stream = timeout(LONG, streams.recv()).await.unwrap().unwrap();
+    assert_eq!(stream.request().await.type_url, POLICY);
+    assert_eq!(stream.request().await.type_url, OFFERED);
+    stream.send("n1", &[("a", "1")], &[]).await;
+    let call = client.call().await;
+    call.go_on.send(Vec::new()).unwrap();
+    let answer = stream.request().await;
+    assert_eq!(
+        (answer.type_url.as_str(), answer.response_nonce.as_str()),
+        (POLICY, "n1")
+    );
+    server.abort();
+}

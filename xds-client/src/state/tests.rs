@@ -344,3 +344,45 @@ proptest! {
         prop_assert_eq!(claimed, in_force);
     }
 }
+
+#[test]
+fn a_type_that_is_waited_for_is_subscribed_to_only_where_it_is_offered() {
+    const OFFERED: &str = "type.example/Offered";
+    let offered_response = || DeltaDiscoveryResponse {
+        type_url: OFFERED.into(),
+        nonce: "n".into(),
+        resources: vec![Resource {
+            resource: Some(Any {
+                type_url: OFFERED.into(),
+                value: Vec::new(),
+            }),
+            ..resource("a", "1")
+        }],
+        ..DeltaDiscoveryResponse::default()
+    };
+    let mut state = state().where_offered(OFFERED);
+    assert_eq!(state.connected().len(), 2);
+    assert_eq!(state.offered([]), []);
+    let (update, pending) = state.received(offered_response());
+    assert_eq!(update, None, "nobody asked for it");
+    state.applied(pending, Vec::new(), Instant::now());
+    assert_eq!(state.held(OFFERED).count(), 0);
+
+    let requests = state.offered([POLICY, "type.example/Unknown", OFFERED]);
+    let [request] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    assert_eq!(request.type_url, OFFERED);
+    assert!(request.initial_resource_versions.is_empty());
+    assert_eq!(state.offered([OFFERED]), [], "once a stream");
+    let (update, pending) = state.received(offered_response());
+    assert_eq!(update.unwrap().resources.len(), 1);
+    state.applied(pending, Vec::new(), Instant::now());
+
+    // The next server may not know it; the one after does.
+    assert_eq!(state.connected().len(), 2);
+    let [request] = &state.offered([OFFERED])[..] else {
+        panic!()
+    };
+    assert_eq!(request.initial_resource_versions["a"], "1");
+}

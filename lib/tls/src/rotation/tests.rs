@@ -149,3 +149,66 @@ fn what_was_kept_on_disk_counts_until_the_authority_answers_and_is_never_the_new
     let end = rotation.next_tick(now).unwrap();
     assert_eq!(rotation.tick(end).trusted, Some(roots(&[&new])));
 }
+
+#[test]
+fn a_bundle_counts_at_once_and_no_answer_takes_it_back() {
+    let (old, new) = (authority(), authority());
+    let now = SystemTime::now();
+    let mut rotation = RootRotation::new();
+    rotation.on_certificate(now, &answer("a", &old, &[&old]), || 0);
+    let outcome = rotation.on_bundle(now, roots(&[&old, &new]), || 0);
+    assert_eq!(outcome.trusted, Some(roots(&[&old, &new])));
+    assert!(outcome.renew.is_empty(), "{outcome:?}");
+    // From a replica of the authority that has not heard of the new root.
+    let outcome = rotation.on_certificate(now, &answer("b", &old, &[&old]), || 0);
+    assert_eq!(outcome, Outcome::default());
+    assert_eq!(rotation.trusted(), Some(&roots(&[&old, &new])));
+}
+
+#[test]
+fn a_root_that_a_bundle_leaves_out_goes_with_the_certificates_that_came_with_it() {
+    let (old, new) = (authority(), authority());
+    let now = SystemTime::now();
+    let mut rotation = RootRotation::new();
+    rotation.on_bundle(now, roots(&[&old, &new]), || 0);
+    for account in ["a", "b"] {
+        rotation.on_certificate(now, &answer(account, &new, &[&old, &new]), || 0);
+    }
+    let outcome = rotation.on_bundle(now, roots(&[&new]), || u64::MAX);
+    assert_eq!(outcome.trusted, None, "peers may not know it yet");
+    let asked: Vec<_> = outcome
+        .renew
+        .iter()
+        .map(|(identity, _)| identity.clone())
+        .collect();
+    assert_eq!(asked, [id("a"), id("b")]);
+    let later = now + SPREAD;
+    for account in ["a", "b"] {
+        rotation.on_certificate(later, &answer(account, &new, &[&new]), || 0);
+    }
+    assert_eq!(rotation.trusted(), Some(&roots(&[&new])));
+
+    // An authority that does not answer holds it up only so long.
+    let mut rotation = RootRotation::new();
+    rotation.on_certificate(now, &answer("a", &old, &[&old]), || 0);
+    rotation.on_bundle(now, roots(&[&new]), || 0);
+    assert_eq!(rotation.tick(now + LINGER).trusted, Some(roots(&[&new])));
+}
+
+#[test]
+fn an_answer_younger_than_the_bundle_adds_its_root_and_is_asked_once_whether_it_means_it() {
+    let (old, other) = (authority(), authority());
+    let now = SystemTime::now();
+    let mut rotation = RootRotation::new();
+    rotation.on_bundle(now, roots(&[&old]), || 0);
+    let outcome = rotation.on_certificate(now, &answer("a", &other, &[&other]), || 0);
+    assert_eq!(outcome.trusted, Some(roots(&[&old, &other])));
+    assert_eq!(outcome.renew, [(id("a"), Duration::ZERO)]);
+    let later = now + LINGER * 2;
+    let outcome = rotation.on_certificate(later, &answer("a", &other, &[&other]), || 0);
+    assert_eq!(outcome, Outcome::default(), "it means it");
+    assert_eq!(rotation.tick(later + LINGER * 2), Outcome::default());
+    // Where it was a race, the next answer settles it.
+    let outcome = rotation.on_certificate(later, &answer("a", &old, &[&old]), || 0);
+    assert_eq!(outcome.trusted, Some(roots(&[&old])));
+}
