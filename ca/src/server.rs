@@ -12,6 +12,7 @@ mod limit;
 mod material;
 mod observe;
 mod plugged;
+pub mod rotation;
 mod service;
 mod store;
 mod stored;

@@ -1,0 +1,262 @@
+//! Exchanging the root without a moment at which two members of the mesh do not trust each other. A state machine
+//! without I/O, clock or randomness: the time is an argument.
+//!
+//! ```text
+//!            introduce              switch                 drop
+//!   Steady ────────────▶ Introduced ────────▶ Switched ───────────▶ Steady
+//!   one root ◀────────── both are trusted,    both are trusted,     the new root
+//!              abort     the old one signs    the new one signs     alone
+//! ```
+//!
+//! It *switches* once everybody who holds a certificate trusts the new root: a node proxy that has acknowledged the
+//! bundle of roots, or whoever has been issued a certificate, which carries the bundle, for each identity that it holds
+//! since. It *drops* the old root once no certificate that the old root signed is in use: each was renewed or has expired.
+//! Certificates that this process has not seen issued (before it began, or by another replica) count as in use until
+//! they must have expired, so that a restart costs time and never safety.
+//!
+//! Every change has a generation, greater than any before. What is kept between processes is one line of JSON; who has
+//! acknowledged and who holds what is kept in memory only.
+
+mod blocker;
+mod ledger;
+mod state;
+
+use std::time::{Duration, SystemTime};
+
+use mesh::Identity;
+
+pub use blocker::{Blocker, RotationStatus};
+use ledger::Ledger;
+pub use ledger::{Holder, MAX_CERTIFICATES, MAX_HOLDERS, SETTLE};
+pub use state::{Phase, RotationState, StateError};
+
+/// The part of a root's life, at its end, in which it is exchanged without being asked: one in so many.
+pub const LAST_PART: u32 = 5;
+
+/// How careful a rotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotationSettings {
+    /// The shortest time between two phases. In it other replicas take over what the authority keeps, and copies of the
+    /// roots in files reach those who verify servers by them.
+    pub pause: Duration,
+    /// Nobody else signs with this authority: this process sees every certificate that is issued while it runs.
+    pub alone: bool,
+}
+
+/// The life of a root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootLife {
+    /// Its start.
+    pub not_before: SystemTime,
+    /// Its end.
+    pub not_after: SystemTime,
+}
+
+/// What is to be done: written down first, with the state that follows from it, and then put in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A new root is made and trusted beside the old one, which goes on signing.
+    Introduce,
+    /// The new root signs; the old one stays trusted.
+    Switch,
+    /// The old root is trusted no longer.
+    Drop,
+    /// The new root, which has signed nothing, is given up.
+    Abort,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RotationRefused {
+    /// There is one already.
+    #[error("a rotation is under way since {} s; see `ztctl ca status` for what it waits for", .0.as_secs())]
+    UnderWay(Duration),
+    /// There is none.
+    #[error("no rotation is under way, so there is nothing to abort")]
+    NoneUnderWay,
+    /// The new root signs already.
+    #[error(
+        "the new root signs already, and certificates of it are in use; wait for the end of this rotation and start another"
+    )]
+    TooLate,
+}
+
+/// The rotation of one authority, as one process sees it.
+#[derive(Debug)]
+pub struct Rotation {
+    state: RotationState,
+    ledger: Ledger,
+    settings: RotationSettings,
+    wanted: Option<Step>,
+}
+
+impl Rotation {
+    /// Of an authority that was made just now and has signed nothing.
+    pub fn fresh(now: SystemTime, settings: RotationSettings) -> Self {
+        let state = RotationState::new(now, Duration::ZERO);
+        Self::of(state, Ledger::complete(), settings)
+    }
+
+    /// Of an authority that has signed before, of which it is not known what: certificates of at most `longest_life`.
+    pub fn adopted(now: SystemTime, longest_life: Duration, settings: RotationSettings) -> Self {
+        let state = RotationState::new(now, longest_life);
+        Self::of(state, Ledger::since(now), settings)
+    }
+
+    /// Where an earlier process left it.
+    pub fn resumed(state: RotationState, now: SystemTime, settings: RotationSettings) -> Self {
+        Self::of(state, Ledger::since(now), settings)
+    }
+
+    fn of(state: RotationState, ledger: Ledger, settings: RotationSettings) -> Self {
+        Self {
+            state,
+            ledger,
+            settings,
+            wanted: None,
+        }
+    }
+
+    /// What has to outlive this process.
+    pub fn state(&self) -> &RotationState {
+        &self.state
+    }
+
+    /// The state is now this one: a step was written down, by this process or another.
+    pub fn reached(&mut self, state: RotationState) {
+        if state.generation != self.state.generation {
+            self.wanted = None;
+        }
+        let longest_life = self.state.longest_life.max(state.longest_life);
+        self.state = RotationState {
+            longest_life,
+            ..state
+        };
+    }
+
+    /// A certificate was issued at `now`, with the roots and by the root of this generation.
+    pub fn issued(
+        &mut self,
+        now: SystemTime,
+        holder: &Holder,
+        identity: &Identity,
+        generation: u64,
+        not_after: SystemTime,
+    ) {
+        let life = not_after.duration_since(now).unwrap_or_default();
+        // Whole seconds, rounded up, as they are written down.
+        let life = Duration::from_secs(life.as_secs() + 1);
+        self.state.longest_life = self.state.longest_life.max(life);
+        self.ledger.issued(now, holder, identity, generation, not_after);
+    }
+
+    /// A node proxy trusts the roots of this generation, by its own word.
+    pub fn acknowledged(&mut self, holder: &Holder, generation: u64) {
+        self.ledger.acknowledged(holder, generation);
+    }
+
+    /// Somebody wants a new root.
+    ///
+    /// # Errors
+    /// When a rotation is under way.
+    pub fn request(&mut self, now: SystemTime) -> Result<(), RotationRefused> {
+        if self.state.phase != Phase::Steady {
+            return Err(RotationRefused::UnderWay(self.state.age(now)));
+        }
+        self.wanted = Some(Step::Introduce);
+        Ok(())
+    }
+
+    /// Somebody wants the rotation ended without a new root.
+    ///
+    /// # Errors
+    /// When there is none, or the new root signs already.
+    pub fn abort(&mut self) -> Result<(), RotationRefused> {
+        match self.state.phase {
+            Phase::Steady if self.wanted.is_some() => {
+                self.wanted = None;
+                Ok(())
+            }
+            Phase::Steady => Err(RotationRefused::NoneUnderWay),
+            Phase::Introduced => {
+                self.wanted = Some(Step::Abort);
+                Ok(())
+            }
+            Phase::Switched => Err(RotationRefused::TooLate),
+        }
+    }
+
+    /// What is to be done at `now`, if anything; `root` is the one that signs.
+    pub fn next(&mut self, now: SystemTime, root: RootLife) -> Option<Step> {
+        self.ledger.forget_expired(now, self.state.generation);
+        match self.state.phase {
+            Phase::Steady => (self.wanted == Some(Step::Introduce) || is_in_last_part(now, root))
+                .then_some(Step::Introduce),
+            Phase::Introduced if self.wanted == Some(Step::Abort) => Some(Step::Abort),
+            Phase::Introduced => self.blockers(now).is_empty().then_some(Step::Switch),
+            Phase::Switched => self.blockers(now).is_empty().then_some(Step::Drop),
+        }
+    }
+
+    /// The state after a step is done at `now`.
+    pub fn after(&self, step: Step, now: SystemTime) -> RotationState {
+        let phase = match step {
+            Step::Introduce => Phase::Introduced,
+            Step::Switch => Phase::Switched,
+            Step::Drop | Step::Abort => Phase::Steady,
+        };
+        self.state.followed_by(phase, now)
+    }
+
+    /// What the next step of a rotation waits for; nothing where there is no rotation.
+    pub fn blockers(&self, now: SystemTime) -> Vec<Blocker> {
+        let mut blockers = Vec::new();
+        if self.state.phase == Phase::Steady {
+            return blockers;
+        }
+        let paused_until = self.state.since + self.settings.pause;
+        if now < paused_until {
+            blockers.push(Blocker::Pause { until: paused_until });
+        }
+        if let Some(until) = self.unseen_until().filter(|until| now < *until) {
+            blockers.push(Blocker::Unseen { until });
+        }
+        blockers.extend(self.ledger.blockers(now, &self.state));
+        blockers
+    }
+
+    /// How it stands, for people.
+    pub fn status(&self, now: SystemTime) -> RotationStatus {
+        let (holders, done) = self.ledger.progress(now, &self.state);
+        RotationStatus {
+            phase: self.state.phase,
+            since: self.state.since,
+            generation: self.state.generation,
+            holders,
+            done,
+            blockers: self.blockers(now),
+        }
+    }
+
+    /// Until when certificates of an earlier generation may be in use that this process has not seen issued.
+    fn unseen_until(&self) -> Option<SystemTime> {
+        let RotationState {
+            since, longest_life, ..
+        } = self.state;
+        if !self.settings.alone {
+            // Others take the new generation over within the pause.
+            return Some(since + self.settings.pause + longest_life);
+        }
+        Some(self.ledger.complete_since()?.min(since) + longest_life)
+    }
+}
+
+/// Whether so little of the root's life is left that it is to be exchanged.
+fn is_in_last_part(now: SystemTime, root: RootLife) -> bool {
+    let life = root.not_after.duration_since(root.not_before).unwrap_or_default();
+    let left = root.not_after.duration_since(now).unwrap_or_default();
+    left <= life / LAST_PART
+}
+
+#[cfg(test)]
+mod tests;
