@@ -17,12 +17,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tls::renewal::{Action, Renewal};
 use tls::rotation::{Outcome, RootRotation, SPREAD};
-use tls::{ConfigCache, Issuer, WorkloadCertificate};
+use tls::{ConfigCache, Issuer, Roots, WorkloadCertificate};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 pub(crate) use store::KeyStore;
+
+/// The roots that the control plane says count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bundle {
+    /// Greater with every change.
+    pub(crate) generation: u64,
+    /// All of them.
+    pub(crate) roots: Roots,
+}
 
 /// Requests to the authority that run at once.
 const MAX_CONCURRENT_REQUESTS: usize = 8;
@@ -90,6 +99,7 @@ struct Inner {
     gate: Gate,
     slots: Mutex<HashMap<Identity, Slot>>,
     rotation: Mutex<RootRotation>,
+    bundle: Mutex<Option<Bundle>>,
     configs: Arc<ConfigCache>,
     store: Option<KeyStore>,
     /// This process is ending, not its pods: what is on disk stays for the next one.
@@ -118,18 +128,45 @@ impl Identities {
         life: Duration,
         configs: Arc<ConfigCache>,
     ) -> Self {
-        Self {
+        let kept = store.as_ref().and_then(KeyStore::load_bundle);
+        let identities = Self {
             inner: Arc::new(Inner {
                 issuer,
                 life,
                 gate: Gate::new(MAX_CONCURRENT_REQUESTS),
                 slots: Mutex::default(),
                 rotation: Mutex::default(),
+                bundle: Mutex::default(),
                 configs,
                 store,
                 stopping: AtomicBool::new(false),
             }),
+        };
+        if let Some(bundle) = kept {
+            identities.use_bundle(bundle);
         }
+        identities
+    }
+
+    /// The bundle in force, if there is one.
+    pub(crate) fn bundle(&self) -> Option<Bundle> {
+        self.bundle_slot().clone()
+    }
+
+    /// Holds peers against the roots of `bundle` from now on, and keeps it where certificates are kept.
+    pub(crate) async fn set_bundle(&self, bundle: Bundle) {
+        self.use_bundle(bundle.clone());
+        if let Some(store) = self.inner.store.clone() {
+            // Its failure is logged there; what is in memory serves as well.
+            let _ = tokio::task::spawn_blocking(move || store.save_bundle(&bundle)).await;
+        }
+    }
+
+    fn use_bundle(&self, bundle: Bundle) {
+        let roots = bundle.roots.clone();
+        *self.bundle_slot() = Some(bundle);
+        let outcome = self.rotation().on_bundle(SystemTime::now(), roots, rand::random);
+        self.apply(outcome);
     }
 
     /// This process ends: what is on disk stays when pods are let go from now on.
@@ -290,6 +327,10 @@ impl Identities {
         {
             store.remove(identity);
         }
+    }
+
+    fn bundle_slot(&self) -> MutexGuard<'_, Option<Bundle>> {
+        self.inner.bundle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rotation(&self) -> MutexGuard<'_, RootRotation> {

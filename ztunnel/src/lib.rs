@@ -47,6 +47,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod trust;
+mod trust_bundle;
 mod tunnels;
 mod unproxied;
 

@@ -7,7 +7,9 @@ use crate::local_file::{Local, LocalError};
 use crate::on_demand::OnDemand;
 use crate::readiness::{Readiness, Task};
 use crate::state::{Kinds, MeshState, StateHandler, Writer, restored};
+use crate::trust_bundle::TrustBundles;
 use grpc_channel::ChannelConfig;
+use proto::origin::TRUST_BUNDLE_TYPE_URL;
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
 use std::path::Path;
@@ -64,13 +66,15 @@ pub(crate) async fn start(
     };
     let discovery = xds_client::ClientConfig {
         types: vec![ADDRESS_TYPE_URL.into(), AUTHORIZATION_TYPE_URL.into()],
+        offered_types: vec![TRUST_BUNDLE_TYPE_URL.into()],
         on_demand,
         held,
         node: crate::node::describe(config),
         channel,
         observer: Some(Arc::new(crate::node::Observer(context.metrics.clone()))),
     };
-    let handler = StateHandler::new(writer, disk.clone(), readiness.clone());
+    let handler = StateHandler::new(writer, disk.clone(), readiness.clone())
+        .with_bundles(TrustBundles::new(context.clone()));
     let (status, _) = watch::channel(xds_client::Status::default());
     tokio::spawn(async move { xds_client::run(discovery, handler, status).await });
     Ok(disk)

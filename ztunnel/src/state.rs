@@ -7,8 +7,10 @@ use crate::disk::Disk;
 use crate::enforcement::Enforcement;
 use crate::on_demand::OnDemand;
 use crate::readiness::Readiness;
+use crate::trust_bundle::TrustBundles;
 use arc_swap::ArcSwap;
 use mesh::{Change, Identity, Snapshot, Workload};
+use proto::origin::TRUST_BUNDLE_TYPE_URL;
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
 use std::collections::HashSet;
@@ -285,6 +287,7 @@ pub(crate) struct StateHandler {
     writer: Writer,
     disk: Option<Disk>,
     readiness: Readiness,
+    bundles: Option<TrustBundles>,
 }
 
 impl StateHandler {
@@ -294,13 +297,25 @@ impl StateHandler {
             writer,
             disk,
             readiness,
+            bundles: None,
         }
+    }
+
+    /// Hands bundles of roots to `bundles`.
+    pub(crate) fn with_bundles(mut self, bundles: TrustBundles) -> Self {
+        self.bundles = Some(bundles);
+        self
     }
 }
 
 impl Handler for StateHandler {
     async fn apply(&mut self, update: Update) -> Vec<Rejection> {
         let _busy = self.readiness.busy("a response of the control plane");
+        if let Some(bundles) = &self.bundles
+            && update.type_url == TRUST_BUNDLE_TYPE_URL
+        {
+            return bundles.apply(&update).await;
+        }
         let (kinds, (changes, rejections)) = match update.type_url.as_str() {
             ADDRESS_TYPE_URL => (Kinds::ADDRESSES, address_changes(&update)),
             AUTHORIZATION_TYPE_URL => (Kinds::POLICIES, policy_changes(&update)),

@@ -98,6 +98,11 @@ impl TestIssuer {
         Arc::new(Self(authority.unwrap()))
     }
 
+    /// Its root, in PEM.
+    pub(crate) fn root_pem(&self) -> String {
+        self.0.root_pem().to_string()
+    }
+
     pub(crate) fn certificate(&self, identity: &Identity) -> WorkloadCertificate {
         let KeyAndRequest { key, request_pem } = KeyAndRequest::generate(identity).unwrap();
         let life = Duration::from_secs(3600);
@@ -124,7 +129,7 @@ pub(crate) fn shop(account: &str) -> Identity {
 /// One node's proxy.
 pub(crate) struct Node {
     pub(crate) context: Arc<Context>,
-    handler: StateHandler,
+    pub(crate) handler: StateHandler,
 }
 
 impl Node {
@@ -140,10 +145,12 @@ impl Node {
         let context =
             crate::run::assemble(config(settings), issuer.clone(), name_servers, log(), metrics).unwrap();
         let writer = crate::state::Writer::new(context.state.clone(), context.enforcement.clone());
+        let context = Arc::new(context);
+        let bundles = crate::trust_bundle::TrustBundles::new(context.clone());
         let handler = StateHandler::new(writer, None, crate::readiness::Readiness::default());
         let mut node = Self {
-            context: Arc::new(context),
-            handler,
+            context,
+            handler: handler.with_bundles(bundles),
         };
         node.tell(workloads, services, Vec::new()).await;
         let no_policies = Update {

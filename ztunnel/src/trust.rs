@@ -1,6 +1,7 @@
 //! Keeping what peers are held against current, and closing what rests on what no longer is.
 //!
-//! Roots come with the certificates that the authority signs (`identities.rs`), revocation lists from a file
+//! Roots come with the certificates that the authority signs (`identities.rs`) and from the control plane where it
+//! offers them (`trust_bundle.rs`), revocation lists from a file
 //! (`revocation.rs`). Whatever changes, new handshakes are judged by it at once, and then the open tunnels.
 
 use crate::connections::CloseReason;
@@ -84,7 +85,7 @@ async fn close_when_changed(context: Arc<Context>) {
 }
 
 /// Closes the tunnels whose peer is no longer trusted, with all connections in them.
-async fn close_untrusted(context: &Context) {
+pub(crate) async fn close_untrusted(context: &Context) {
     let (tunnels, trust) = (context.tunnels.clone(), context.tls.trust().clone());
     let untrusted = match tokio::task::spawn_blocking(move || tunnels.untrusted(&trust)).await {
         Ok(untrusted) => untrusted,

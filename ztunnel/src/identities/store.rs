@@ -1,21 +1,27 @@
 //! Certificates with their keys on disk, for a start while the authority is away. Only where a directory is named.
 //!
 //! One file an identity, readable by this process' user alone. A file proves nothing by itself: what is read is held
-//! to the identity that it is wanted for, as an authority's answer is. It goes with the identity's last pod.
+//! to the identity that it is wanted for, as an authority's answer is. It goes with the identity's last pod. Beside them
+//! is the last bundle of roots from the control plane, so that peers are held against no older one after a start.
 
+use super::Bundle;
 use mesh::Identity;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use tls::{PrivateKey, WorkloadCertificate};
+use tls::{PrivateKey, Roots, WorkloadCertificate};
 use tracing::{info, warn};
 
 /// The largest file read, in bytes.
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// Stands between the chain and the roots.
 const ROOTS: &str = "# roots\n";
+/// The file of the last bundle of roots. Certificates' files end in `.pem`.
+const BUNDLE: &str = "trust-bundle";
+/// Stands before the generation in it.
+const GENERATION: &str = "# generation ";
 /// The permissions that nobody but the owner may have.
 const OTHERS: u32 = 0o077;
 
@@ -44,7 +50,7 @@ impl KeyStore {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if age > life {
+            if age > life && entry.file_name() != BUNDLE {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -79,6 +85,32 @@ impl KeyStore {
         }
     }
 
+    /// The bundle of roots that was kept.
+    pub(crate) fn load_bundle(&self) -> Option<Bundle> {
+        let path = self.directory.join(BUNDLE);
+        match read_bundle(&path) {
+            Ok(bundle) => Some(bundle),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                warn!(path = %path.display(), %error, "the bundle of roots kept on disk cannot be used");
+                None
+            }
+        }
+    }
+
+    /// Keeps `bundle` in place of the one before.
+    pub(crate) fn save_bundle(&self, bundle: &Bundle) {
+        let path = self.directory.join(BUNDLE);
+        let text = format!(
+            "{GENERATION}{}\n{}",
+            bundle.generation,
+            bundle.roots.to_pem().concat()
+        );
+        if let Err(error) = replace(&path, |file| file.write_all(text.as_bytes())) {
+            warn!(path = %path.display(), %error, "the bundle of roots cannot be kept on disk");
+        }
+    }
+
     /// Deletes what is kept for `identity`.
     pub(crate) fn remove(&self, identity: &Identity) {
         let path = self.path(identity);
@@ -102,12 +134,7 @@ impl KeyStore {
 }
 
 fn read(path: &Path, identity: &Identity) -> io::Result<WorkloadCertificate> {
-    let file = fs::File::open(path)?;
-    if file.metadata()?.mode() & OTHERS != 0 {
-        return Err(io::Error::other("others may read it, so its key is not secret"));
-    }
-    let mut text = zeroize::Zeroizing::new(String::new());
-    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    let text = read_private(path)?;
     let (chain, roots) = text
         .split_once(ROOTS)
         .ok_or_else(|| io::Error::other("it is not whole"))?;
@@ -119,9 +146,38 @@ fn read(path: &Path, identity: &Identity) -> io::Result<WorkloadCertificate> {
     WorkloadCertificate::from_pem(&[chain, roots.to_owned()], &key, identity).map_err(io::Error::other)
 }
 
+fn read_bundle(path: &Path) -> io::Result<Bundle> {
+    let text = read_private(path)?;
+    let generation = text.lines().next().and_then(|line| line.strip_prefix(GENERATION));
+    let generation = generation
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| io::Error::other("it is not whole"))?;
+    let roots = Roots::from_pem(&text).map_err(io::Error::other)?;
+    Ok(Bundle { generation, roots })
+}
+
+fn read_private(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {
+    let file = fs::File::open(path)?;
+    if file.metadata()?.mode() & OTHERS != 0 {
+        return Err(io::Error::other("others may read it or write it"));
+    }
+    let mut text = zeroize::Zeroizing::new(String::new());
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn write(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()> {
+    replace(path, |file| {
+        file.write_all(certificate.secret_key().secret_pem().as_bytes())?;
+        file.write_all(certificate.chain_pem().concat().as_bytes())?;
+        file.write_all(ROOTS.as_bytes())?;
+        file.write_all(certificate.roots_pem().concat().as_bytes())
+    })
+}
+
+fn replace(path: &Path, content: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let written = write_fresh(&fresh, certificate).and_then(|()| fs::rename(&fresh, path));
+    let written = write_fresh(&fresh, content).and_then(|()| fs::rename(&fresh, path));
     if written.is_err() {
         // What is left of it is of no use; that it cannot be deleted says nothing more.
         let _ = fs::remove_file(&fresh);
@@ -129,7 +185,7 @@ fn write(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()> {
     written
 }
 
-fn write_fresh(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()> {
+fn write_fresh(path: &Path, content: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -139,10 +195,7 @@ fn write_fresh(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()>
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(certificate.secret_key().secret_pem().as_bytes())?;
-    file.write_all(certificate.chain_pem().concat().as_bytes())?;
-    file.write_all(ROOTS.as_bytes())?;
-    file.write_all(certificate.roots_pem().concat().as_bytes())?;
+    content(&mut file)?;
     file.sync_all()
 }
 

@@ -88,3 +88,22 @@ fn a_directory_that_others_may_enter_is_refused_and_what_is_too_old_is_deleted()
     assert!(store.load(&identity("old")).is_none());
     assert!(store.load(&identity("young")).is_some());
 }
+
+#[test]
+fn a_bundle_is_kept_as_long_as_there_is_no_newer_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    let store = KeyStore::open(&path, LIFE).unwrap();
+    assert_eq!(store.load_bundle(), None);
+    let bundle = |generation| Bundle {
+        generation,
+        roots: certificate("a").roots().clone(),
+    };
+    let (first, second) = (bundle(7), bundle(u64::MAX));
+    store.save_bundle(&first);
+    store.save_bundle(&second);
+    let store = KeyStore::open(&path, Duration::ZERO).unwrap();
+    assert_eq!(store.load_bundle(), Some(second), "age does not matter");
+    fs::write(path.join(BUNDLE), "# generation 7\n").unwrap();
+    assert_eq!(store.load_bundle(), None);
+}
