@@ -31,6 +31,8 @@ pub(crate) struct Bundle {
     pub(crate) generation: u64,
     /// All of them.
     pub(crate) roots: Roots,
+    /// Those that were exchanged in good order: what they have proven before stands.
+    pub(crate) retired: Option<Roots>,
 }
 
 /// Requests to the authority that run at once.
@@ -164,6 +166,11 @@ impl Identities {
 
     fn use_bundle(&self, bundle: Bundle) {
         let roots = bundle.roots.clone();
+        // First, so that nothing is closed in between.
+        self.inner
+            .configs
+            .trust()
+            .set_retired_roots(bundle.retired.clone());
         *self.bundle_slot() = Some(bundle);
         let outcome = self.rotation().on_bundle(SystemTime::now(), roots, rand::random);
         self.apply(outcome);

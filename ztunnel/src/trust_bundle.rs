@@ -81,6 +81,7 @@ fn read(resource: &ResourceUpdate, own_trust_domain: &str) -> Result<Bundle, Str
         generation,
         trust_domain,
         roots,
+        retired_roots,
     } = message;
     if trust_domain != own_trust_domain {
         return Err(format!(
@@ -88,7 +89,15 @@ fn read(resource: &ResourceUpdate, own_trust_domain: &str) -> Result<Bundle, Str
         ));
     }
     let roots = Roots::from_pem(&roots).map_err(|error| error.to_string())?;
-    Ok(Bundle { generation, roots })
+    let retired = match retired_roots.as_str() {
+        "" => None,
+        text => Some(Roots::from_pem(text).map_err(|error| format!("the retired roots: {error}"))?),
+    };
+    Ok(Bundle {
+        generation,
+        roots,
+        retired,
+    })
 }
 
 #[cfg(test)]

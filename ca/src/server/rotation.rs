@@ -18,6 +18,7 @@
 //! acknowledged and who holds what is kept in memory only.
 
 mod blocker;
+mod carry;
 mod ledger;
 mod state;
 
@@ -26,6 +27,7 @@ use std::time::{Duration, SystemTime};
 use mesh::Identity;
 
 pub use blocker::{Blocker, RotationStatus};
+pub use carry::{carry_out, phase_of, root_life};
 use ledger::Ledger;
 pub use ledger::{Holder, MAX_CERTIFICATES, MAX_HOLDERS, SETTLE};
 pub use state::{Phase, RotationState, StateError};
@@ -92,26 +94,37 @@ pub struct Rotation {
 
 impl Rotation {
     /// Of an authority that was made just now and has signed nothing.
-    pub fn fresh(now: SystemTime, settings: RotationSettings) -> Self {
-        let state = RotationState::new(now, Duration::ZERO);
-        Self::of(state, Ledger::complete(), settings)
+    #[cfg(test)]
+    fn fresh(now: SystemTime, settings: RotationSettings) -> Self {
+        Self::resumed(RotationState::new(now, Duration::ZERO), now, settings)
     }
 
     /// Of an authority that has signed before, of which it is not known what: certificates of at most `longest_life`.
     pub fn adopted(now: SystemTime, longest_life: Duration, settings: RotationSettings) -> Self {
-        let state = RotationState::new(now, longest_life);
-        Self::of(state, Ledger::since(now), settings)
+        Self::resumed(RotationState::new(now, longest_life), now, settings)
+    }
+
+    /// Where an earlier process left it. A phase that is not the one written down, because somebody else has changed
+    /// what is kept, begins anew.
+    pub fn resumed_as(
+        state: RotationState,
+        phase: Phase,
+        now: SystemTime,
+        settings: RotationSettings,
+    ) -> Self {
+        let state = if state.phase == phase {
+            state
+        } else {
+            state.followed_by(phase, now)
+        };
+        Self::resumed(state, now, settings)
     }
 
     /// Where an earlier process left it.
     pub fn resumed(state: RotationState, now: SystemTime, settings: RotationSettings) -> Self {
-        Self::of(state, Ledger::since(now), settings)
-    }
-
-    fn of(state: RotationState, ledger: Ledger, settings: RotationSettings) -> Self {
         Self {
+            ledger: Ledger::since(now, state.longest_life),
             state,
-            ledger,
             settings,
             wanted: None,
         }
@@ -147,12 +160,20 @@ impl Rotation {
         // Whole seconds, rounded up, as they are written down.
         let life = Duration::from_secs(life.as_secs() + 1);
         self.state.longest_life = self.state.longest_life.max(life);
-        self.ledger.issued(now, holder, identity, generation, not_after);
+        let longest_life = self.state.longest_life;
+        if !self.ledger.issued(now, holder, identity, generation, not_after) {
+            self.ledger.not_seen(now, longest_life);
+        }
     }
 
     /// A node proxy trusts the roots of this generation, by its own word.
     pub fn acknowledged(&mut self, holder: &Holder, generation: u64) {
         self.ledger.acknowledged(holder, generation);
+    }
+
+    /// A request is taken up that its author calls so; it is not to be taken up again.
+    pub fn take_up(&mut self, request: &str) {
+        self.state.request = Some(request.to_owned());
     }
 
     /// Somebody wants a new root.
@@ -247,7 +268,8 @@ impl Rotation {
             // Others take the new generation over within the pause.
             return Some(since + self.settings.pause + longest_life);
         }
-        Some(self.ledger.complete_since()?.min(since) + longest_life)
+        let (begun, longest_life) = self.ledger.not_seen_before();
+        Some(begun.min(since) + longest_life)
     }
 }
 

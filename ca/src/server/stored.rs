@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::authority::{AuthorityError, BACKDATE, normal, serial, whole_seconds};
 use super::key::{self, Key};
+use super::rotation::RotationState;
 
 /// The life of a root.
 pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -76,7 +77,11 @@ impl StoredAuthority {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate(now: SystemTime) -> Result<Self, AuthorityError> {
-        Ok(Self::of(KeyAndCertificate::generate_root(now, ROOT_LIFE)?))
+        Ok(Self {
+            // It is known that nothing was signed before.
+            rotation: Some(RotationState::new(now, Duration::ZERO).to_text()),
+            ..Self::of(KeyAndCertificate::generate_root(now, ROOT_LIFE)?)
+        })
     }
 
     /// An authority with this root, and no rotation.

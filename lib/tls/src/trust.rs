@@ -36,6 +36,7 @@ struct Inner {
 pub(crate) struct State {
     generation: u64,
     roots: Option<Roots>,
+    retired: Option<Roots>,
     revocation: Revocation,
 }
 
@@ -84,6 +85,12 @@ impl Trust {
         self.change(|state| state.roots = Some(roots));
     }
 
+    /// Roots that were exchanged in good order: no handshake is believed for them, but what they have proven before
+    /// stands, as it does when a certificate ends. Revocation lists of theirs still count.
+    pub fn set_retired_roots(&self, roots: Option<Roots>) {
+        self.change(|state| state.retired = roots);
+    }
+
     /// Asks `revocation` from now on.
     pub fn set_revocation(&self, revocation: Revocation) {
         self.change(|state| state.revocation = revocation);
@@ -124,9 +131,16 @@ impl Trust {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let at = UnixTime::since_unix_epoch(since);
-        state
-            .judge(&leaf, rest, &proof.fallback, at, proof.purpose)
-            .map_err(|error| HandshakeError::from_tls(error, true))
+        let judged = match state.judge(&leaf, rest, &proof.fallback, at, proof.purpose) {
+            Err(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)) => {
+                match &state.retired {
+                    Some(retired) => state.judge_against(retired, &leaf, rest, at, proof.purpose),
+                    None => Err(rustls::CertificateError::UnknownIssuer.into()),
+                }
+            }
+            judged => judged,
+        };
+        judged.map_err(|error| HandshakeError::from_tls(error, true))
     }
 
     /// Whether peers of the trust domain `got` are accepted by holders of an identity of `own`.
@@ -163,6 +177,7 @@ impl Trust {
             let mut next = State {
                 generation: current.generation + 1,
                 roots: current.roots.clone(),
+                retired: current.retired.clone(),
                 revocation: current.revocation.clone(),
             };
             change(&mut next);
@@ -213,7 +228,19 @@ impl State {
                 MAX_INTERMEDIATES + 1
             ))));
         }
-        let anchors = self.roots.as_ref().unwrap_or(fallback).anchors();
+        let roots = self.roots.as_ref().unwrap_or(fallback);
+        self.judge_against(roots, leaf, intermediates, now, purpose)
+    }
+
+    fn judge_against(
+        &self,
+        roots: &Roots,
+        leaf: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> Result<(), rustls::Error> {
+        let anchors = roots.anchors();
         verify::chain(leaf, intermediates, anchors, now, purpose)?;
         self.revocation.judge(leaf, intermediates, anchors, now, purpose)
     }

@@ -153,7 +153,12 @@ fn read_bundle(path: &Path) -> io::Result<Bundle> {
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| io::Error::other("it is not whole"))?;
     let roots = Roots::from_pem(&text).map_err(io::Error::other)?;
-    Ok(Bundle { generation, roots })
+    // No tunnel outlives the process, so nothing rests on retired ones.
+    Ok(Bundle {
+        generation,
+        roots,
+        retired: None,
+    })
 }
 
 fn read_private(path: &Path) -> io::Result<zeroize::Zeroizing<String>> {

@@ -5,10 +5,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use xds_client::Handler;
 
 fn resource(generation: u64, trust_domain: &str, roots: &str) -> ResourceUpdate {
+    retiring(generation, trust_domain, roots, "")
+}
+
+fn retiring(generation: u64, trust_domain: &str, roots: &str, retired: &str) -> ResourceUpdate {
     let message = TrustBundle {
         generation,
         trust_domain: trust_domain.into(),
         roots: roots.into(),
+        retired_roots: retired.into(),
     };
     ResourceUpdate {
         name: trust_domain.into(),
@@ -104,10 +109,16 @@ async fn new_and_old_roots_are_accepted_at_once_and_what_rests_on_a_dropped_one_
     in_time("the echo", open.read_exact(&mut byte)).await.unwrap();
     assert_eq!(client.context.tunnels.len(), 1);
 
+    // The old root is retired in good order: what is open goes on.
+    let retired = retiring(8, "cluster.local", &new_root, &old_root);
+    assert_eq!(tell(&mut client, retired).await, None);
+    open.write_all(b"!").await.unwrap();
+    in_time("the echo", open.read_exact(&mut byte)).await.unwrap();
+
     // The client's node holds to the new root alone: acknowledged when the tunnel to the other is closed.
     assert!(client.context.identities.state(&shop("client")).is_some());
     assert_eq!(
-        tell(&mut client, resource(8, "cluster.local", &new_root)).await,
+        tell(&mut client, resource(9, "cluster.local", &new_root)).await,
         None
     );
     let end = in_time("the end", open.read(&mut byte)).await;

@@ -41,8 +41,8 @@ pub(super) struct Ledger {
     holders: BTreeMap<Holder, Entry>,
     /// All entries of all holders.
     certificates: usize,
-    /// What was issued before this was not seen; `None`: all there ever was has been seen.
-    complete_since: Option<SystemTime>,
+    /// What was issued before this was not seen: certificates of at most this life.
+    not_seen_before: (SystemTime, Duration),
 }
 
 #[derive(Debug, Default)]
@@ -68,25 +68,26 @@ struct Certificate {
 }
 
 impl Ledger {
-    pub(super) fn complete() -> Self {
+    /// One that begins now; what was issued before lives for at most `longest_life`.
+    pub(super) fn since(now: SystemTime, longest_life: Duration) -> Self {
         Self {
             holders: BTreeMap::new(),
             certificates: 0,
-            complete_since: None,
+            not_seen_before: (now, longest_life),
         }
     }
 
-    pub(super) fn since(now: SystemTime) -> Self {
-        Self {
-            complete_since: Some(now),
-            ..Self::complete()
-        }
+    pub(super) fn not_seen_before(&self) -> (SystemTime, Duration) {
+        self.not_seen_before
     }
 
-    pub(super) fn complete_since(&self) -> Option<SystemTime> {
-        self.complete_since
+    /// Something was issued now that finds no room here.
+    pub(super) fn not_seen(&mut self, now: SystemTime, longest_life: Duration) {
+        self.not_seen_before = (now, longest_life);
     }
 
+    /// Whether there was room for it.
+    #[must_use]
     pub(super) fn issued(
         &mut self,
         now: SystemTime,
@@ -94,15 +95,14 @@ impl Ledger {
         identity: &Identity,
         generation: u64,
         not_after: SystemTime,
-    ) {
+    ) -> bool {
         let has_room = self.certificates < MAX_CERTIFICATES && self.knows_or_has_room(holder);
         let known = self
             .holders
             .get(holder)
             .is_some_and(|entry| entry.certificates.contains_key(identity));
         if !known && !has_room {
-            self.complete_since = Some(now);
-            return;
+            return false;
         }
         let entry = self.holders.entry(holder.clone()).or_default();
         let certificate = Certificate {
@@ -117,6 +117,7 @@ impl Ledger {
         };
         entry.certificates.insert(identity.clone(), newest);
         self.certificates += usize::from(!known);
+        true
     }
 
     pub(super) fn acknowledged(&mut self, holder: &Holder, generation: u64) {

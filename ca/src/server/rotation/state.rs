@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+/// How many roots are remembered that were exchanged.
+pub(super) const MAX_RETIRED: usize = 3;
+
 /// How far a rotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,6 +43,9 @@ pub struct RotationState {
     /// The longest life of any certificate that was issued.
     #[serde(with = "life")]
     pub longest_life: Duration,
+    /// The roots that were exchanged before, in PEM, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
     /// The last request of a rotation that was taken up, as its author called it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
@@ -51,12 +57,13 @@ pub struct RotationState {
 pub struct StateError(String);
 
 impl RotationState {
-    pub(super) fn new(now: SystemTime, longest_life: Duration) -> Self {
+    pub(in crate::server) fn new(now: SystemTime, longest_life: Duration) -> Self {
         Self {
             phase: Phase::Steady,
             since: whole_seconds(now),
             generation: unix_seconds(now),
             longest_life,
+            retired: Vec::new(),
             request: None,
         }
     }

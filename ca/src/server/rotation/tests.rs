@@ -226,3 +226,60 @@ fn who_is_waited_for_is_named_in_words() {
         "{texts:?}"
     );
 }
+
+#[test]
+fn the_steps_exchange_the_roots_that_are_kept() {
+    use crate::server::rotation::carry_out as done_to;
+    use crate::server::{Material, StoredAuthority, certificate_fingerprint};
+    let now = SystemTime::now();
+    let mut kept = StoredAuthority::generate(now).unwrap();
+    let mut rotation = Rotation::fresh(now, CAREFUL);
+    let old = kept.current.certificate.clone();
+    let life = root_life(&old).unwrap();
+    assert!(life.not_before < now && now < life.not_after);
+    let mut seen = vec![kept.roots_pem()];
+    for (step, phase) in [
+        (Step::Introduce, Phase::Introduced),
+        (Step::Switch, Phase::Switched),
+        (Step::Drop, Phase::Steady),
+    ] {
+        let state = rotation.after(step, now);
+        kept = done_to(step, &kept, &state, now).unwrap();
+        let written = RotationState::from_text(kept.rotation.as_deref().unwrap()).unwrap();
+        assert_eq!(written.generation, state.generation);
+        assert_eq!((phase_of(&kept), written.phase), (phase, phase));
+        let retired = (step == Step::Drop).then(|| old.clone());
+        assert_eq!(written.retired, retired.into_iter().collect::<Vec<_>>());
+        rotation.reached(written);
+        seen.push(kept.roots_pem());
+        // What is kept can sign at every moment.
+        assert_eq!(
+            Material::of_stored(&kept, now).unwrap().roots_pem(),
+            kept.roots_pem()
+        );
+    }
+    let new = &kept.current.certificate;
+    assert_ne!(certificate_fingerprint(&old), certificate_fingerprint(new));
+    for both in &seen[1..3] {
+        assert!(both.contains(old.trim()) && both.contains(new.trim()));
+    }
+    assert!(
+        seen[1].starts_with(old.trim()) && seen[2].starts_with(new.trim()),
+        "who signs is first"
+    );
+    assert!(!seen[3].contains(old.trim()));
+
+    let state = rotation.after(Step::Introduce, now);
+    let introduced = done_to(Step::Introduce, &kept, &state, now).unwrap();
+    let aborted = done_to(Step::Abort, &introduced, &state, now).unwrap();
+    assert_eq!(aborted.roots_pem(), kept.roots_pem());
+    assert!(
+        done_to(Step::Switch, &kept, &state, now).is_err(),
+        "there is nobody to switch to"
+    );
+
+    // Somebody has put back an older copy: what is trusted decides, and the wait begins anew.
+    let resumed = Rotation::resumed_as(state.clone(), phase_of(&kept), now, CAREFUL);
+    assert_eq!(resumed.state().phase, Phase::Steady);
+    assert!(resumed.state().generation > state.generation);
+}

@@ -98,6 +98,7 @@ fn a_bundle_is_kept_as_long_as_there_is_no_newer_one() {
     let bundle = |generation| Bundle {
         generation,
         roots: certificate("a").roots().clone(),
+        retired: None,
     };
     let (first, second) = (bundle(7), bundle(u64::MAX));
     store.save_bundle(&first);
