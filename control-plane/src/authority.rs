@@ -182,10 +182,6 @@ impl Kept {
     }
 
     /// Replaces what is kept in this version; signing follows it. The new version.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the rotation of the root, which is not hosted yet")
-    )]
     pub(crate) async fn save(&self, stored: &StoredAuthority, expected: &str) -> Result<String, StoreError> {
         let _turn = self.turn.lock().await;
         let material =
@@ -196,6 +192,23 @@ impl Kept {
         let version = self.store.save(stored, Some(expected)).await?;
         self.authority.replace(material);
         Ok(version)
+    }
+}
+
+impl Kept {
+    /// Waits until what is kept may have changed; may wake up for nothing.
+    pub(crate) fn changed(&self) -> tls::BoxFuture<'_, ()> {
+        self.store.changed()
+    }
+
+    /// What signs now.
+    pub(crate) fn material(&self) -> Arc<Material> {
+        self.authority.material()
+    }
+
+    /// Where it is kept, for people.
+    pub(crate) fn place(&self) -> String {
+        self.store.place()
     }
 }
 

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ca::rotation::RotationSettings;
 use kube_source::{ApiServer, ConfigError, KubernetesStore, Wanted};
 use object_store::{Directory, ObjectSource, ObjectWriter, StoreError};
 use telemetry::{ControlPlaneMetrics, DroppedLines, FilterHandle};
+
+use crate::rotation;
 
 /// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
 #[derive(Clone, Debug, clap::Parser)]
@@ -119,6 +122,10 @@ pub struct Config {
     /// How long a certificate lives when its request does not say
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub certificate_life: Duration,
+    /// The shortest time between two phases of a rotation of the CA's root: in it copies of the roots in files must
+    /// reach those who verify this server by them, and other replicas take over what is kept
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub ca_rotation_pause: Duration,
     /// A service account whose pods are node proxies; may be given several times
     #[arg(
         long = "trusted-node-account",
@@ -178,6 +185,18 @@ impl Config {
         }
         metrics.observe_runtime(&tokio::runtime::Handle::current());
         metrics
+    }
+
+    pub(crate) fn authority_settings(&self) -> rotation::Settings {
+        rotation::Settings {
+            trust_domain: self.trust_domain.clone(),
+            certificate_life: self.certificate_life,
+            rotation: RotationSettings {
+                pause: self.ca_rotation_pause,
+                // Only over a Kubernetes API are there several replicas.
+                alone: !self.kubernetes,
+            },
+        }
     }
 
     pub(crate) fn compile_settings(&self) -> compile::Settings {

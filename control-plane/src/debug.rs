@@ -1,8 +1,10 @@
 //! Questions about the program, over HTTP/1.1 on a unix socket that only its owner can open.
 //!
 //! `/debug/sync` tells how far each proxy is behind, `/debug/workloads`, `/debug/services` and `/debug/policies`
-//! what is served, `/healthz` whether clients are served. `/logging` tells the log's filter, and changes it by `POST`
-//! with `?level=FILTER` or `?reset`. One question that walks over everything is answered at a time.
+//! what is served, `/healthz` whether clients are served, `/debug/ca` how the CA's roots stand. A POST to
+//! `/debug/ca/rotate` asks for a new root, one to `/debug/ca/abort` gives it up again. `/logging` tells the log's filter,
+//! and changes it by `POST` with `?level=FILTER` or `?reset`. One question that walks over everything is answered at a
+//! time.
 
 mod dump;
 
@@ -23,6 +25,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::http::{Answer, Pages, Question};
+use crate::rotation::Rotations;
 use crate::xds::history::History;
 use crate::xds::proxies::Proxies;
 use crate::xds::table::View;
@@ -30,13 +33,14 @@ use crate::xds::table::View;
 /// How many answers are made at once of everything that is served: each takes a core for a while.
 const MAX_DUMPS: usize = 1;
 /// The pages.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "/healthz",
     "/logging",
     "/debug/sync",
     "/debug/workloads",
     "/debug/services",
     "/debug/policies",
+    "/debug/ca",
 ];
 
 /// What questions are answered from. Cheap to clone.
@@ -53,6 +57,8 @@ struct Shared {
     proxies: Proxies,
     log: Option<FilterHandle>,
     dumps: Semaphore,
+    /// Where the root is our own.
+    authority: OnceLock<Rotations>,
 }
 
 impl Pages for Debug {
@@ -84,8 +90,15 @@ impl Debug {
                 proxies,
                 log,
                 dumps: Semaphore::new(MAX_DUMPS),
+                authority: OnceLock::new(),
             }),
         }
+    }
+
+    /// From now on it answers for the CA too.
+    pub(crate) fn answers_for(&self, authority: Rotations) {
+        // There is one for each of these, so it is set once.
+        let _ = self.shared.authority.set(authority);
     }
 
     /// From now on the program counts as ready.
@@ -110,6 +123,15 @@ impl Debug {
     fn answer_now(&self, method: &Method, path: &str, query: &str) -> (StatusCode, Value) {
         if path == "/logging" {
             return self.logging(method, query);
+        }
+        if let Some(question) = path.strip_prefix("/debug/ca") {
+            return match self.shared.authority.get() {
+                Some(authority) => about_roots(authority, method, question),
+                None => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    json!({ "error": "the CA has no root of its own, or is not read yet" }),
+                ),
+            };
         }
         if method != Method::GET {
             return (
@@ -179,6 +201,35 @@ impl Debug {
             Err(error) => (StatusCode::BAD_REQUEST, json!({ "error": error.to_string() })),
         }
     }
+}
+
+/// `/debug/ca` and what is below it.
+fn about_roots(authority: &Rotations, method: &Method, question: &str) -> (StatusCode, Value) {
+    let refused = match (method, question) {
+        (&Method::GET, "") => return (StatusCode::OK, authority.report()),
+        (&Method::POST, "/rotate" | "/abort") if !authority.is_leader() => {
+            "this replica does not lead; ask the one that does".to_owned()
+        }
+        (&Method::POST, "/rotate" | "/abort") => {
+            let outcome = if question == "/rotate" {
+                authority.request()
+            } else {
+                authority.abort()
+            };
+            match outcome {
+                Ok(()) => return (StatusCode::ACCEPTED, authority.report()),
+                Err(error) => error.to_string(),
+            }
+        }
+        _ => {
+            let known = ["GET /debug/ca", "POST /debug/ca/rotate", "POST /debug/ca/abort"];
+            return (
+                StatusCode::NOT_FOUND,
+                json!({ "error": "no such page", "pages": known }),
+            );
+        }
+    };
+    (StatusCode::CONFLICT, json!({ "error": refused }))
 }
 
 /// The socket cannot be made.

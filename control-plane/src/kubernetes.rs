@@ -1,7 +1,8 @@
 //! What is asked of a Kubernetes API beside watching objects: keeping the authority's secret, reviewing tokens,
-//! telling every namespace the roots.
+//! telling every namespace the roots, taking requests to exchange them.
 
 pub(crate) mod root_bundle;
+pub(crate) mod rotation_request;
 pub(crate) mod secret;
 pub(crate) mod token_review;
 

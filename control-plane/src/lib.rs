@@ -2,7 +2,7 @@
 //! delta xDS, and hosts the CA, all on one TLS port.
 //!
 //! [`start`] puts the parts together over any [`object_store::ObjectSource`]. `pipeline` turns what the source tells
-//! into views of the mesh; `xds` serves them; `status` writes on policies what became of them; `pods` tells the CA which identities run on which node; `debug` answers
+//! into views of the mesh; `xds` serves them; `status` writes on policies what became of them; `pods` tells the CA which identities run on which node; `rotation` leads the exchange of the CA's root; `debug` answers
 //! questions about all of it.
 //!
 //! What this crate deliberately is not: it does not compile (`compile` does), it signs nothing itself (`ca` does), it
@@ -20,6 +20,7 @@ mod monitoring;
 mod pipeline;
 mod pods;
 mod progress;
+mod rotation;
 mod server;
 mod status;
 mod xds;

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
 use crate::http;
 use crate::kubernetes::root_bundle;
+use crate::kubernetes::rotation_request;
 use crate::kubernetes::token_review::TokenReviewer;
 use crate::leadership::{self, Candidate, Leadership, Timing};
 use crate::listener;
@@ -28,6 +29,7 @@ use crate::monitoring::{CountIssues, Monitoring};
 use crate::pipeline::{self, Stopped, Told};
 use crate::pods::Pods;
 use crate::progress::Progress;
+use crate::rotation::Rotations;
 use crate::status::Conditions;
 use crate::xds::proxies::Proxies;
 use crate::xds::service::{self, DiscoveryService};
@@ -199,6 +201,13 @@ pub async fn start(
     let authority = host.authority.clone();
     // It is set once.
     let _ = known_authority.set(authority.clone());
+    let roots = tokio::select! {
+        roots = rotations(&config, &host) => roots?,
+        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
+    };
+    if let Some(roots) = &roots {
+        debug.answers_for(roots.clone());
+    }
     let exchanges = authority.exchanges();
     let acceptor = Arc::new(Acceptor::new(certificate::issue(
         &authority,
@@ -226,6 +235,11 @@ pub async fn start(
         tasks.spawn(forever(leadership.clone().while_leading(write)));
     }
     tasks.spawn(forever(host.clone().follow()));
+    if let (Some(client), Some(roots)) = (&cluster, &roots) {
+        let (client, namespace, roots) = (client.clone(), config.pod_namespace.clone(), roots.clone());
+        let take = move || rotation_request::keep(client.clone(), namespace.clone(), roots.clone());
+        tasks.spawn(forever(leadership.clone().while_leading(take)));
+    }
     if let Some(client) = cluster {
         let told = Arc::new(root_bundle::Told {
             authority: authority.clone(),
@@ -250,6 +264,9 @@ pub async fn start(
         trust_domain: config.trust_domain.clone(),
         proxies,
         metrics: metrics.clone(),
+        roots: roots
+            .clone()
+            .map(|roots| Arc::new(roots) as Arc<dyn service::Roots>),
         shutdown: shutdown.clone(),
     });
     let signing = ca::ServiceConfig {
@@ -257,9 +274,13 @@ pub async fn start(
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         default_ttl: config.certificate_life,
     };
-    let signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
-        .with_observer(Arc::new(CountIssues(metrics)))
-        .into_server();
+    let mut signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
+        .with_observer(Arc::new(CountIssues(metrics)));
+    if let Some(roots) = roots {
+        signing = signing.with_observer(Arc::new(roots.clone()));
+        tasks.spawn(forever(roots.run(move || leadership.is_leader())));
+    }
+    let signing = signing.into_server();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -290,6 +311,16 @@ pub async fn start(
         tasks,
         election,
     })
+}
+
+/// The rotation of a root of our own.
+async fn rotations(config: &Config, host: &Host) -> Result<Option<Rotations>, NoAuthority> {
+    match &host.kept {
+        Some(kept) => Ok(Some(
+            Rotations::open(kept.clone(), config.authority_settings()).await?,
+        )),
+        None => Ok(None),
+    }
 }
 
 /// Who says whose a token is: keys in a file, where there is one, otherwise the Kubernetes API.

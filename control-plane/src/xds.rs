@@ -2,8 +2,9 @@
 //!
 //! [`table`] holds what is served, encoded once for everybody, and [`history`] how it came to be so; [`session`] is
 //! the protocol of one stream, without I/O; [`service`] joins them to gRPC; [`proxies`] knows who is connected and how
-//! far each one is.
+//! far each one is. [`bundle`] is the roots that are trusted, for proxies that ask for them.
 
+pub(crate) mod bundle;
 pub(crate) mod codec;
 pub(crate) mod history;
 pub(crate) mod node;
@@ -15,6 +16,7 @@ pub(crate) mod table;
 
 use std::fmt;
 
+use proto::origin::TRUST_BUNDLE_TYPE_URL;
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
 
@@ -25,15 +27,19 @@ pub(crate) enum ResourceKind {
     Authorization,
     /// Workloads and services.
     Address,
+    /// The roots that are trusted. Not of the mesh's objects, and served apart.
+    TrustBundle,
 }
 
 impl ResourceKind {
+    /// What is made of the mesh's objects.
     pub(crate) const ALL: [ResourceKind; 2] = [ResourceKind::Authorization, ResourceKind::Address];
 
     pub(crate) fn type_url(self) -> &'static str {
         match self {
             ResourceKind::Authorization => AUTHORIZATION_TYPE_URL,
             ResourceKind::Address => ADDRESS_TYPE_URL,
+            ResourceKind::TrustBundle => TRUST_BUNDLE_TYPE_URL,
         }
     }
 
@@ -50,6 +56,7 @@ impl fmt::Display for ResourceKind {
         out.write_str(match self {
             ResourceKind::Authorization => "Authorization",
             ResourceKind::Address => "Address",
+            ResourceKind::TrustBundle => "TrustBundle",
         })
     }
 }

@@ -43,6 +43,10 @@ pub(crate) struct ProxyState {
     pub(crate) types: BTreeMap<String, TypeState>,
     /// What it has not accepted.
     pub(crate) rejected: Vec<Rejected>,
+    /// The generation of the roots that it has acknowledged, if it has asked for them.
+    pub(crate) roots_acknowledged: Option<u64>,
+    /// Why it does not accept the roots that it was sent last.
+    pub(crate) roots_rejected: Option<String>,
     /// How often it has rejected something.
     pub(crate) rejections: u64,
     /// What it said when it rejected something last.
@@ -136,6 +140,8 @@ impl Proxies {
             overdue: 0,
             types: BTreeMap::new(),
             rejected: Vec::new(),
+            roots_acknowledged: None,
+            roots_rejected: None,
             rejections,
             last_rejection,
         };
@@ -239,6 +245,14 @@ impl Connected {
                 state.rejected = session.rejected().map(Rejected::from).collect();
             }
             proxy.seen = Instant::now();
+        });
+    }
+
+    /// Writes down which roots the proxy has in force, and what it does not accept of them.
+    pub(crate) fn bundle(&self, acknowledged: Option<u64>, rejected: Option<&Rejection>) {
+        self.with(|proxy| {
+            proxy.state.roots_acknowledged = acknowledged;
+            proxy.state.roots_rejected = rejected.map(|rejection| rejection.reason.clone());
         });
     }
 

@@ -8,19 +8,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ca::rotation::Holder;
 use ca::{Authenticator, Caller, NodeAuthorizer, bearer_token};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use proto::discovery::DeltaDiscoveryRequest;
+use proto::origin::{OFFERS_HEADER, TRUST_BUNDLE_TYPE_URL};
 use telemetry::ControlPlaneMetrics;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::{Body, Service, StdError, http};
+use tonic::metadata::MetadataValue;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Status, Streaming};
 
 use super::ResourceKind;
+use super::bundle::{Bundle, BundleSession};
 use super::codec::DeltaCodec;
 use super::history::History;
 use super::node::{self, ProxyName, Refusal, Role};
@@ -59,8 +63,18 @@ pub(crate) struct Settings {
     pub(crate) trust_domain: String,
     pub(crate) proxies: Proxies,
     pub(crate) metrics: ControlPlaneMetrics,
+    /// The roots that are trusted, where this server knows, and who is told what proxies have acknowledged.
+    pub(crate) roots: Option<Arc<dyn Roots>>,
     /// Ends all streams.
     pub(crate) shutdown: CancellationToken,
+}
+
+/// The roots that are trusted.
+pub(crate) trait Roots: Send + Sync + 'static {
+    /// Follows them.
+    fn bundles(&self) -> watch::Receiver<Option<Arc<Bundle>>>;
+    /// A proxy has this generation of them in force.
+    fn acknowledged(&self, proxy: &Holder, generation: u64);
 }
 
 struct Shared {
@@ -123,6 +137,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
                 shared.settings.metrics.stream_refused("too_many_streams");
                 Status::resource_exhausted("too many streams are open here; try another replica")
             })?;
+            let offers = shared.settings.roots.is_some();
             let (responses, outgoing) = mpsc::channel(1);
             let stream = Stream {
                 shared,
@@ -131,7 +146,12 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
                 _permit: permit,
             };
             tokio::spawn(stream.run(request.into_inner()));
-            Ok(tonic::Response::new(ReceiverStream::new(outgoing).boxed()))
+            let mut response = tonic::Response::new(ReceiverStream::new(outgoing).boxed());
+            if offers {
+                let offered = MetadataValue::from_static(TRUST_BUNDLE_TYPE_URL);
+                response.metadata_mut().insert(OFFERS_HEADER, offered);
+            }
+            Ok(response)
         })
     }
 }
@@ -238,11 +258,17 @@ impl Stream {
             .proxies
             .connect(name.clone(), role, version, number);
         tracing::info!(node = name.node, pod = name.pod, ?role, "proxy connected");
+        let roots = self.shared.settings.roots.as_deref();
+        // Without roots to serve nothing ever comes out of it.
+        let (_none, nothing) = watch::channel(None);
+        let mut bundles = roots.map_or(nothing, Roots::bundles);
         let mut taker = Taker {
             connected: &connected,
             metrics,
             stale: 0,
+            bundle: BundleSession::new(number, bundles.borrow_and_update().clone()),
         };
+        let mut acknowledged = None;
         let mut converging = Converging::default();
         let jitter = Duration::from_secs(rand::random::<u64>() % STREAM_LIFE_JITTER_SECONDS);
         let end = tokio::time::sleep(STREAM_LIFE + jitter);
@@ -253,6 +279,20 @@ impl Stream {
         let mut overdue = 0;
         loop {
             let mut until = None;
+            if taker.bundle.acknowledged() != acknowledged {
+                acknowledged = taker.bundle.acknowledged();
+                if let (Some(roots), Some(generation)) = (roots, acknowledged) {
+                    let holder = Holder {
+                        node: name.node.clone(),
+                        namespace: name.namespace.clone(),
+                        pod: name.pod.clone(),
+                    };
+                    roots.acknowledged(&holder, generation);
+                }
+            }
+            if pending.is_none() {
+                pending = taker.bundle.next().map(|response| (response, Instant::now()));
+            }
             if pending.is_none() {
                 match session.next(Instant::now()) {
                     Next::Send(response) => pending = Some((response, Instant::now())),
@@ -322,6 +362,10 @@ impl Stream {
                     converging.told(history.latest().revision, Instant::now());
                     session.update(history);
                 }
+                changed = bundles.changed(), if roots.is_some() => {
+                    if changed.is_err() { break }
+                    taker.bundle.update(bundles.borrow_and_update().clone());
+                }
                 () = deadline => {}
                 () = self.responses.closed() => break,
                 () = &mut end => break,
@@ -337,17 +381,22 @@ struct Taker<'a> {
     connected: &'a Connected,
     metrics: &'a ControlPlaneMetrics,
     stale: u64,
+    bundle: BundleSession,
 }
 
 impl Taker<'_> {
     fn take(&mut self, session: &mut Session, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        let Some(kind) = ResourceKind::from_type_url(&request.type_url) else {
-            // Asking for more than there is does no harm; no answer means that there is none.
-            tracing::debug!(
-                type_url = request.type_url,
-                "a type that is not served was asked for"
-            );
-            return Ok(());
+        let kind = match ResourceKind::from_type_url(&request.type_url) {
+            Some(kind) => kind,
+            None if request.type_url == TRUST_BUNDLE_TYPE_URL => ResourceKind::TrustBundle,
+            None => {
+                // Asking for more than there is does no harm; no answer means that there is none.
+                tracing::debug!(
+                    type_url = request.type_url,
+                    "a type that is not served was asked for"
+                );
+                return Ok(());
+            }
         };
         let request = Request {
             subscribe: request.resource_names_subscribe,
@@ -356,9 +405,12 @@ impl Taker<'_> {
             nonce: request.response_nonce,
             error: request.error_detail.map(|error| error.message),
         };
-        let rejections = session
-            .request(Instant::now(), kind, request)
-            .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let rejections = match kind {
+            ResourceKind::TrustBundle => self.bundle.request(request).into_iter().collect(),
+            ResourceKind::Authorization | ResourceKind::Address => session
+                .request(Instant::now(), kind, request)
+                .map_err(|error| Status::resource_exhausted(error.to_string()))?,
+        };
         for Rejection { kind, name, reason } in &rejections {
             self.metrics.rejected(&kind.to_string());
             tracing::warn!(proxy = self.connected.name(), %kind, resource = name, "the proxy does not accept: {reason}");
@@ -368,6 +420,10 @@ impl Taker<'_> {
             self.metrics.expired_nonce(&kind.to_string());
         }
         self.connected.update(session, &rejections);
+        if kind == ResourceKind::TrustBundle {
+            let (acknowledged, rejected) = (self.bundle.acknowledged(), self.bundle.rejected());
+            self.connected.bundle(acknowledged, rejected);
+        }
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! has. Also knows what changed since any earlier state, so that nothing is remembered for each client.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rpds::{HashTrieMapSync, HashTrieSetSync, RedBlackTreeMapSync};
 
@@ -12,6 +12,9 @@ use super::resource::Resource;
 /// How many removals are remembered. A client that is further behind is made to reconnect, and then tells itself
 /// what it has.
 pub(crate) const MAX_REMOVED: usize = 65_536;
+
+/// Of what is not made of objects.
+static NOTHING: LazyLock<Table> = LazyLock::new(Table::default);
 
 /// Everything that is served, at one revision of the store.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,7 @@ impl View {
         match kind {
             ResourceKind::Authorization => &self.policies,
             ResourceKind::Address => &self.addresses,
+            ResourceKind::TrustBundle => &NOTHING,
         }
     }
 }

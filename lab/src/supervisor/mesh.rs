@@ -65,6 +65,9 @@ pub(crate) fn control_plane(layout: &Layout, options: &LabOptions, network: &Net
         TOKEN_ISSUER.to_owned(),
         "--debug-socket".to_owned(),
         text(layout.control_plane_socket()),
+        // Everybody reads the one file of roots.
+        "--ca-rotation-pause".to_owned(),
+        "2s".to_owned(),
     ]);
     for name in [
         CONTROL_PLANE_HOST.to_owned(),

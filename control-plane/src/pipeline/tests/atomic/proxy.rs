@@ -179,6 +179,7 @@ impl World {
             match response.kind {
                 ResourceKind::Authorization => drop(self.policies.remove(&**name)),
                 ResourceKind::Address => drop(self.workloads.remove(&**name)),
+                ResourceKind::TrustBundle => panic!("not of the mesh's objects"),
             }
         }
     }
@@ -196,6 +197,7 @@ impl World {
                 }
                 other => panic!("{other:?}"),
             },
+            ResourceKind::TrustBundle => panic!("not of the mesh's objects"),
         }
     }
 

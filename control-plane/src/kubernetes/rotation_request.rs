@@ -1,0 +1,113 @@
+//! Asking for a new root, and telling how the roots stand, through an object: the ConfigMap `ztunnel-ca` beside the
+//! control plane. Whoever may annotate it may ask; its data is the leader's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{ANSWER_DEADLINE, ApiError};
+use crate::rotation::Rotations;
+
+/// The ConfigMap.
+pub(crate) const NAME: &str = "ztunnel-ca";
+/// The annotation that asks: each new value is a request of its own. One that begins with `abort` gives the new root up.
+pub(crate) const REQUEST: &str = "ztunnel.dev/rotate-root";
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How much of a value is remembered, in bytes. One that is longer is refused.
+const MAX_REQUEST: usize = 256;
+
+/// Takes requests and tells how it stands, until the future is dropped. For the leader only; two for a moment write the
+/// same.
+pub(crate) async fn keep(client: kube::Client, namespace: String, rotations: Rotations) {
+    let api = Api::<ConfigMap>::namespaced(client, &namespace);
+    let mut said: Option<String> = None;
+    loop {
+        let problem = look(&api, &rotations).await.err().map(|error| {
+            let hint = match error.code() {
+                401 | 403 => "; grant this service account get, create and patch on configmaps there",
+                _ => "",
+            };
+            format!("ConfigMap {namespace}/{NAME} cannot be kept now: {error}{hint}")
+        });
+        if let Some(problem) = problem
+            .as_ref()
+            .filter(|problem| said.as_deref() != Some(problem.as_str()))
+        {
+            tracing::warn!("{problem}");
+        }
+        said = problem;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn look(api: &Api<ConfigMap>, rotations: &Rotations) -> Result<(), ApiError> {
+    let found = in_time(api.get_opt(NAME)).await?;
+    let annotations = found
+        .as_ref()
+        .and_then(|object| object.metadata.annotations.as_ref());
+    let request = annotations.and_then(|all| all.get(REQUEST));
+    let before = found.as_ref().and_then(|object| object.data.clone());
+    let before = before.unwrap_or_default();
+    let answer = match request.filter(|request| !rotations.has_taken(request)) {
+        Some(request) => Some(answer(rotations, request)),
+        // That of an earlier request stays.
+        None => before.get("answer").cloned(),
+    };
+    let report = rotations.report();
+    let mut data = BTreeMap::from([
+        (
+            "phase".to_owned(),
+            report["phase"].as_str().unwrap_or_default().to_owned(),
+        ),
+        ("status.json".to_owned(), format!("{report:#}\n")),
+    ]);
+    data.extend(answer.map(|answer| ("answer".to_owned(), answer)));
+    if data == before {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": { "name": NAME },
+        "data": data,
+    });
+    let parameters = PatchParams::apply(kube_source::FIELD_MANAGER).force();
+    in_time(api.patch(NAME, &parameters, &Patch::Apply(&patch))).await?;
+    Ok(())
+}
+
+/// Does what is asked for, or says why not.
+fn answer(rotations: &Rotations, request: &str) -> String {
+    if request.len() > MAX_REQUEST {
+        return format!("refused: the value of {REQUEST} is longer than {MAX_REQUEST} bytes");
+    }
+    // First, so that it is written down together with the step that it leads to.
+    rotations.take(request);
+    let outcome = if request.starts_with("abort") {
+        rotations.abort()
+    } else {
+        rotations.request()
+    };
+    match outcome {
+        Ok(()) => format!("accepted: {request}"),
+        Err(refused) => format!("refused: {request}: {refused}"),
+    }
+}
+
+async fn in_time<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(ANSWER_DEADLINE, asking).await {
+        Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
+        Err(_) => Err(ApiError::Unreachable(format!(
+            "no answer within {} s",
+            ANSWER_DEADLINE.as_secs()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

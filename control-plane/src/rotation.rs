@@ -1,0 +1,378 @@
+//! The authority's host as far as its root is concerned: follows what is kept, leads rotations, and tells proxies which
+//! roots are trusted.
+//!
+//! What is decided is `ca::rotation`'s. Here it is given the time, what was issued and acknowledged, and the place where
+//! authorities are kept. A step is written down first and then in force: a process that ends in between is followed by
+//! one that reads it. Every replica follows; the leader takes the steps.
+
+mod report;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ca::rotation::{
+    Holder, RootLife, Rotation, RotationRefused, RotationSettings, RotationState, Step, carry_out, phase_of,
+};
+use ca::{AuthorityError, DEFAULT_TTL, IssueRecord, Material, Observer, Refusal, StoreError, Versioned};
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+
+use crate::authority::Kept;
+use crate::xds::bundle::Bundle;
+use crate::xds::service::Roots;
+
+/// How often it is looked whether a step is due.
+const TICK: Duration = Duration::from_secs(1);
+/// Of how many generations it is remembered what signed in them.
+const MAX_GENERATIONS: usize = 8;
+
+/// What a host of an authority needs.
+pub(crate) struct Settings {
+    pub(crate) trust_domain: String,
+    /// The life of certificates when none is asked for.
+    pub(crate) certificate_life: Duration,
+    pub(crate) rotation: RotationSettings,
+}
+
+/// The rotation of the authority of this process. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rotations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    kept: Arc<Kept>,
+    state: Mutex<State>,
+    bundle: watch::Sender<Option<Arc<Bundle>>>,
+    wake: Notify,
+}
+
+struct State {
+    rotation: Rotation,
+    found: Versioned,
+    /// What signed in which generation, the newest first.
+    signers: VecDeque<(String, u64)>,
+    is_leader: bool,
+    /// Why what is kept could not be read or written, or a step not be taken.
+    failure: Option<String>,
+}
+
+impl Rotations {
+    /// Of an authority with a root of its own. Waits while it cannot be reached.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) async fn open(kept: Arc<Kept>, settings: Settings) -> Result<Rotations, AuthorityError> {
+        let found = loop {
+            match kept.load().await {
+                Ok(Some(found)) => break found,
+                Ok(None) => {
+                    return Err(AuthorityError::Store(StoreError::Unusable {
+                        place: kept.place(),
+                        reason: "it is gone; start again to make another".to_owned(),
+                    }));
+                }
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    tracing::warn!("{error}; asking again");
+                    tokio::time::sleep(TICK).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let now = SystemTime::now();
+        let rotation = match written(&found) {
+            Some(state) => Rotation::resumed_as(state, phase_of(&found.stored), now, settings.rotation),
+            // Of what an older version, or Istio, has signed nothing is known but the usual life.
+            None => Rotation::adopted(now, settings.certificate_life.max(DEFAULT_TTL), settings.rotation),
+        };
+        let signer = fingerprint(&kept, &found, now)?;
+        let signers = VecDeque::from([(signer, rotation.state().generation)]);
+        let rotations = Rotations {
+            shared: Arc::new(Shared {
+                settings,
+                kept,
+                state: Mutex::new(State {
+                    rotation,
+                    found,
+                    signers,
+                    is_leader: false,
+                    failure: None,
+                }),
+                bundle: watch::Sender::new(None),
+                wake: Notify::new(),
+            }),
+        };
+        rotations.publish(&rotations.state());
+        Ok(rotations)
+    }
+
+    /// Follows and leads until the future is dropped. `is_leader` says whether this process takes steps.
+    pub(crate) async fn run(self, is_leader: impl Fn() -> bool) {
+        let kept = self.shared.kept.clone();
+        self.state().is_leader = is_leader();
+        let mut changed = kept.changed();
+        loop {
+            tokio::select! {
+                () = &mut changed => {
+                    let followed = self.follow().await;
+                    self.note(followed);
+                    changed = kept.changed();
+                }
+                () = self.shared.wake.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+            self.state().is_leader = is_leader();
+            let led = self.lead(is_leader(), SystemTime::now()).await;
+            if led.is_err() {
+                self.note(led);
+            }
+        }
+    }
+
+    /// Asks for a new root.
+    ///
+    /// # Errors
+    /// When a rotation is under way.
+    pub(crate) fn request(&self) -> Result<(), RotationRefused> {
+        self.state().rotation.request(SystemTime::now())?;
+        tracing::info!("a rotation of the root was asked for");
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Gives the new root up.
+    ///
+    /// # Errors
+    /// When there is none, or it signs already.
+    pub(crate) fn abort(&self) -> Result<(), RotationRefused> {
+        self.state().rotation.abort()?;
+        tracing::info!("the rotation of the root is to be given up");
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
+    /// Whether the last request that was taken up by name had this one.
+    pub(crate) fn has_taken(&self, request: &str) -> bool {
+        self.state().rotation.state().request.as_deref() == Some(request)
+    }
+
+    /// A request of this name is taken up.
+    pub(crate) fn take(&self, request: &str) {
+        self.state().rotation.take_up(request);
+    }
+
+    /// Whether this process takes steps.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.state().is_leader
+    }
+
+    /// How it stands, for people.
+    pub(crate) fn report(&self) -> Value {
+        self.report_at(SystemTime::now())
+    }
+
+    fn report_at(&self, now: SystemTime) -> Value {
+        let state = self.state();
+        report::of(
+            &state.found.stored,
+            &state.rotation.status(now),
+            &state.rotation.state().retired,
+            state.is_leader,
+            state.failure.as_deref(),
+        )
+    }
+
+    /// Takes over what is kept, if it has changed.
+    async fn follow(&self) -> Result<(), AuthorityError> {
+        // Who follows what signs says when it is gone.
+        if let Some(found) = self.shared.kept.load().await?
+            && found.version != self.state().found.version
+        {
+            let now = SystemTime::now();
+            let signer = fingerprint(&self.shared.kept, &found, now)?;
+            self.take_over(found, signer, now);
+        }
+        Ok(())
+    }
+
+    /// Takes the step that is due, if one is, and writes down what has to be.
+    async fn lead(&self, is_leader: bool, now: SystemTime) -> Result<(), AuthorityError> {
+        let (found, step, next) = {
+            let mut state = self.state();
+            let material = self.shared.kept.material();
+            let root = RootLife {
+                not_before: material.not_before(),
+                not_after: material.not_after(),
+            };
+            let step = state.rotation.next(now, root).filter(|_| is_leader);
+            let next = match step {
+                Some(step) => state.rotation.after(step, now),
+                None => state.rotation.state().clone(),
+            };
+            (state.found.clone(), step, next)
+        };
+        let stored = match step {
+            Some(step) => carry_out(step, &found.stored, &next, now)?,
+            None => {
+                let before = written(&found);
+                let before = before.as_ref();
+                let is_longer = before.is_some_and(|before| before.longest_life < next.longest_life);
+                let is_taken = before.is_none_or(|before| before.request != next.request);
+                // A longer life is news that every replica may have; the rest is the leader's to write.
+                if !(is_longer || is_leader && is_taken) {
+                    return Ok(());
+                }
+                let mut stored = found.stored.clone();
+                stored.rotation = Some(next.to_text());
+                stored
+            }
+        };
+        // Before anything is signed with it, so that everything that is can be told apart.
+        let fresh = Versioned {
+            stored,
+            version: String::new(),
+        };
+        let signer = fingerprint(&self.shared.kept, &fresh, now)?;
+        self.state().knows(&signer, next.generation);
+        let version = match self.shared.kept.save(&fresh.stored, &found.version).await {
+            Ok(version) => version,
+            // Somebody else was first; what it wrote decides what is due.
+            Err(StoreError::Conflict { .. }) => return self.follow().await,
+            Err(error) => return Err(error.into()),
+        };
+        self.take_over(Versioned { version, ..fresh }, signer, now);
+        if let Some(step) = step {
+            self.say(step);
+        }
+        Ok(())
+    }
+
+    fn take_over(&self, found: Versioned, signer: String, now: SystemTime) {
+        let mut state = self.state();
+        match written(&found) {
+            Some(kept) => state.rotation.reached(kept),
+            None => {
+                let longest_life = state.rotation.state().longest_life;
+                state.rotation = Rotation::adopted(now, longest_life, self.shared.settings.rotation);
+            }
+        }
+        let generation = state.rotation.state().generation;
+        state.knows(&signer, generation);
+        state.found = found;
+        state.failure = None;
+        self.publish(&state);
+    }
+
+    /// Tells proxies which roots are trusted. As long as that is not written down anywhere, nothing is told: replicas
+    /// might tell differently.
+    fn publish(&self, state: &State) {
+        let Some(kept) = written(&state.found) else { return };
+        self.shared.bundle.send_if_modified(|current| {
+            if current.as_ref().map(|bundle| bundle.generation) == Some(kept.generation) {
+                return false;
+            }
+            let roots = state.found.stored.roots_pem();
+            let retired = kept.retired.concat();
+            let trust_domain = &self.shared.settings.trust_domain;
+            let bundle = Bundle::new(kept.generation, trust_domain, &roots, &retired);
+            *current = Some(Arc::new(bundle));
+            true
+        });
+    }
+
+    fn say(&self, step: Step) {
+        let status = self.state().rotation.status(SystemTime::now());
+        let (phase, generation) = (status.phase, status.generation);
+        let words = match step {
+            Step::Introduce => "a new root is trusted beside the old one, which goes on signing",
+            Step::Switch => "the new root signs; the old one stays trusted",
+            Step::Drop => "the old root is trusted no longer; the rotation is over",
+            Step::Abort => "the new root is given up; it has signed nothing",
+        };
+        tracing::info!(%phase, generation, holders = status.holders, "rotation of the root: {words}");
+    }
+
+    fn note(&self, outcome: Result<(), AuthorityError>) {
+        let mut state = self.state();
+        match outcome {
+            Ok(()) => state.failure = None,
+            Err(error) => {
+                let text = error.to_string();
+                if state.failure.as_ref() != Some(&text) {
+                    tracing::error!("the authority stays as it is: {text}");
+                }
+                state.failure = Some(text);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here is left half done by a panic.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// This signs in that generation.
+    fn knows(&mut self, signer: &str, generation: u64) {
+        let one = (signer.to_owned(), generation);
+        if self.signers.front() != Some(&one) {
+            self.signers.push_front(one);
+            self.signers.truncate(MAX_GENERATIONS);
+        }
+    }
+}
+
+impl Observer for Rotations {
+    fn issued(&self, issue: &IssueRecord) {
+        let mut state = self.state();
+        let signed = state
+            .signers
+            .iter()
+            .find(|(signer, _)| *signer == issue.signed_with);
+        // What signed it is not known: as old as can be.
+        let generation = signed.map_or(0, |(_, generation)| *generation);
+        let holder = Holder {
+            node: issue.caller.node.clone(),
+            namespace: issue.caller.namespace.clone(),
+            pod: issue.caller.pod_name.clone(),
+        };
+        state
+            .rotation
+            .issued(issue.at, &holder, &issue.identity, generation, issue.not_after);
+    }
+
+    fn refused(&self, _: &Refusal) {}
+}
+
+impl Roots for Rotations {
+    fn bundles(&self) -> watch::Receiver<Option<Arc<Bundle>>> {
+        self.shared.bundle.subscribe()
+    }
+
+    fn acknowledged(&self, proxy: &Holder, generation: u64) {
+        self.state().rotation.acknowledged(proxy, generation);
+    }
+}
+
+/// What stands in [`IssueRecord::signed_with`] for what this signs.
+fn fingerprint(kept: &Kept, found: &Versioned, now: SystemTime) -> Result<String, AuthorityError> {
+    let material = Material::of_stored(&found.stored, now).map_err(|source| AuthorityError::Unusable {
+        place: kept.place(),
+        source,
+    })?;
+    Ok(material.fingerprint().to_owned())
+}
+
+/// The state that was written down, if it can be read.
+fn written(kept: &Versioned) -> Option<RotationState> {
+    let text = kept.stored.rotation.as_deref()?;
+    RotationState::from_text(text)
+        .inspect_err(|error| tracing::error!("{error}; it begins anew"))
+        .ok()
+}

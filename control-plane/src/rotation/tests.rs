@@ -1,0 +1,216 @@
+use ca::Authority;
+use ca::rotation::SETTLE;
+use mesh::Identity;
+use tls::{KeyAndRequest, Roots as TlsRoots, WorkloadCertificate};
+
+use super::*;
+use crate::authority::{self, Places};
+use crate::leadership::Leadership;
+
+const LIFE: Duration = Duration::from_secs(3600);
+const PAUSE: Duration = Duration::from_secs(10);
+
+struct Bench {
+    directory: tempfile::TempDir,
+    now: SystemTime,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench {
+            directory: tempfile::tempdir().unwrap(),
+            now: SystemTime::now(),
+        }
+    }
+
+    async fn replica(&self, alone: bool) -> (Rotations, Arc<Authority>) {
+        let places = Places {
+            plugged_files: None,
+            directory: Some(self.directory.path().to_owned()),
+            cluster: None,
+        };
+        let host = authority::Host::open(places, Leadership::always()).await.unwrap();
+        let settings = Settings {
+            trust_domain: "cluster.local".to_owned(),
+            certificate_life: LIFE,
+            rotation: RotationSettings { pause: PAUSE, alone },
+        };
+        let rotations = Rotations::open(host.kept.clone().unwrap(), settings).await;
+        (rotations.unwrap(), host.authority.clone())
+    }
+
+    fn roots_file(&self) -> TlsRoots {
+        let text = std::fs::read_to_string(self.directory.path().join("root-cert.pem")).unwrap();
+        TlsRoots::from_pem(&text).unwrap()
+    }
+
+    async fn lead(&self, host: &Rotations) {
+        host.lead(true, self.now).await.unwrap();
+    }
+}
+
+fn caller(node: &str) -> ca::Caller {
+    ca::Caller {
+        namespace: "istio-system".to_owned(),
+        service_account: "ztunnel".to_owned(),
+        pod_name: format!("ztunnel-{node}"),
+        pod_uid: "uid".to_owned(),
+        node: node.to_owned(),
+    }
+}
+
+fn proxy(node: &str) -> Holder {
+    Holder {
+        node: node.to_owned(),
+        namespace: "istio-system".to_owned(),
+        pod: format!("ztunnel-{node}"),
+    }
+}
+
+/// What the CA's service does for a request of this node's proxy.
+fn issue(host: &Rotations, authority: &Authority, node: &str, now: SystemTime) -> WorkloadCertificate {
+    let identity = Identity::new("cluster.local", "demo", node);
+    let KeyAndRequest { key, request_pem } = KeyAndRequest::generate(&identity).unwrap();
+    let issued = authority.sign(&request_pem, &identity, LIFE, now).unwrap();
+    host.issued(&IssueRecord {
+        at: now,
+        serial: issued.serial,
+        identity: identity.clone(),
+        caller: caller(node),
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+        signed_with: issued.signed_with,
+    });
+    WorkloadCertificate::from_pem(&issued.chain, &key, &identity).unwrap()
+}
+
+fn phase(host: &Rotations) -> String {
+    host.report()["phase"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_root_is_exchanged_over_a_restart_and_every_certificate_leads_to_what_is_told() {
+    let mut bench = Bench::new();
+    let (host, authority) = bench.replica(true).await;
+    let bundles = host.bundles();
+    bench.lead(&host).await;
+    let first = bundles.borrow().as_ref().unwrap().generation;
+    let of_old = issue(&host, &authority, "node-a", bench.now);
+    issue(&host, &authority, "node-b", bench.now);
+    let old = bench.roots_file();
+
+    host.request().unwrap();
+    bench.lead(&host).await;
+    assert_eq!(phase(&host), "introduced");
+    let both = bench.roots_file();
+    assert_eq!(both.len(), 2);
+    let introduced = bundles.borrow().as_ref().unwrap().generation;
+    assert!(introduced > first);
+    let carrying = issue(&host, &authority, "node-a", bench.now);
+    assert_eq!(carrying.roots(), &both);
+    assert!(carrying.leads_to(&old), "the old root signs");
+
+    bench.now += PAUSE + SETTLE;
+    bench.lead(&host).await;
+    assert_eq!(phase(&host), "introduced");
+    let report = host.report_at(bench.now);
+    let [blocker] = &report["blockers"].as_array().unwrap()[..] else {
+        panic!("{report}")
+    };
+    assert_eq!(
+        (blocker["code"].as_str(), blocker["node"].as_str()),
+        (Some("not_acknowledged"), Some("node-b"))
+    );
+    assert_eq!(
+        (&report["holders"], &report["acknowledged"]),
+        (&2.into(), &1.into())
+    );
+    Roots::acknowledged(&host, &proxy("node-b"), introduced);
+    bench.lead(&host).await;
+    assert_eq!(phase(&host), "switched");
+    assert_eq!(bench.roots_file(), both);
+    let of_new = issue(&host, &authority, "node-a", bench.now);
+    assert!(!of_new.leads_to(&old) && of_new.leads_to(&both) && of_old.leads_to(&both));
+
+    // Another process goes on where this one was; what it has not seen it waits for.
+    drop((host, authority));
+    let (host, authority) = bench.replica(true).await;
+    assert_eq!(phase(&host), "switched");
+    assert_eq!(host.bundles().borrow().as_ref().unwrap().resource_roots(), both);
+    bench.now += PAUSE + Duration::from_secs(1);
+    bench.lead(&host).await;
+    assert_eq!(host.report_at(bench.now)["blockers"][0]["code"], "unseen");
+    bench.now += LIFE + Duration::from_secs(2);
+    bench.lead(&host).await;
+    assert_eq!(phase(&host), "steady");
+    let last = bench.roots_file();
+    assert_eq!(last.len(), 1);
+    assert!(!of_old.leads_to(&last) && of_new.leads_to(&last));
+    assert_eq!(issue(&host, &authority, "node-a", bench.now).roots(), &last);
+}
+
+#[tokio::test]
+async fn of_two_leaders_one_takes_the_step_and_the_other_follows() {
+    let bench = Bench::new();
+    let (one, signs_one) = bench.replica(false).await;
+    let (other, signs_other) = bench.replica(false).await;
+    bench.lead(&one).await;
+    other.follow().await.unwrap();
+    one.request().unwrap();
+    other.request().unwrap();
+    let (first, second) = tokio::join!(one.lead(true, bench.now), other.lead(true, bench.now));
+    (first.unwrap(), second.unwrap());
+    for host in [&one, &other] {
+        host.follow().await.unwrap();
+        bench.lead(host).await;
+    }
+    one.follow().await.unwrap();
+    assert_eq!(bench.roots_file().len(), 2, "one new root, not two");
+    assert_eq!(
+        signs_one.material().fingerprint(),
+        signs_other.material().fingerprint()
+    );
+    let generation = |host: &Rotations| host.bundles().borrow().as_ref().unwrap().generation;
+    assert_eq!(generation(&one), generation(&other));
+    // Certificates that the other has issued are not seen here: time has to pass.
+    assert!(one.report()["blockers"].to_string().contains("unseen"));
+    // Who does not lead takes no step, but a longer life is news from everybody.
+    other.abort().unwrap();
+    other.lead(false, bench.now).await.unwrap();
+    assert_eq!(phase(&other), "introduced");
+    issue(&other, &signs_other, "node-a", bench.now);
+    other.lead(false, bench.now).await.unwrap();
+    one.follow().await.unwrap();
+    assert!(one.state().rotation.state().longest_life >= LIFE);
+}
+
+#[tokio::test]
+async fn what_is_kept_and_cannot_be_used_changes_nothing() {
+    let bench = Bench::new();
+    let (host, authority) = bench.replica(true).await;
+    bench.lead(&host).await;
+    let before = authority.material().fingerprint().to_owned();
+    let path = bench.directory.path().join("root-key.pem");
+    let whole = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 3]).unwrap();
+    host.request().unwrap();
+    for outcome in [host.follow().await, host.lead(true, bench.now).await] {
+        assert!(outcome.is_err());
+        host.note(outcome);
+    }
+    assert_eq!(authority.material().fingerprint(), before);
+    assert_eq!(phase(&host), "steady");
+    assert!(
+        host.report()["failure"]
+            .as_str()
+            .unwrap()
+            .contains("root-key.pem"),
+        "{}",
+        host.report()
+    );
+    // Mended, it goes on.
+    std::fs::write(&path, &whole).unwrap();
+    bench.lead(&host).await;
+    assert_eq!(phase(&host), "introduced");
+    assert!(host.report()["failure"].is_null());
+}
