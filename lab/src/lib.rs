@@ -8,6 +8,7 @@
 //! EndpointSlices, Ready), and nothing more. It never touches the host's own network.
 
 pub mod app;
+mod authority;
 mod change;
 mod cleanup;
 mod control;
@@ -30,6 +31,7 @@ mod supervisor;
 mod up;
 mod zone;
 
+pub use authority::{RootQuestion, roots, roots_at};
 pub use change::{Change, apply, delete, find, label, objects};
 pub use control::{FaultRequest, RestartHow, fault, kubeconfig, restart, status};
 pub use down::{Ended, down};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ca::CaCommand;
 use crate::install::{Install, Uninstall};
 use crate::policy::PolicyCommand;
 use crate::values::{assignment, bytes, duration, label, percent, rate};
@@ -25,6 +26,9 @@ pub(crate) enum Command {
     /// Questions about policy: who may talk to whom, and why
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// The roots of the CA: status and rotation
+    #[command(subcommand)]
+    Ca(CaCommand),
     /// The lab's test application and its clients
     #[command(subcommand)]
     App(AppCommand),

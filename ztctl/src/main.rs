@@ -1,4 +1,5 @@
-//! `ztctl`, the command line: the lab, questions about policy, installation, and the lab's test application.
+//! `ztctl`, the command line: the lab, questions about policy, the CA's roots, installation, and the lab's test
+//! application.
 //!
 //! It holds no logic that another program needs: it reads arguments, calls the crate that does the work, and prints.
 //! Tables go to standard output, everything else to standard error. Exit codes: 0 good, 1 the answer is no, 2 used
@@ -6,6 +7,7 @@
 
 mod app;
 mod args;
+mod ca;
 mod install;
 mod lab_commands;
 mod policy;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Lab(command) => lab_commands::run(command).await,
             Command::Policy(command) => policy::run(command).await,
+            Command::Ca(command) => ca::run(command).await,
             Command::App(command) => app::run(command).await,
             Command::Install(arguments) => install::install(arguments).await,
             Command::Uninstall(arguments) => install::uninstall(arguments).await,

@@ -1,0 +1,58 @@
+//! Questions to the control plane about the roots of its CA, over its debug socket.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::LabError;
+use crate::http;
+use crate::layout::Layout;
+
+/// What is asked or asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootQuestion {
+    /// How the roots stand.
+    Status,
+    /// A new root.
+    Rotate,
+    /// That the new root is given up.
+    Abort,
+}
+
+/// Asks the lab's control plane; how the roots stand then.
+///
+/// # Errors
+/// When there is no lab, the control plane does not answer, or it refuses: its own words.
+pub async fn roots(layout: &Layout, question: RootQuestion) -> Result<Value, LabError> {
+    if !layout.root().exists() {
+        return Err(LabError::NotUp(layout.name().to_owned()));
+    }
+    roots_at(&layout.control_plane_socket(), question).await
+}
+
+/// Asks the control plane whose debug socket this is.
+///
+/// # Errors
+/// When it does not answer, or refuses: its own words.
+pub async fn roots_at(socket: &Path, question: RootQuestion) -> Result<Value, LabError> {
+    let (method, path) = match question {
+        RootQuestion::Status => (hyper::Method::GET, "/debug/ca"),
+        RootQuestion::Rotate => (hyper::Method::POST, "/debug/ca/rotate"),
+        RootQuestion::Abort => (hyper::Method::POST, "/debug/ca/abort"),
+    };
+    let unknown = |error: String| LabError::System {
+        doing: "asking the control plane about its roots".to_owned(),
+        source: std::io::Error::other(error),
+    };
+    let (status, answer) = http::ask_json(socket, method, path).await.map_err(unknown)?;
+    match status {
+        200 | 202 => Ok(answer),
+        409 => Err(LabError::Failed(
+            answer["error"].as_str().unwrap_or("refused").to_owned(),
+        )),
+        _ => Err(unknown(format!(
+            "{} answers {status}: {answer}",
+            socket.display()
+        ))),
+    }
+}
