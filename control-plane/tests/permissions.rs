@@ -194,7 +194,27 @@ fn objects() -> Vec<Value> {
             "outside",
             json!({ "hosts": ["outside.example.com"], "resolution": "DNS", "ports": [{ "number": 443, "name": "tls" }] }),
         ),
+        waylaid(of(
+            "v1",
+            "Service",
+            "demo",
+            "web",
+            json!({ "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }] }),
+        )),
+        waylaid(of(
+            "networking.istio.io/v1",
+            "WorkloadEntry",
+            "demo",
+            "machine",
+            json!({ "address": "192.0.2.7" }),
+        )),
     ]
+}
+
+/// The object, with a waypoint of which its author is told something.
+fn waylaid(mut object: Value) -> Value {
+    object["metadata"]["labels"] = json!({ "istio.io/use-waypoint": "gone" });
+    object
 }
 
 /// The kind that newer API servers have for roots.
