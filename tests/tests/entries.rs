@@ -173,14 +173,7 @@ fn connections_go_through_the_waypoint_that_a_label_names() {
 
     // Direct again.
     lab.delete(&["authorizationpolicy/get-only", "-n", "shop"]);
-    lab.label(&[
-        "service",
-        "web",
-        "-n",
-        "shop",
-        "istio.io/use-waypoint=none",
-        "--overwrite",
-    ]);
+    lab.label(&["service/web", "istio.io/use-waypoint=none", "-n", "shop"]);
     eventually("the pod answers", SOON, || is_answered_by(&client, vip, "web"));
     eventually("nothing is left to be told", SOON, || bound(&lab).is_none());
 }

@@ -93,6 +93,15 @@ impl Queue {
 
     /// False when there is no room.
     pub(super) fn want(&mut self, key: &ObjectKey, conditions: Vec<Condition>) -> bool {
+        // Most Services have nothing to be told; a replica that does not lead must not keep them all waiting.
+        let has_none =
+            |known: &Known| conditions::merged(&known.conditions, &[], SystemTime::UNIX_EPOCH).is_none();
+        if conditions.is_empty()
+            && !self.waiting.contains_key(key)
+            && self.known.get(key).is_none_or(has_none)
+        {
+            return true;
+        }
         self.wait(key, |waiting| waiting.conditions = Some(conditions))
     }
 

@@ -197,3 +197,19 @@ fn addresses_and_conditions_are_written_together_and_come_to_rest() {
     assert!(bench.0.want_addresses(&object.key(), &[chosen(8)]));
     assert_eq!(bench.write().addresses, *written(8).as_array().unwrap());
 }
+
+#[test]
+fn who_has_nothing_to_be_told_does_not_wait() {
+    let service = |index: usize| ObjectKey::new(objects::Kind::Service, "demo", &format!("s{index}"));
+    let mut queue = Queue::default();
+    for index in 0..=queue::MAX_WAITING {
+        assert!(queue.want(&service(index), Vec::new()));
+    }
+    assert!(queue.want(&service(0), vec![condition(true, "good")]));
+    // What waits already is taken back.
+    assert!(queue.want(&service(0), Vec::new()));
+    assert_eq!(
+        queue.next(Instant::now(), SystemTime::UNIX_EPOCH),
+        Next::Wait(None)
+    );
+}

@@ -186,3 +186,62 @@ fn every_kind_keeps_what_its_reader_demands() {
         assert_eq!(object.kind(), kind);
     }
 }
+
+/// A field that a later version brings must not make an entry or waypoint unreadable: it would be missing, and called in
+/// plaintext.
+#[test]
+fn entries_and_gateways_are_read_whatever_later_versions_add() {
+    let later = json!({ "x": [1] });
+    let entry = json!({
+        "metadata": { "name": "e", "namespace": "demo" },
+        "spec": { "hosts": ["a.example"], "resolution": "STATIC", "aFieldOfNextYear": later,
+            "ports": [{ "number": 80, "name": "http", "aFieldOfNextYear": 1 }],
+            "endpoints": [{ "address": "192.0.2.1", "aFieldOfNextYear": 1 }] },
+        "status": { "addresses": [{ "host": "a.example", "value": "240.240.0.1" }], "aFieldOfNextYear": 1,
+            "conditions": [{ "type": "Other", "status": "True" }] },
+    });
+    let machine = json!({
+        "metadata": { "name": "m", "namespace": "demo" },
+        "spec": { "address": "192.0.2.1", "aFieldOfNextYear": later },
+        "status": { "conditions": [{ "type": "Other", "status": "True" }], "aFieldOfNextYear": 1 },
+    });
+    let group = json!({
+        "metadata": { "name": "g", "namespace": "demo" },
+        "spec": { "template": { "aFieldOfNextYear": later }, "aFieldOfNextYear": 1 },
+    });
+    let gateway = json!({
+        "metadata": { "name": "w", "namespace": "demo" },
+        "spec": { "gatewayClassName": "istio-waypoint", "aFieldOfNextYear": later, "listeners": [{ "name": "mesh",
+            "port": 15008, "protocol": "HBONE", "aFieldOfNextYear": 1,
+            "allowedRoutes": { "namespaces": { "from": "All" }, "kinds": [{ "kind": "HTTPRoute" }] } }] },
+        "status": { "addresses": [{ "type": "Hostname", "value": "w.demo", "aFieldOfNextYear": 1 }],
+            "conditions": [{ "type": "Programmed", "status": "True" }] },
+    });
+    let class =
+        json!({ "metadata": { "name": "c" }, "spec": { "controllerName": "x", "aFieldOfNextYear": later } });
+    for (kind, value) in [
+        (Kind::ServiceEntry, entry),
+        (Kind::WorkloadEntry, machine),
+        (Kind::WorkloadGroup, group),
+        (Kind::Gateway, gateway),
+        (Kind::GatewayClass, class),
+    ] {
+        let kept = pruned(kind, value);
+        assert!(!kept.to_string().contains("aFieldOfNextYear"), "{kept}");
+        let object = Object::from_value(kept).unwrap_or_else(|errors| panic!("{errors}"));
+        match kind {
+            Kind::ServiceEntry => {
+                assert_eq!(object.as_service_entry().unwrap().allocated.len(), 1);
+                // What is written to a status is compared with what is there.
+                assert_eq!(object.raw()["status"]["conditions"][0]["type"], "Other");
+            }
+            Kind::WorkloadEntry => assert_eq!(object.raw()["status"]["conditions"][0]["type"], "Other"),
+            Kind::Gateway => {
+                let gateway = object.as_gateway().unwrap();
+                assert_eq!(gateway.addresses.len(), 1);
+                assert_eq!(gateway.listeners[0].allowed, objects::AllowedNamespaces::All);
+            }
+            _ => {}
+        }
+    }
+}
