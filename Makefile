@@ -36,7 +36,7 @@ bench:
 
 bench-scale:
 	@scripts/prepare build
-	$(CARGO) run --release --locked -p benches --bin bench-scale
+	$(CARGO) run --profile bench --locked -p benches --bin bench-scale
 
 mutants:
 	@scripts/prepare build

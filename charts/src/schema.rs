@@ -23,25 +23,29 @@ pub struct Problem {
     pub unknown_field: bool,
 }
 
+/// What a schema finds wrong with an object; `apiVersion`, `kind` and `metadata` are not looked at.
+pub fn check_against(schema: &Value, object: &Value) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let empty = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&empty);
+    let is_open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    for (name, value) in object.as_object().unwrap_or(&empty) {
+        match properties.get(name) {
+            _ if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") => {}
+            Some(property) => check_value(property, value, name, 0, &mut problems),
+            None if is_open => {}
+            None => problems.push(unknown(name)),
+        }
+    }
+    problems
+}
+
 /// What the schema of a version of a definition finds wrong with an object.
 ///
 /// An object of a version that the definition does not have is held against nothing; its `apiVersion` and `kind` are the
 /// caller's affair, and `metadata` is not looked at.
 pub fn check(definition: &Value, version: &str, object: &Value) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let Some(schema) = of_version(definition, version) else {
-        return problems;
-    };
-    let empty = Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&empty);
-    for (name, value) in object.as_object().unwrap_or(&empty) {
-        match properties.get(name) {
-            _ if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") => {}
-            Some(property) => check_value(property, value, name, 0, &mut problems),
-            None => problems.push(unknown(name)),
-        }
-    }
-    problems
+    of_version(definition, version).map_or_else(Vec::new, |schema| check_against(schema, object))
 }
 
 /// The schema of one version.

@@ -200,6 +200,7 @@ async fn start(plan: Plan, store: Store) -> Result<ApiServer, LabError> {
         service_addresses: false,
         prompt_bookmarks: true,
         listeners: vec![listener],
+        definitions: definitions()?,
         tls: Some(Acceptor::new(identity)),
         authority_pem: plan.root_pem,
         ..Options::default()
@@ -207,6 +208,16 @@ async fn start(plan: Plan, store: Store) -> Result<ApiServer, LabError> {
     ApiServer::start(options)
         .await
         .map_err(LabError::system("starting the API server"))
+}
+
+/// The definitions that the chart installs, and those of the Gateway API, which a cluster gets from elsewhere.
+fn definitions() -> Result<Vec<serde_json::Value>, LabError> {
+    let mut definitions = charts::definitions().map_err(other("reading the definitions of custom kinds"))?;
+    let name = |definition: &serde_json::Value| definition["metadata"]["name"].clone();
+    let ours: Vec<_> = definitions.iter().map(name).collect();
+    let further = kube_api::mesh_definitions().into_iter();
+    definitions.extend(further.filter(|definition| !ours.contains(&name(definition))));
+    Ok(definitions)
 }
 
 /// Shows what becomes of the lab's objects, for ever.

@@ -1,6 +1,8 @@
 //! The kinds that are served: those that are always there, and those that a CustomResourceDefinition brings.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use kube_cel::CompiledSchema;
 
 use serde_json::Value;
 
@@ -36,6 +38,17 @@ pub(crate) struct Custom {
     pub(crate) schema: Option<Arc<Value>>,
     /// The definition's uid: one that was deleted and made again is another one.
     pub(crate) uid: String,
+    /// The rules of the schema, compiled when they are asked first.
+    pub(crate) rules: OnceLock<Arc<CompiledSchema>>,
+}
+
+impl Custom {
+    /// The rules of the schema.
+    pub(crate) fn rules(&self) -> Option<&CompiledSchema> {
+        let schema = self.schema.as_deref()?;
+        let compile = || Arc::new(kube_cel::compile_schema(schema));
+        Some(self.rules.get_or_init(compile))
+    }
 }
 
 impl Resource {

@@ -32,10 +32,11 @@
 //! It follows the Kubernetes API conventions: discovery, tables, lists with resource versions and pages of one
 //! moment, watches with bookmarks and 410, optimistic concurrency, status subresources and generations, JSON, merge
 //! and strategic merge patches, server-side apply with field managers, finalizers, tokens bound to pods and nodes.
-//! Custom kinds are served when their CustomResourceDefinition is stored, and not before.
+//! Custom kinds are served when their CustomResourceDefinition is stored, and not before; what is written of them is
+//! held against its schema and rules.
 //!
 //! What it deliberately does not: no authorization (access reviews are answered by [`ApiServer::decide_access`]), no
-//! admission but what [`Options`] names, no validation of fields against schemas, no controllers (no endpoints, no
+//! admission but what [`Options`] names, no validation of the fields of built-in kinds, no warnings, no controllers (no endpoints, no
 //! default service accounts, no garbage collection), no protobuf (but for bodies of the few kinds that kubectl sends so), no YAML bodies, no conversion between versions
 //! other than of `apiVersion`; `events.k8s.io` and core events are two resources. Where it differs from a real
 //! server, the real one is right: a client must not rely on a habit of this one.
@@ -60,6 +61,7 @@ mod render;
 mod request;
 mod review;
 mod rules;
+mod schema;
 mod selector;
 mod server;
 mod shape;

@@ -181,6 +181,7 @@ fn from_definition(definition: &Value) -> Option<Resource> {
                 .and_then(|schema| schema.get("openAPIV3Schema"))
                 .map(|schema| Arc::new(schema.clone())),
             uid: text(&definition["metadata"]["uid"]).unwrap_or_default(),
+            rules: std::sync::OnceLock::new(),
         }),
         columns: columns::of_definition(first.get("additionalPrinterColumns")),
         versions,

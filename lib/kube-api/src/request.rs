@@ -3,6 +3,7 @@
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, USER_AGENT};
 use percent_encoding::percent_decode_str;
 
+use crate::schema::UnknownFields;
 use crate::status::StatusError;
 
 /// The path of an object or a collection.
@@ -79,6 +80,8 @@ pub(crate) struct Query {
     pub(crate) dry_run: bool,
     pub(crate) include_object: String,
     pub(crate) grace_period_seconds: Option<u64>,
+    /// What becomes of fields that a schema does not know.
+    pub(crate) unknown_fields: UnknownFields,
 }
 
 impl Query {
@@ -119,7 +122,8 @@ impl Query {
                 }
                 "includeObject" => query.include_object = value.into_owned(),
                 "gracePeriodSeconds" => query.grace_period_seconds = Some(number()?),
-                // `pretty`, `timeout`, `fieldValidation` and what later clients may add change nothing here.
+                "fieldValidation" => query.unknown_fields = UnknownFields::parse(&value)?,
+                // `pretty`, `timeout` and what later clients may add change nothing here.
                 _ => {}
             }
         }

@@ -13,7 +13,7 @@ use crate::patch::{self, PatchKind};
 use crate::render::typed;
 use crate::status::StatusError;
 use crate::store::{Change, Key, Stored};
-use crate::{defaults, rules};
+use crate::{defaults, rules, schema};
 
 /// How many names are tried for `generateName`.
 const NAME_ATTEMPTS: usize = 8;
@@ -100,6 +100,7 @@ impl Call<'_> {
                 ));
             }
             defaults::fill(&self.resource, &mut object, self.addresses(revision));
+            self.check_fields(None, &mut object)?;
             managed::record_update(&self.resource, None, &mut object, &self.manager(&now))?;
             Ok(object)
         })
@@ -126,6 +127,7 @@ impl Call<'_> {
                 let mut object = self.applied(None, config, &now)?;
                 rules::prepare_create(&self.resource, &mut object, &now, &uid())?;
                 defaults::fill(&self.resource, &mut object, self.addresses(revision));
+                self.check_fields(None, &mut object)?;
                 created.replace(true);
                 Ok(object)
             }
@@ -149,6 +151,7 @@ impl Call<'_> {
                 if rules::asks_for_something_else(&self.resource, old, &new) {
                     defaults::fill(&self.resource, &mut new, self.addresses(revision));
                 }
+                self.check_fields(Some(old), &mut new)?;
                 if !matches!(edit, Edit::Apply(_)) {
                     managed::record_update(&self.resource, Some(old), &mut new, &self.manager(&now))?;
                 }
@@ -237,6 +240,10 @@ impl Call<'_> {
             self.finish_namespace(&key.namespace);
         }
         Ok(stored)
+    }
+
+    fn check_fields(&self, old: Option<&Value>, new: &mut Value) -> Result<(), StatusError> {
+        schema::admit(&self.resource, old, new, self.query.unknown_fields)
     }
 
     /// The number that gives a Service its address, where addresses are given here.
