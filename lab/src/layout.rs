@@ -124,6 +124,11 @@ impl Layout {
         self.tokens().join("keys.pem")
     }
 
+    /// The certificates that the node proxies hold the control plane against.
+    pub(crate) fn mesh_roots(&self) -> PathBuf {
+        self.ca().join("root-cert.pem")
+    }
+
     /// The private key that tokens are signed with.
     pub(crate) fn token_signing_key(&self) -> PathBuf {
         self.tokens().join("signing-key.pem")

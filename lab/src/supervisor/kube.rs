@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ca::Authority;
 use futures_util::StreamExt;
-use kube_api::{ApiServer, Options, Store, TokenKey};
+use kube_api::{ApiServer, Key, Options, Store, TokenKey};
 use object_store::{Directory, ObjectSource, StoreChange};
 use sys::Namespace;
 use tls::server_auth::{Acceptor, ServerIdentity};
@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use self::objects::Kept;
+use super::mesh::SYSTEM_NAMESPACE;
 use super::tokens::write_secret;
 use crate::control::RestartHow;
 use crate::error::{LabError, other};
@@ -33,6 +34,10 @@ use crate::status::KubeApiView;
 const PORT: u16 = 6443;
 /// How long the server's certificate lives: as long as the authority signs for. A lab does not live longer.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The ConfigMap with the mesh's root certificates, of which there is one in every namespace.
+const ROOTS: &str = "istio-ca-root-cert";
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 /// Threads of the server. A step on an object blocks one while a file is written.
 const THREADS: usize = 4;
 
@@ -86,6 +91,7 @@ impl KubeApi {
         let shown = Arc::new(Mutex::new(Shown::default()));
         let (first, complete) = oneshot::channel();
         runtime.spawn(follow(directory.clone(), store.clone(), shown.clone(), first));
+        runtime.spawn(project_roots(store.clone(), layout.mesh_roots()));
         let mut api = KubeApi {
             runtime: Some(runtime),
             store,
@@ -218,6 +224,24 @@ fn definitions() -> Result<Vec<serde_json::Value>, LabError> {
     let further = kube_api::mesh_definitions().into_iter();
     definitions.extend(further.filter(|definition| !ours.contains(&name(definition))));
     Ok(definitions)
+}
+
+/// Writes the root certificates that the control plane publishes where the node proxies read them, as a kubelet does
+/// with a volume of a ConfigMap; for ever.
+async fn project_roots(store: Store, path: PathBuf) {
+    let key = Key::new("configmaps", SYSTEM_NAMESPACE, ROOTS);
+    let mut written = None;
+    loop {
+        let found = store.get(&key);
+        let roots = found.and_then(|map| map.value()["data"]["root-cert.pem"].as_str().map(str::to_owned));
+        if let Some(roots) = roots.filter(|roots| written.as_ref() != Some(roots)) {
+            match write_secret(&path, &roots) {
+                Ok(()) => written = Some(roots),
+                Err(error) => tracing::error!(%error, "the mesh's roots cannot be written"),
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Shows what becomes of the lab's objects, for ever.

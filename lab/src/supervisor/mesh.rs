@@ -55,20 +55,25 @@ pub(crate) fn write_files(layout: &Layout) -> Result<(), LabError> {
 pub(crate) fn control_plane(layout: &Layout, options: &LabOptions, network: &Network) -> Recipe {
     let mut args = objects(layout, options, CONTROL_PLANE_ACCOUNT);
     args.extend([
-        "--ca-dir".to_owned(),
-        text(layout.ca()),
         "--listen".to_owned(),
         format!("{}:15012", plan::CONTROL_PLANE_V4),
-        "--token-keys".to_owned(),
-        text(layout.token_keys()),
-        "--token-issuer".to_owned(),
-        TOKEN_ISSUER.to_owned(),
         "--debug-socket".to_owned(),
         text(layout.control_plane_socket()),
         // Everybody reads the one file of roots.
         "--ca-rotation-pause".to_owned(),
         "2s".to_owned(),
     ]);
+    if !options.kubernetes {
+        // With a Kubernetes API, the root is in a Secret there, and tokens are reviewed there.
+        args.extend([
+            "--ca-dir".to_owned(),
+            text(layout.ca()),
+            "--token-keys".to_owned(),
+            text(layout.token_keys()),
+            "--token-issuer".to_owned(),
+            TOKEN_ISSUER.to_owned(),
+        ]);
+    }
     for name in [
         CONTROL_PLANE_HOST.to_owned(),
         format!("{CONTROL_PLANE_HOST}.{DOMAIN}"),

@@ -126,7 +126,7 @@ impl Tokens {
 
 /// Waits for the control plane's root certificate.
 pub(super) async fn wait_for_root(layout: &Layout) -> Result<PathBuf, LabError> {
-    let path = layout.ca().join("root-cert.pem");
+    let path = layout.mesh_roots();
     let deadline = tokio::time::Instant::now() + ROOT_WITHIN;
     while !path.exists() {
         if tokio::time::Instant::now() > deadline {
