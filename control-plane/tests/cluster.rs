@@ -259,7 +259,7 @@ async fn every_replica_and_its_own_certificate_follow_the_secret() {
             }
         };
         let under = tokio::time::timeout(PATIENCE, following).await.unwrap();
-        assert_eq!(under, [other.certificate.clone()]);
+        assert_eq!(under, std::slice::from_ref(&other.certificate));
     }
 }
 
