@@ -185,8 +185,12 @@ async fn write(
         }
         Ok(Err(error)) => {
             let error = ApiError::of(&error);
-            let hint = match error.code() {
-                401 | 403 => "; grant this service account create and patch on configmaps",
+            let hint = match &error {
+                // It ends, which will be told in a moment.
+                ApiError::Answer { message, .. } if message.contains("being terminated") => "",
+                ApiError::Answer { code: 401 | 403, .. } => {
+                    "; grant this service account create and patch on configmaps"
+                }
                 _ => "",
             };
             tracing::warn!(namespace, "ConfigMap {name} cannot be written now: {error}{hint}");
