@@ -75,7 +75,7 @@ pub(crate) fn number(version: &str) -> Option<u64> {
 fn has_text(kind: Kind) -> bool {
     !matches!(
         kind,
-        Kind::Pod | Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::ServiceAccount
+        Kind::Pod | Kind::EndpointSlice | Kind::Node | Kind::Namespace | Kind::ServiceAccount
     )
 }
 

@@ -66,3 +66,25 @@ fn a_policy_that_cannot_be_read_is_still_one() {
     let seen = read(Kind::AuthorizationPolicy, "security.istio.io/v1", item(policy)).unwrap();
     assert_eq!(seen.object.unwrap().kind(), Kind::AuthorizationPolicy);
 }
+
+#[test]
+fn only_who_has_no_conditions_that_are_read_loses_its_text() {
+    let service = json!({
+        "metadata": { "name": "a", "namespace": "demo" },
+        "spec": { "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }] },
+        "status": { "conditions": [{ "type": "istio.io/WaypointBound", "status": "True" }] },
+    });
+    let service = read(Kind::Service, "v1", item(service)).unwrap().object.unwrap();
+    let conditions = &service.status().unwrap()["conditions"];
+    assert_eq!(conditions[0]["type"], "istio.io/WaypointBound");
+
+    let pod = |label: &str, version: &str| {
+        let pod = json!({
+            "metadata": { "name": "a", "namespace": "demo", "labels": { "a": label }, "resourceVersion": version },
+            "spec": { "containers": [{ "name": "c" }] },
+        });
+        read(Kind::Pod, "v1", item(pod)).unwrap().object.unwrap()
+    };
+    assert!(pod("b", "1").raw().is_null());
+    assert!(same(&pod("b", "1"), &pod("b", "2")) && !same(&pod("b", "1"), &pod("c", "1")));
+}
