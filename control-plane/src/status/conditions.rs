@@ -9,11 +9,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// The types that are ours to write and to take away; all others are somebody else's.
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     "ZtunnelAccepted",
     "istio.io/WaypointBound",
     "istio.io/VisibilityApplied",
     "istio.io/WaypointMissing",
+    "ztunnel.dev/AddressesAccepted",
 ];
 
 /// The conditions that an object has.

@@ -26,6 +26,8 @@ pub(crate) struct Index {
     hosts: Links<String>,
     /// Addresses to the ServiceEntries that were given them, or whose author chose them.
     addresses: Links<IpAddr>,
+    /// Addresses to the Services and pods that have them by Kubernetes.
+    held: Links<IpAddr>,
     /// Waypoints, by namespace and name, to the objects whose labels name them.
     waypoints: Links<(String, String)>,
     /// Networks to the Gateways that are their gateways.
@@ -58,6 +60,11 @@ impl Index {
         let (before, after) = (old.as_deref(), object.as_deref());
         self.hosts.change(&key, hosts(before), hosts(after));
         self.addresses.change(&key, addresses(before), addresses(after));
+        self.held.change(
+            &key,
+            before.map(held).unwrap_or_default(),
+            after.map(held).unwrap_or_default(),
+        );
         let waypoints = |object| waypoint::names(object).collect();
         self.waypoints.change(
             &key,
@@ -145,6 +152,11 @@ impl Index {
         keys.filter_map(|key| service_entry(self.get_key(key)?))
     }
 
+    /// The Services and pods that have an address by Kubernetes.
+    pub(crate) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &ObjectKey> {
+        self.held.naming(&address)
+    }
+
     /// The objects whose labels name a waypoint, Namespaces among them.
     pub(crate) fn users_of_waypoint(&self, waypoint: &(String, String)) -> impl Iterator<Item = &ObjectKey> {
         self.waypoints.naming(waypoint)
@@ -200,6 +212,17 @@ fn addresses(object: Option<&Object>) -> Vec<IpAddr> {
     given
         .chain(entry.allocated.iter().map(|one| one.address))
         .collect()
+}
+
+/// The addresses that Kubernetes gave a Service, or a pod that has them for itself and has not ended.
+pub(crate) fn held(object: &Object) -> Vec<IpAddr> {
+    match &object.spec {
+        Spec::Service(service) => service.cluster_ips.clone(),
+        Spec::Pod(pod) if !pod.spec.host_network && !pod.status.phase.is_terminal() => {
+            pod.status.pod_ips.clone()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// A slice and the name of its Service.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use objects::{Kind, NETWORK_LABEL, Object, REMOTE_CLASS};
+use objects::{Kind, Metadata, NETWORK_LABEL, Object, REMOTE_CLASS};
 use proto::workload::{
     self, GatewayAddress, NamespacedHostname, NetworkAddress, TunnelProtocol, WorkloadType,
     gateway_address::Destination,
@@ -37,8 +37,8 @@ pub(crate) fn of_gateway(object: &Object) -> Option<String> {
 }
 
 /// How workloads on a network are reached from others; `None` where no Gateway tells.
-pub(crate) fn gateway(index: &Index, network: &str) -> Option<GatewayAddress> {
-    let (object, address, port) = first(index, network)?;
+pub(crate) fn gateway(index: &Index, settings: &Settings, network: &str) -> Option<GatewayAddress> {
+    let (object, address, port) = first(index, settings, network)?;
     let destination = match address {
         objects::GatewayAddress::Hostname(name) => Destination::Hostname(NamespacedHostname {
             namespace: object.metadata.namespace.clone(),
@@ -67,7 +67,7 @@ pub(crate) fn workloads(
     settings: &Settings,
     network: &str,
 ) -> BTreeMap<String, workload::Workload> {
-    let Some((object, address, port)) = first(index, network) else {
+    let Some((object, address, port)) = first(index, settings, network) else {
         return BTreeMap::new();
     };
     let metadata = &object.metadata;
@@ -99,15 +99,26 @@ pub(crate) fn workloads(
     BTreeMap::from([(uid, made)])
 }
 
-/// The oldest Gateway of a network that has an address, that address, and the port for tunnels.
-fn first<'a>(index: &'a Index, network: &str) -> Option<(&'a Object, &'a objects::GatewayAddress, u16)> {
+/// The oldest Gateway of a network that has an address, that address, and the port for tunnels. Those of the root
+/// namespace go before: whoever may only write in another one must not turn aside what the whole mesh sends to a network.
+fn first<'a>(
+    index: &'a Index,
+    settings: &Settings,
+    network: &str,
+) -> Option<(&'a Object, &'a objects::GatewayAddress, u16)> {
     let known = index.gateways_of_network(network).filter_map(|object| {
         let gateway = object.as_gateway()?;
         // Nobody runs such a Gateway, so nobody may have written where it is but its author.
         let address = gateway.addresses.first().or(gateway.wanted_addresses.first())?;
         Some((object.as_ref(), address, gateway.hbone_listener(None)?.port))
     });
-    known.min_by(|(one, ..), (other, ..)| one.metadata.by_age(&other.metadata))
+    let is_foreign = |metadata: &Metadata| metadata.namespace != settings.root_namespace;
+    known.min_by(|(one, ..), (other, ..)| {
+        let (one, other) = (&one.metadata, &other.metadata);
+        is_foreign(one)
+            .cmp(&is_foreign(other))
+            .then_with(|| one.by_age(other))
+    })
 }
 
 #[cfg(test)]

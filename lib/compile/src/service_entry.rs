@@ -18,7 +18,7 @@ use crate::entry::{self, Parts};
 use crate::index::Index;
 use crate::settings::Settings;
 use crate::waypoint::{self, Asks, Traffic};
-use crate::{network, service, vip};
+use crate::{claim, network, service, vip};
 
 mod visibility;
 
@@ -57,7 +57,7 @@ pub(crate) fn service(
         waypoint: bound.waypoint,
         weighted_waypoints: bound.weighted,
         load_balancing: load_balancing(index, metadata, entry),
-        canonical: is_canonical(index, settings, object, host),
+        canonical: is_canonical(index, settings, object, entry, host),
         ingress_use_waypoint: waypoint::ingress(index, metadata),
         visibility: match visibility {
             Visibility::Namespace => Seen::Namespace.into(),
@@ -132,11 +132,13 @@ pub(crate) fn conditions(
     let missing = pattern.filter(|_| entry.resolution == Resolution::DynamicDns && bound.waypoint.is_none());
     let missing = missing.map(|host| visibility::waypoint_missing(metadata, host));
     let applied = visibility::condition(settings, metadata, entry);
+    let disputed = claim::condition(index, settings, object, entry);
     bound
         .condition
         .into_iter()
         .chain(missing)
         .chain(applied)
+        .chain(disputed)
         .collect()
 }
 
@@ -189,7 +191,7 @@ pub(crate) fn asks<'a>(settings: &Settings, metadata: &'a Metadata, entry: &Serv
     }
 }
 
-/// The addresses that the author chose, else those that were chosen for the host.
+/// The addresses that the author chose, but for those of others, else those that were chosen for the host.
 fn addresses(
     index: &Index,
     settings: &Settings,
@@ -203,7 +205,11 @@ fn addresses(
         address: ip_bytes(address),
         length,
     };
-    let given = entry.addresses.iter().map(|block| {
+    let own = entry.addresses.iter().filter(|block| {
+        let address = claim::single(block);
+        address.is_none_or(|address| claim::holder(index, object, address).is_none())
+    });
+    let given = own.map(|block| {
         let widest = if block.address.is_ipv4() { 32 } else { 128 };
         let length = (block.length < widest).then_some(u32::from(block.length));
         address(masked(block), length)
@@ -268,10 +274,18 @@ fn load_balancing(index: &Index, metadata: &Metadata, entry: &ServiceEntry) -> O
     })
 }
 
-/// Whether this entry speaks for the host outside of its namespace: no Service does, and it is the oldest of those that
-/// all may see.
-fn is_canonical(index: &Index, settings: &Settings, object: &Object, host: &str) -> bool {
-    if service::of_hostname(index, settings, host).is_some() {
+/// Whether this entry speaks for the host outside of its namespace: no Service does, it is the oldest of those that
+/// all may see, and none of its addresses is an older entry's.
+fn is_canonical(
+    index: &Index,
+    settings: &Settings,
+    object: &Object,
+    entry: &ServiceEntry,
+    host: &str,
+) -> bool {
+    if service::of_hostname(index, settings, host).is_some()
+        || claim::disputed(index, settings, object, entry).is_some()
+    {
         return false;
     }
     let public = index

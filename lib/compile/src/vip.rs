@@ -2,8 +2,10 @@
 //!
 //! An address is chosen by a hash of who wants it, and by looking further where that is taken, so that everybody who
 //! looks at the same objects chooses the same. It counts from when it is written to the object's status, and stays
-//! there: only its status makes an address a host's. Of two that have the same, which takes two writers that did not
-//! know of each other, the older keeps it and the other is given a new one.
+//! there: only its status makes an address a host's, and only one of those below, so that who may write a status cannot
+//! take what is somebody else's. Of two that have the same, which takes two writers that did not know of each other, the
+//! older keeps it and the other is given a new one. An author may choose one that was chosen for another entry of the
+//! same namespace; of other namespaces, only for younger ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -45,7 +47,11 @@ pub(crate) fn held(index: &Index, object: &Object, entry: &ServiceEntry) -> Vec<
             other.address != one.address
                 && (other.host != one.host || other.address.is_ipv4() != one.address.is_ipv4())
         });
-        if is_first && hosts.contains(one.host.as_str()) && is_holder(index, object, one.address) {
+        if is_first
+            && is_of_pool(one.address)
+            && hosts.contains(one.host.as_str())
+            && is_holder(index, object, one.address)
+        {
             held.push(one.clone());
         }
     }
@@ -132,7 +138,14 @@ impl Choices {
     }
 }
 
-/// Whether the entry is the oldest of those whose status says that it has the address, and no author chose it.
+fn is_of_pool(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[..2] == POOL_V4.octets()[..2],
+        IpAddr::V6(address) => address.segments()[..3] == POOL_V6.segments()[..3],
+    }
+}
+
+/// Whether the entry is the oldest of those whose status says that it has the address, and no author chose it who may.
 fn is_holder(index: &Index, object: &Object, address: IpAddr) -> bool {
     let mut others = index
         .entries_with_address(address)
@@ -145,7 +158,9 @@ fn is_holder(index: &Index, object: &Object, address: IpAddr) -> bool {
                     .hosts_to_allocate(&other.metadata)
                     .any(|host| host == one.host)
         });
-        is_given || (claims && other.metadata.by_age(&object.metadata).is_lt())
+        let is_older = other.metadata.by_age(&object.metadata).is_lt();
+        let is_neighbour = other.metadata.namespace == object.metadata.namespace;
+        (is_given && (is_neighbour || is_older)) || (claims && is_older)
     })
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn shared(
     workload::Workload {
         namespace: subject.namespace.to_owned(),
         network: subject.network.to_owned(),
-        network_gateway: network::gateway(index, subject.network),
+        network_gateway: network::gateway(index, settings, subject.network),
         tunnel_protocol: tunnel.into(),
         native_tunnel,
         trust_domain: trust_domain(settings),

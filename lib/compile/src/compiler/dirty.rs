@@ -8,7 +8,7 @@ use objects::{
     Kind, NETWORK_LABEL, Object, ObjectKey, Spec, TRAFFIC_DISTRIBUTION_ANNOTATION, TargetRef, WAYPOINT_CLASS,
 };
 
-use crate::index::{Index, slice_of_service, target_pods};
+use crate::index::{Index, held, slice_of_service, target_pods};
 use crate::settings::Settings;
 use crate::workload::locality;
 use crate::{authorization_policy, network, service, waypoint};
@@ -64,6 +64,10 @@ impl Dirty {
         let namespace = key.namespace.clone();
         let both = || old.into_iter().chain(new);
         let same_spec = old.map(|object| &object.spec) == new.map(|object| &object.spec);
+        // No ServiceEntry of another namespace may have these.
+        if old.map(held) != new.map(held) {
+            self.addresses.extend(both().flat_map(held));
+        }
         match key.kind {
             Kind::Pod | Kind::WorkloadEntry => {}
             Kind::Service => {

@@ -79,6 +79,19 @@ fn the_oldest_gateway_of_a_network_is_named_and_is_a_workload() {
 }
 
 #[test]
+fn a_gateway_of_the_root_namespace_goes_before_older_ones_of_others() {
+    let at = |last: u8| format!(", addresses: [{{value: 203.0.113.{last}}}]}}");
+    let thief = gateway("thief", 1, "istio-remote", "HBONE", &at(66));
+    let thief = thief.replace("namespace: istio-system", "namespace: a-thief");
+    let mut compiler = compiled(&(VM.to_owned() + &thief));
+    let other = Some(("far:[203, 0, 113, 66]".to_owned(), 15009));
+    assert_eq!(named(&compiler), other, "it is the only one");
+    compiler.apply(puts(&gateway("own", 9, "istio-remote", "HBONE", &at(1))));
+    let own = Some(("far:[203, 0, 113, 1]".to_owned(), 15009));
+    assert_eq!(named(&compiler), own);
+}
+
+#[test]
 fn other_gateways_are_gateways_of_no_network() {
     let address = ", addresses: [{value: 203.0.113.1}]}";
     for text in [
