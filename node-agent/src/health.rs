@@ -1,7 +1,7 @@
 //! Whether the agent is ready and alive, for the kubelet's probes: HTTP on a port of its own.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::status::Board;
 
@@ -20,18 +20,16 @@ pub const READY: &str = "/healthz/ready";
 /// 200 while the process answers.
 pub const LIVE: &str = "/healthz/live";
 
-/// Connections at a time; more have to wait.
+/// Connections at a time; of more, the one that has been there longest has to go.
 const MAX_CONNECTIONS: usize = 32;
 /// How long one connection may stay.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
-/// Answers probes for ever.
+/// Answers probes for ever. Whoever holds connections open without asking keeps no probe from its answer: the kubelet
+/// would end the agent.
 pub(crate) async fn serve(listener: TcpListener, board: Board) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -41,8 +39,13 @@ pub(crate) async fn serve(listener: TcpListener, board: Board) {
             }
         };
         let board = board.clone();
-        tokio::spawn(async move {
-            let _place = place;
+        open.retain(|task| !task.is_finished());
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let task = tokio::spawn(async move {
             let answer = service_fn(move |request: Request<Incoming>| {
                 let (code, text) = answer(request.uri().path(), &board);
                 let mut response = Response::new(Full::new(Bytes::from(text)));
@@ -53,6 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, board: Board) {
             // Whatever ends it, the client knows.
             let _ = tokio::time::timeout(CONNECTION_TIME, serving).await;
         });
+        open.push_back(task.abort_handle());
     }
 }
 
@@ -118,5 +122,28 @@ mod tests {
             "{answer}"
         );
         assert!(ask("/").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn who_holds_connections_open_keeps_no_probe_from_its_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, Board::new("node-a", "iptables")));
+        let connect = async || tokio::net::TcpStream::connect(address).await.unwrap();
+        let ask = async |mut stream: tokio::net::TcpStream| {
+            let request = format!("GET {LIVE} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer).await;
+            answer
+        };
+        let mut idle = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            idle.push(connect().await);
+        }
+        assert!(ask(connect().await).await.starts_with("HTTP/1.1 200"));
+        // One made room, the others were not waited for: they may still ask.
+        let last = idle.pop().unwrap();
+        assert!(ask(last).await.starts_with("HTTP/1.1 200"));
     }
 }

@@ -139,21 +139,35 @@ fn has_ended(error: &io::Error) -> bool {
 
 /// The uid of the pod in the text of `/proc/PID/cgroup`.
 ///
-/// The outermost part that names a pod counts: a container may name groups below its own as it likes.
+/// The outermost part that names a pod counts: a container may name groups below its own as it likes. And only what the
+/// kubelet made counts: below `kubepods`, or, as seen from a control group namespace that lies in it, reached by nothing
+/// but ways up and the groups of a quality of service. Users of the node name theirs as they like.
 fn pod_of(text: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let path = line.splitn(3, ':').nth(2)?;
-        path.split('/').find_map(|part| {
+        let mut is_kubelets = true;
+        for part in path.split('/') {
             let part = part.strip_suffix(".slice").unwrap_or(part);
-            let uid = match part.strip_prefix("pod") {
-                Some(uid) => uid,
-                None if part.starts_with("kubepods") => part.rsplit_once("-pod")?.1,
-                None => return None,
+            let uid = if part == "user" {
+                return None;
+            } else if let Some((_, rest)) = part.split_once("kubepods") {
+                // With the systemd driver the name has all of the path in it, and the kubelet's own root before.
+                is_kubelets = true;
+                rest.rsplit_once("-pod").map(|(_, uid)| uid)
+            } else if ["", "..", "burstable", "besteffort"].contains(&part) {
+                None
+            } else {
+                let uid = part.strip_prefix("pod").filter(|_| is_kubelets);
+                is_kubelets &= uid.is_some();
+                uid
             };
-            // The systemd driver cannot have dashes there.
-            let uid = uid.replace('_', "-");
-            is_plain(&uid).then_some(uid)
-        })
+            if let Some(uid) = uid {
+                // The systemd driver cannot have dashes there.
+                let uid = uid.replace('_', "-");
+                return is_plain(&uid).then_some(uid);
+            }
+        }
+        None
     })
 }
 

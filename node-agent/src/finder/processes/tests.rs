@@ -18,6 +18,13 @@ fn pods_are_read_from_control_groups_of_both_drivers_and_versions() {
         format!("0::/kubepods.slice/kubepods-pod{systemd}.slice/crio-abc.scope/container\n"),
         // As seen from a container with a control group namespace of its own.
         format!("0::/../../kubepods-besteffort-pod{systemd}.slice/cri-containerd-abc.scope\n"),
+        format!("0::/../../pod{UID}/abc\n"),
+        format!("0::/../../../burstable/pod{UID}/abc\n"),
+        // Where the kubelet's groups lie below another one.
+        format!("0::/kubelet/kubepods/burstable/pod{UID}/abc\n"),
+        format!(
+            "0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{systemd}.slice/cri-containerd-abc.scope/pod{OTHER}\n"
+        ),
         format!("12:pids:/kubepods/besteffort/pod{UID}/abc\n11:memory:/kubepods/besteffort/pod{UID}/abc\n"),
         // Version 1, where systemd's own hierarchy comes first.
         format!("1:name=systemd:/system.slice\n2:cpu,cpuacct:/kubepods/pod{UID}/a\n"),
@@ -37,6 +44,20 @@ fn pods_are_read_from_control_groups_of_both_drivers_and_versions() {
         "nonsense",
     ] {
         assert_eq!(pod_of(text).filter(|uid| uid != "man.service"), None, "{text}");
+    }
+}
+
+#[test]
+fn only_groups_that_the_kubelet_made_name_a_pod() {
+    // Users of the node, and what runs beside the kubelet, name their groups as they like.
+    for text in [
+        format!("0::/user.slice/user-1000.slice/user@1000.service/pod{UID}/a"),
+        format!("0::/user.slice/user-1000.slice/user@1000.service/kubepods/pod{UID}/a"),
+        format!("0::/../../../../user.slice/user-1000.slice/user@1000.service/kubepods-pod{UID}.slice"),
+        format!("0::/system.slice/docker-abc.scope/pod{UID}"),
+        format!("0::/../../../system.slice/docker-abc.scope/pod{UID}"),
+    ] {
+        assert_eq!(pod_of(&text), None, "{text}");
     }
 }
 
