@@ -1,9 +1,9 @@
 //! Small pages over HTTP/1.1: one request a connection, each within bounds.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
-/// How many questions are answered at once.
+/// How many questions are answered at once; of more, the one that has been there longest has to go.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// How long a client may take to ask.
 const ASK_DEADLINE: Duration = Duration::from_secs(10);
@@ -89,25 +89,30 @@ impl Accepts for UnixListener {
     }
 }
 
-/// Answers questions until the future is dropped.
+/// Answers questions until the future is dropped. Whoever holds connections open without asking keeps nobody from an
+/// answer: the kubelet would take the program for dead.
 pub(crate) async fn serve(listener: impl Accepts, pages: impl Pages) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
-        };
         match listener.accept_one().await {
             Ok(stream) => {
+                open.retain(|task| !task.is_finished());
+                if open.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    tracing::debug!("{MAX_CONNECTIONS} questions are open: the oldest is given up");
+                    oldest.abort();
+                }
                 let pages = pages.clone();
-                tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     if tokio::time::timeout(ANSWER_DEADLINE, converse(stream, pages))
                         .await
                         .is_err()
                     {
                         tracing::debug!("a client did not read its answer in time");
                     }
-                    drop(permit);
                 });
+                open.push_back(task.abort_handle());
             }
             Err(error) => {
                 tracing::warn!("cannot accept a question: {error}");
@@ -146,3 +151,6 @@ fn response(answer: Answer) -> Response<Full<Bytes>> {
         .insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     response
 }
+
+#[cfg(test)]
+mod tests;
