@@ -158,3 +158,6 @@ impl ServiceAccountMatch {
         *self.namespace == *identity.namespace() && *self.service_account == *identity.service_account()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,6 +281,16 @@ fn a_policy_too_large_is_refused() {
 }
 
 #[test]
+fn a_policy_of_the_largest_size_is_read() {
+    let mut policy = full();
+    policy.namespace = "x".repeat(MAX_POLICY_SIZE / 2);
+    let missing = MAX_POLICY_SIZE - policy.encoded_len();
+    policy.namespace += &"x".repeat(missing);
+    assert_eq!(policy.encoded_len(), MAX_POLICY_SIZE);
+    assert!(Policy::decode(&policy.encode_to_vec()).is_ok());
+}
+
+#[test]
 fn policies_made_of_peer_authentication_are_known_by_name() {
     assert!(is_mtls_policy("istio-system/istio_converted_static_strict"));
     assert!(is_mtls_policy("shop/converted_peer_authentication_cart"));
