@@ -553,6 +553,53 @@ async fn strangers_are_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn one_pod_does_not_take_the_places_of_others() {
+    let world = World::start().await;
+    let mut open = Vec::new();
+    let status = loop {
+        let mut client = world.connect().await;
+        client.subscribe().await;
+        match client.receive().await {
+            Ok(_) => open.push(client),
+            Err(status) => break status,
+        }
+        assert!(open.len() < 100, "there is no limit");
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(
+        open.len() >= 2,
+        "a proxy that comes back is served beside its old stream"
+    );
+    put(
+        &world.objects,
+        pod("istio-system", "zt-b", "ztunnel", "node-b", "10.9.0.2"),
+    );
+    let other = Caller {
+        pod_name: "zt-b".to_owned(),
+        pod_uid: "another".to_owned(),
+        node: "node-b".to_owned(),
+        ..world.caller()
+    };
+    let channel = world.channel(Token::Inline(world.token(other)));
+    let mut client = Client::open(channel, node("zt-b", "node-b")).await;
+    client.subscribe().await;
+    assert!(client.receive().await.unwrap().is_some());
+    // What goes makes room.
+    open.clear();
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            let mut client = world.connect().await;
+            client.subscribe().await;
+            if client.receive().await.is_ok() {
+                break;
+            }
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn another_account_is_served_as_its_own_pod_alone() {
     let world = World::start().await;
     put(&world.objects, pod("demo", "web-1", "web", "node-a", "10.9.0.7"));

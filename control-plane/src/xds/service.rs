@@ -28,6 +28,7 @@ use super::bundle::{Bundle, BundleSession};
 use super::codec::DeltaCodec;
 use super::history::History;
 use super::node::{self, ProxyName, Refusal, Role};
+use super::places::{Place, Places};
 use super::proxies::{Connected, Proxies};
 use super::session::{Client, Next, Rejection, Request, Response, Session};
 use crate::config::DryRunPolicies;
@@ -37,6 +38,8 @@ use crate::config::DryRunPolicies;
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 /// How many streams are open at once.
 const MAX_STREAMS: usize = 16_384;
+/// How many of them may be one pod's: one, and what is left of those before when it connects again and again.
+const MAX_STREAMS_PER_POD: usize = 16;
 /// How long a client may take to send its first request.
 const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a stream lasts before the client has to show its token again, and how much longer at random, so that
@@ -80,13 +83,18 @@ pub(crate) trait Roots: Send + Sync + 'static {
 struct Shared {
     settings: Settings,
     streams: Arc<Semaphore>,
+    of_pods: Places,
 }
 
 impl DiscoveryService {
     pub(crate) fn new(settings: Settings) -> DiscoveryService {
         let streams = Arc::new(Semaphore::new(MAX_STREAMS));
         DiscoveryService {
-            shared: Arc::new(Shared { settings, streams }),
+            shared: Arc::new(Shared {
+                settings,
+                streams,
+                of_pods: Places::default(),
+            }),
         }
     }
 }
@@ -132,6 +140,13 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
         let shared = self.0.clone();
         Box::pin(async move {
             let caller = authenticate(&shared, request.metadata()).await?;
+            // Any pod may come; none may take the places of the others.
+            let pod = format!("{}/{}", caller.namespace, caller.pod_uid);
+            let of_pod = shared.of_pods.take(pod, MAX_STREAMS_PER_POD).ok_or_else(|| {
+                tracing::warn!(%caller, "stream refused: {MAX_STREAMS_PER_POD} of this pod are open");
+                shared.settings.metrics.stream_refused("too_many_streams");
+                Status::resource_exhausted("too many streams of this pod are open")
+            })?;
             let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
                 tracing::warn!(%caller, "stream refused: {MAX_STREAMS} are open");
                 shared.settings.metrics.stream_refused("too_many_streams");
@@ -143,7 +158,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
                 shared,
                 caller,
                 responses,
-                _permit: permit,
+                _permits: (of_pod, permit),
             };
             tokio::spawn(stream.run(request.into_inner()));
             let mut response = tonic::Response::new(ReceiverStream::new(outgoing).boxed());
@@ -173,7 +188,7 @@ struct Stream {
     shared: Arc<Shared>,
     caller: Caller,
     responses: mpsc::Sender<Result<Response, Status>>,
-    _permit: OwnedSemaphorePermit,
+    _permits: (Place, OwnedSemaphorePermit),
 }
 
 impl Stream {
