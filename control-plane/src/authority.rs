@@ -150,6 +150,14 @@ impl Host {
     async fn look(&self, source: &Source) -> Result<(), Problem> {
         let found = source.read(SystemTime::now()).await?;
         let plugged = found.ok_or_else(|| Problem::Wrong(format!("{} is gone", source.place())))?;
+        // Workloads learn roots with their own next certificate: until then they would refuse each other.
+        if !plugged.material.is_trusted_with(&self.authority.material()) {
+            return Err(Problem::Wrong(format!(
+                "{} signs under a root that no workload trusts yet: put that root beside those in use first, and let it sign \
+                 once every workload has a new certificate",
+                source.place()
+            )));
+        }
         if self.authority.replace(plugged.material) {
             tracing::info!(
                 place = source.place(),

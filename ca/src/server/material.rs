@@ -17,6 +17,9 @@ use facts::Facts;
 /// The most certificates read of a chain or a bundle of roots.
 pub const MAX_CERTIFICATES: usize = 64;
 
+/// The name and the key of a root.
+type Anchor = (Vec<u8>, Vec<u8>);
+
 /// Ready to sign, and checked: the key is the certificate's, which is an authority's and leads to one of the roots.
 /// It never changes; an authority exchanges it as a whole. It has no `Debug`.
 pub struct Material {
@@ -24,6 +27,10 @@ pub struct Material {
     /// From the issuing certificate up; empty when that is a root itself.
     pub(super) intermediates: Vec<String>,
     roots: Vec<String>,
+    /// Of each root: its name and key, which is all that verifiers look at.
+    anchors: Vec<Anchor>,
+    /// That of the root that the signing certificate leads to.
+    anchor: Option<Anchor>,
     roots_pem: String,
     not_before: SystemTime,
     not_after: SystemTime,
@@ -114,6 +121,7 @@ impl Material {
         let path = path::find(issuing, &between, &roots, now)?;
         let issuer = Issuer::from_ca_cert_der(&path.certificates[0].der.as_slice().into(), key)
             .map_err(|error| MaterialError::Refused(error.to_string()))?;
+        let anchors = roots.iter().map(anchor_of).collect();
         let roots: Vec<_> = roots.iter().map(pem_of).collect();
         let intermediates: Vec<_> = path.intermediates().iter().map(pem_of).collect();
         let mut digest = digest::Context::new(&digest::SHA256);
@@ -126,6 +134,8 @@ impl Material {
             intermediates,
             roots_pem: roots.concat(),
             roots,
+            anchors,
+            anchor: path.certificates.last().map(anchor_of),
             not_before: path.not_before(),
             not_after: path.not_after(),
             fingerprint: hexadecimal(digest.finish().as_ref()),
@@ -167,6 +177,13 @@ impl Material {
         self.not_before
     }
 
+    /// Whether those who have the roots of `other` trust what this signs.
+    pub fn is_trusted_with(&self, other: &Self) -> bool {
+        self.anchor
+            .as_ref()
+            .is_some_and(|anchor| other.anchors.contains(anchor))
+    }
+
     /// SHA-256 over the issuing certificate, the way to the root and the roots, in lower-case hexadecimal: two that
     /// are equal sign alike.
     pub fn fingerprint(&self) -> &str {
@@ -184,6 +201,10 @@ pub fn certificate_fingerprint(pem: &str) -> Option<String> {
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn anchor_of(certificate: &Facts) -> Anchor {
+    (certificate.subject.clone(), certificate.public_key.clone())
 }
 
 fn pem_of(certificate: &Facts) -> String {

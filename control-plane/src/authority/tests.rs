@@ -316,6 +316,32 @@ async fn a_plugged_intermediate_in_files_is_exchanged_live() {
     tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_root_signs_only_once_it_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (root(), (authority("new root"), KeyPair::generate().unwrap()));
+    let (one, two) = (Plugged::new(&old), Plugged::new(&new));
+    write(folder.path(), &one.istio());
+    let replica = Replica::of(open(in_files(folder.path()), Leadership::always()).await.unwrap());
+    let normal = |pem: &str| pem.replace("\r\n", "\n");
+    let (authority, source) = (&replica.host.authority, replica.host.source.as_ref().unwrap());
+    write(folder.path(), &two.istio());
+    let error = replica.host.look(source).await.unwrap_err().to_string();
+    assert!(error.contains("no workload trusts yet"), "{error}");
+    // Nor with the old one beside it: workloads have not been told of the new one.
+    let both = format!("{}{}", one.root, two.root);
+    write(folder.path(), &[("root-cert.pem", &both)]);
+    assert!(replica.host.look(source).await.is_err());
+    assert_eq!(sign(authority)[1], normal(&one.certificate));
+    write(folder.path(), &one.istio());
+    write(folder.path(), &[("root-cert.pem", &both)]);
+    replica.host.look(source).await.unwrap();
+    assert_eq!(sign(authority)[1], normal(&one.certificate));
+    write(folder.path(), &two.istio());
+    replica.host.look(source).await.unwrap();
+    assert_eq!(sign(authority)[1], normal(&two.certificate));
+}
+
 fn revocation_list(root: &(CertificateParams, KeyPair)) -> String {
     let now = time::OffsetDateTime::now_utc();
     let list = rcgen::CertificateRevocationListParams {
