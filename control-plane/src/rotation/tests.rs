@@ -159,7 +159,8 @@ async fn of_two_leaders_one_takes_the_step_and_the_other_follows() {
     one.request().unwrap();
     other.request().unwrap();
     let (first, second) = tokio::join!(one.lead(true, bench.now), other.lead(true, bench.now));
-    (first.unwrap(), second.unwrap());
+    first.unwrap();
+    second.unwrap();
     for host in [&one, &other] {
         host.follow().await.unwrap();
         bench.lead(host).await;
