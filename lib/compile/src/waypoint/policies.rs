@@ -1,6 +1,6 @@
 //! Which policies count on a waypoint to be enforced.
 
-use objects::{Kind, Object, Spec, TargetRef, WAYPOINT_CLASS};
+use objects::{Action, Kind, Object, Spec, TargetRef, WAYPOINT_CLASS};
 
 use super::attach::Obstacle;
 use super::{Asks, Named};
@@ -47,7 +47,9 @@ fn find(index: &Index, namespace: &str, is_meant: impl Fn(&TargetRef) -> bool) -
         let Spec::AuthorizationPolicy(policy) = &object.spec else {
             return false;
         };
-        !authorization_policy::is_dry_run(object) && policy.target_refs.iter().any(&is_meant)
+        // Who only watches refuses nobody, and needs nobody refused.
+        let refuses = policy.action != Action::Audit && !authorization_policy::is_dry_run(object);
+        refuses && policy.target_refs.iter().any(&is_meant)
     };
     policies.find(is_meant).map(authorization_policy::key)
 }

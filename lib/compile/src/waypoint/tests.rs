@@ -4,7 +4,7 @@ use objects::{Kind, ObjectKey};
 use proto::workload::{GatewayAddress, gateway_address::Destination};
 
 use crate::Compiler;
-use crate::testing::{compiled, pod, puts, service, workload};
+use crate::testing::{compiled, pod, puts, service, stored, workload};
 
 const SERVICE: &str = "demo/web.demo.svc.cluster.local";
 
@@ -415,5 +415,21 @@ fn pods_of_waypoints_say_how_they_take_what_was_decrypted() {
     ];
     for (binding, expected) in cases {
         assert_eq!(bound(binding), expected, "{binding}");
+    }
+}
+
+#[test]
+fn a_policy_that_refuses_nobody_closes_nothing() {
+    let attached = policy("demo", "{kind: Service, name: web}");
+    let attached = attached.trim_start_matches("---\n");
+    let dry_run = attached.replace(
+        "name: guard}",
+        "name: guard, annotations: {istio.io/dry-run: \"true\"}}",
+    );
+    let audit = attached.replace("rules: [{}]", "action: AUDIT, rules: [{}]");
+    for (policy, is_closed) in [(attached, true), (&dry_run, false), (&audit, false)] {
+        let mut compiler = compiled(&web("{istio.io/use-waypoint: w}", "{}"));
+        compiler.apply([stored(Kind::AuthorizationPolicy, "demo", "guard", policy)]);
+        assert_eq!(of_service(&compiler).is_some(), is_closed, "{policy}");
     }
 }
