@@ -10,6 +10,7 @@ use kube_source::{ApiServer, ConfigError, KubernetesStore, Wanted};
 use object_store::{Directory, ObjectSource, ObjectWriter, StoreError};
 use telemetry::{ControlPlaneMetrics, DroppedLines, FilterHandle};
 
+use crate::mesh_settings::{self, Flags, MeshSettings};
 use crate::rotation;
 
 /// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
@@ -97,9 +98,10 @@ pub struct Config {
     /// How many lines of the log are dropped.
     #[arg(skip)]
     pub dropped_lines: Option<DroppedLines>,
-    /// The trust domain of every identity
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    pub trust_domain: String,
+    /// The trust domain of every identity; by default what the mesh's settings say (ConfigMap istio, key mesh, in the
+    /// namespace of this pod), else cluster.local
+    #[arg(long, value_name = "DOMAIN")]
+    pub trust_domain: Option<String>,
     /// The DNS domain of Services
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -109,9 +111,9 @@ pub struct Config {
     /// The network that pods are on
     #[arg(long, value_name = "NETWORK", default_value = "")]
     pub network: String,
-    /// The namespace whose policies apply to the whole mesh
-    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system")]
-    pub root_namespace: String,
+    /// The namespace whose policies apply to the whole mesh; by default what the mesh's settings say, else istio-system
+    #[arg(long, value_name = "NAMESPACE")]
+    pub root_namespace: Option<String>,
     /// Which proxies are told of dry-run policies: those that announce that they know them (ZTUNNEL_DRY_RUN_POLICIES
     /// "true" in their node metadata), all, or none. A proxy that does not know them enforces them
     #[arg(long, value_name = "WHO", value_enum, default_value_t = DryRunPolicies::Announced)]
@@ -156,7 +158,8 @@ impl Config {
         if let Some(directory) = &self.objects {
             return Ok(Arc::new(Directory::open(directory)?));
         }
-        let wanted = Wanted::for_control_plane();
+        let wanted =
+            Wanted::for_control_plane().and_config_map(&self.pod_namespace, mesh_settings::CONFIG_MAP);
         Ok(Arc::new(KubernetesStore::new(self.api_server()?, wanted)))
     }
 
@@ -187,9 +190,9 @@ impl Config {
         metrics
     }
 
-    pub(crate) fn authority_settings(&self) -> rotation::Settings {
+    pub(crate) fn authority_settings(&self, trust_domain: &str) -> rotation::Settings {
         rotation::Settings {
-            trust_domain: self.trust_domain.clone(),
+            trust_domain: trust_domain.to_owned(),
             certificate_life: self.certificate_life,
             rotation: RotationSettings {
                 pause: self.ca_rotation_pause,
@@ -199,16 +202,24 @@ impl Config {
         }
     }
 
+    /// Without what [`Config::mesh_settings`] adds.
     pub(crate) fn compile_settings(&self) -> compile::Settings {
         compile::Settings {
-            trust_domain: self.trust_domain.clone(),
             cluster_domain: self.cluster_domain.clone(),
             cluster_id: self.cluster_id.clone(),
             network: self.network.clone(),
-            root_namespace: self.root_namespace.clone(),
             list_dry_run: self.dry_run_policies == DryRunPolicies::All,
             ..compile::Settings::default()
         }
+    }
+
+    /// The settings that the ConfigMap may give too.
+    pub(crate) fn mesh_settings(&self) -> MeshSettings {
+        let flags = Flags {
+            trust_domain: self.trust_domain.clone(),
+            root_namespace: self.root_namespace.clone(),
+        };
+        MeshSettings::new(&self.pod_namespace, flags)
     }
 }
 

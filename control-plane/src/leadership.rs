@@ -20,7 +20,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 pub(crate) use self::election::Timing;
-pub(crate) use self::lease::{Candidate, elect};
+pub(crate) use self::lease::{Candidate, elect, micro_time};
 
 /// Whether this process leads. Cheap to clone; every clone sees the same.
 #[derive(Clone, Debug)]

@@ -22,8 +22,10 @@ use tokio::sync::{oneshot, watch};
 
 use self::debounce::Debounce;
 use self::merge::Merged;
+use crate::mesh_settings::{Fixed, MeshSettings};
 use crate::pods::Pods;
 use crate::progress::Progress;
+use crate::scope::{Changes, Scope};
 use crate::status::Conditions;
 use crate::xds::history::History;
 use crate::xds::table::View;
@@ -38,13 +40,16 @@ pub(crate) struct Told {
     pub(crate) metrics: ControlPlaneMetrics,
 }
 
+/// The views, and the settings that hold as long as the program runs.
+pub(crate) type First = (watch::Receiver<Arc<History>>, Fixed);
+
 /// Watches the source and publishes views for what changes, until the future is dropped. The first view is given
 /// away when everything has been read and compiled once; later ones go to the receiver that comes with it.
 pub(crate) async fn run(
     source: Arc<dyn ObjectSource>,
-    settings: compile::Settings,
+    settings: (compile::Settings, MeshSettings),
     told: Told,
-    first: oneshot::Sender<watch::Receiver<Arc<History>>>,
+    first: oneshot::Sender<First>,
 ) -> Result<(), Stopped> {
     let Told {
         pods,
@@ -53,13 +58,7 @@ pub(crate) async fn run(
         metrics,
     } = told;
     let mut batches = source.watch();
-    let mut worker = Worker {
-        compiler: Compiler::new(settings),
-        view: View::default(),
-        history: None,
-        conditions: BTreeMap::new(),
-        allocations: BTreeMap::new(),
-    };
+    let mut worker = Worker::new(settings.0, settings.1);
     let mut merged = Merged::default();
     let mut debounce = Debounce::default();
     let mut first = Some(first);
@@ -115,7 +114,8 @@ pub(crate) async fn run(
                 let (sender, receiver) = watch::channel(history);
                 tracing::info!(revision, "everything is compiled");
                 // Nobody waits for it any more: the program is stopping.
-                let _ = first.take().map(|first| first.send(receiver));
+                let fixed = worker.mesh.fixed();
+                let _ = first.take().map(|first| first.send((receiver, fixed)));
                 views = Some(sender);
             }
         }
@@ -168,6 +168,10 @@ fn log(view: &View, changes: usize, took: Duration) {
 }
 
 struct Worker {
+    /// What the command line says; the rest is `mesh`'s.
+    settings: compile::Settings,
+    mesh: MeshSettings,
+    scope: Scope,
     compiler: Compiler,
     view: View,
     /// Empty until everything is compiled once.
@@ -179,12 +183,43 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(settings: compile::Settings, mesh: MeshSettings) -> Worker {
+        Worker {
+            scope: Scope::new(settings.root_namespace.clone()),
+            compiler: Compiler::new(settings.clone()),
+            settings,
+            mesh,
+            view: View::default(),
+            history: None,
+            conditions: BTreeMap::new(),
+            allocations: BTreeMap::new(),
+        }
+    }
+
+    /// What of the changes is compiled, by the settings that are among them.
+    fn scoped(&mut self, mut changes: Changes) -> Changes {
+        if let Some(settings) = changes.remove(self.mesh.key()) {
+            self.mesh.read(settings.as_deref());
+        }
+        changes.retain(|key, _| key.kind != Kind::ConfigMap);
+        if self.history.is_none() {
+            let fixed = self.mesh.fixed();
+            self.settings.trust_domain = fixed.trust_domain;
+            self.settings.root_namespace.clone_from(&fixed.root_namespace);
+            self.compiler = Compiler::new(self.settings.clone());
+            self.scope = Scope::new(fixed.root_namespace);
+        }
+        self.scope.select(self.mesh.selectors().to_vec());
+        self.scope.apply(changes)
+    }
+
     /// Compiles so that each policy is a change of its own. The revision is reached with the last of them.
     fn compile(mut self, work: merge::Work) -> Worker {
+        let changes = self.scoped(work.changes);
         let steps = match self.history {
-            Some(_) => split::steps(work.changes),
+            Some(_) => split::steps(changes),
             // Nobody has been told anything yet.
-            None => vec![work.changes],
+            None => vec![changes],
         };
         let outputs = steps.into_iter().map(|changes| self.compiler.apply(changes));
         let mut outputs: Vec<Output> = outputs.collect();

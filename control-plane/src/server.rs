@@ -19,6 +19,7 @@ use crate::authority::{Host, NoAuthority, Places};
 use crate::certificate::{self, ServerCertificateError};
 use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
+use crate::events::{Events, Refusals};
 use crate::http;
 use crate::kubernetes::root_bundle;
 use crate::kubernetes::rotation_request;
@@ -201,19 +202,14 @@ pub async fn start(
     let authority = host.authority.clone();
     // It is set once.
     let _ = known_authority.set(authority.clone());
-    let roots = tokio::select! {
-        roots = rotations(&config, &host) => roots?,
-        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
-    };
-    if let Some(roots) = &roots {
-        debug.answers_for(roots.clone());
-    }
     let exchanges = authority.exchanges();
     let acceptor = Arc::new(Acceptor::new(certificate::issue(
         &authority,
         &config.server_names,
     )?));
     let (first, compiled) = oneshot::channel();
+    // Where there is no Kubernetes API there is nowhere to write Events to.
+    let events = cluster.as_ref().map(|_| Events::default());
     let conditions = writer.map(|writer| (Conditions::default(), writer));
     let found = conditions.as_ref().map(|(conditions, _)| conditions.clone());
     let told = Told {
@@ -222,16 +218,25 @@ pub async fn start(
         progress,
         metrics: metrics.clone(),
     };
-    let compile = pipeline::run(source, config.compile_settings(), told, first);
+    let settings = (config.compile_settings(), config.mesh_settings());
+    let compile = pipeline::run(source, settings, told, first);
     tasks.spawn(async { Ok(compile.await?) });
-    let views = tokio::select! {
+    let (views, fixed) = tokio::select! {
         views = compiled => views.map_err(|_| Stopped::Source)?,
         // Nothing is served yet, so there is nothing to end in good order.
         () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
 
+    let roots = tokio::select! {
+        roots = rotations(&config, &fixed.trust_domain, &host) => roots?,
+        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
+    };
+    if let Some(roots) = &roots {
+        debug.answers_for(roots.clone());
+    }
     if let Some((conditions, writer)) = conditions {
-        let write = move || conditions.clone().write(writer.clone());
+        let told = events.clone();
+        let write = move || conditions.clone().write(writer.clone(), told.clone());
         tasks.spawn(forever(leadership.clone().while_leading(write)));
     }
     tasks.spawn(forever(host.clone().follow()));
@@ -239,6 +244,10 @@ pub async fn start(
         let (client, namespace, roots) = (client.clone(), config.pod_namespace.clone(), roots.clone());
         let take = move || rotation_request::keep(client.clone(), namespace.clone(), roots.clone());
         tasks.spawn(forever(leadership.clone().while_leading(take)));
+    }
+    if let (Some(client), Some(events)) = (cluster.clone(), events.clone()) {
+        let instance = config.pod_name.clone();
+        tasks.spawn(forever(events.write(client, instance, metrics.clone())));
     }
     if let Some(client) = cluster {
         let told = Arc::new(root_bundle::Told {
@@ -261,8 +270,9 @@ pub async fn start(
         authenticator: authenticator.clone(),
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         pods: Arc::new(pods.clone()),
-        trust_domain: config.trust_domain.clone(),
+        trust_domain: fixed.trust_domain.clone(),
         proxies,
+        events: events.clone(),
         metrics: metrics.clone(),
         roots: roots
             .clone()
@@ -270,12 +280,15 @@ pub async fn start(
         shutdown: shutdown.clone(),
     });
     let signing = ca::ServiceConfig {
-        trust_domain: config.trust_domain.clone(),
+        trust_domain: fixed.trust_domain,
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         default_ttl: config.certificate_life,
     };
     let mut signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
         .with_observer(Arc::new(CountIssues(metrics)));
+    if let Some(events) = events {
+        signing = signing.with_observer(Arc::new(Refusals(events)));
+    }
     if let Some(roots) = roots {
         signing = signing.with_observer(Arc::new(roots.clone()));
         tasks.spawn(forever(roots.run(move || leadership.is_leader())));
@@ -314,10 +327,14 @@ pub async fn start(
 }
 
 /// The rotation of a root of our own.
-async fn rotations(config: &Config, host: &Host) -> Result<Option<Rotations>, NoAuthority> {
+async fn rotations(
+    config: &Config,
+    trust_domain: &str,
+    host: &Host,
+) -> Result<Option<Rotations>, NoAuthority> {
     match &host.kept {
         Some(kept) => Ok(Some(
-            Rotations::open(kept.clone(), config.authority_settings()).await?,
+            Rotations::open(kept.clone(), config.authority_settings(trust_domain)).await?,
         )),
         None => Ok(None),
     }

@@ -21,6 +21,7 @@ use objects::{AllocatedAddress, ObjectKey};
 use tokio::sync::Notify;
 
 use self::queue::{Next, Queue};
+use crate::events::Events;
 
 /// Takes what is to be written. Cheap to clone.
 #[derive(Clone, Default)]
@@ -72,12 +73,20 @@ impl Conditions {
     }
 
     /// Writes what is wanted, until the future is dropped.
-    pub(crate) async fn write(self, writer: Arc<dyn ObjectWriter>) {
+    /// What a user must see is told by `events` too.
+    pub(crate) async fn write(self, writer: Arc<dyn ObjectWriter>, events: Option<Events>) {
         loop {
             let next = self.queue().next(Instant::now(), SystemTime::now());
             let until = match next {
                 Next::Write(write) => {
                     let result = writer.patch_status(&write.key, &write.uid, write.status()).await;
+                    if result.is_ok()
+                        && let Some(events) = &events
+                    {
+                        for notice in conditions::notices(&write.key, &write.uid, &write.conditions) {
+                            events.record(notice);
+                        }
+                    }
                     self.written(write, result);
                     continue;
                 }

@@ -166,6 +166,8 @@ fn config(options: &PlaneOptions) -> Outcome<Config> {
         &keys,
         "--token-issuer",
         TOKEN_ISSUER,
+        "--monitoring-listen",
+        "127.0.0.1:0",
         "--debug-socket",
         &socket,
     ])?)

@@ -253,7 +253,7 @@ fn explained(error: &kube::Error, namespace: &str) -> String {
 }
 
 /// As the API writes and reads it (`metav1.MicroTime`): always six digits behind the second.
-fn micro_time(time: SystemTime) -> String {
+pub(crate) fn micro_time(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let (year, month, day) = time.to_calendar_date();
     let (hour, minute, second, micro) = time.to_hms_micro();

@@ -1,17 +1,13 @@
 //! Objects that changed together, in the order in which the change is told.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use objects::{Kind, ObjectKey};
 
-use objects::{Kind, Object, ObjectKey};
-
+use crate::scope::Changes;
 use crate::xds::history::MAX_VIEWS;
 
 /// How many policies of one batch are told one by one. With more, the batch is one change: there would be no room for
 /// it in the history, and each is compiled by itself.
 const MAX_STEPS: usize = MAX_VIEWS / 2;
-
-type Changes = BTreeMap<ObjectKey, Option<Arc<Object>>>;
 
 /// Each policy by itself, and everything that is no policy at once: new and changed policies first, so that a workload
 /// is not there before its policy; policies that are gone last, so that what takes their place is there.

@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use compile::Condition;
-use objects::Object;
+use objects::{Object, ObjectKey};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::events::{Notice, Regarding};
 
 /// The types that are ours to write and to take away; all others are somebody else's.
 const OURS: [&str; 5] = [
@@ -16,6 +18,10 @@ const OURS: [&str; 5] = [
     "istio.io/WaypointMissing",
     "ztunnel.dev/AddressesAccepted",
 ];
+
+/// Those of them of which users are told by Events, unless their reason is one of the good ones.
+const TOLD: [&str; 2] = ["ZtunnelAccepted", "istio.io/WaypointBound"];
+const CLEAN: [&str; 2] = ["Accepted", "WaypointAccepted"];
 
 /// The conditions that an object has.
 pub(super) fn of(object: &Object) -> Vec<Value> {
@@ -46,6 +52,37 @@ pub(super) fn merged(present: &[Value], wanted: &[Condition], now: SystemTime) -
     // Neither the order of conditions nor that of their fields means anything.
     let is_same = present.len() == merged.len() && merged.iter().all(|one| present.contains(one));
     (!is_same).then_some(merged)
+}
+
+/// What a user must see of what was written: that a policy or a waypoint is not in force as it is written.
+pub(super) fn notices(key: &ObjectKey, uid: &str, written: &[Value]) -> Vec<Notice> {
+    let text = |condition: &Value, field: &str| {
+        let value = condition.get(field).and_then(Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    let is_seen = |condition: &&Value| {
+        let (kind, reason) = (text(condition, "type"), text(condition, "reason"));
+        TOLD.contains(&&*kind) && !CLEAN.contains(&&*reason)
+    };
+    let notice = |condition: &Value| Notice {
+        regarding: Regarding {
+            api_version: key
+                .kind
+                .api_versions()
+                .first()
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
+            kind: key.kind.as_str().to_owned(),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            uid: uid.to_owned(),
+        },
+        reason: text(condition, "reason"),
+        action: "Compile",
+        note: text(condition, "message"),
+    };
+    written.iter().filter(is_seen).map(notice).collect()
 }
 
 fn written(condition: &Condition) -> Map<String, Value> {

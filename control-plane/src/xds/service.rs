@@ -32,6 +32,7 @@ use super::places::{Place, Places};
 use super::proxies::{Connected, Proxies};
 use super::session::{Client, Next, Rejection, Request, Response, Session};
 use crate::config::DryRunPolicies;
+use crate::events::{self, Events, Notice};
 
 /// The longest request that is read, in bytes. A proxy that comes back names every resource that it holds: 9 MB for
 /// 100 000 pods. It has shown its token before anything is read.
@@ -65,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) pods: Arc<dyn NodeAuthorizer>,
     pub(crate) trust_domain: String,
     pub(crate) proxies: Proxies,
+    /// Where a pod is told that its stream is refused.
+    pub(crate) events: Option<Events>,
     pub(crate) metrics: ControlPlaneMetrics,
     /// The roots that are trusted, where this server knows, and who is told what proxies have acknowledged.
     pub(crate) roots: Option<Arc<dyn Roots>>,
@@ -244,6 +247,16 @@ impl Stream {
 
     fn denied(&self, refusal: &Refusal) -> Status {
         self.shared.settings.metrics.stream_refused(refusal.code());
+        if let Some(events) = &self.shared.settings.events
+            && !self.caller.pod_name.is_empty()
+        {
+            events.record(Notice {
+                regarding: events::of_pod(&self.caller),
+                reason: "DiscoveryRefused".to_owned(),
+                action: "ServeDiscovery",
+                note: format!("a discovery stream is refused ({}): {refusal}", refusal.code()),
+            });
+        }
         Status::permission_denied(refusal.to_string())
     }
 

@@ -266,7 +266,8 @@ impl Compiler {
             | Kind::NetworkPolicy
             | Kind::Gateway
             | Kind::GatewayClass
-            | Kind::WorkloadGroup => {}
+            | Kind::WorkloadGroup
+            | Kind::ConfigMap => {}
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::core::{ApiResource, ObjectList};
+use kube::core::{ApiResource, DynamicResourceScope, ObjectList};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -41,6 +41,8 @@ pub(crate) struct Subject {
     pub(crate) versions: Vec<ApiResource>,
     /// A field selector; none: all.
     pub(crate) fields: Option<String>,
+    /// Only what is in this namespace; none: in all.
+    pub(crate) namespace: Option<String>,
     /// Changes when there is reason to look again for a kind that is not there.
     pub(crate) wake: watch::Receiver<u64>,
 }
@@ -48,7 +50,12 @@ pub(crate) struct Subject {
 /// Follows a kind until the future is dropped.
 pub(crate) async fn follow<K, L>(mut subject: Subject, mut listener: L)
 where
-    K: Resource<DynamicType = ApiResource> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
     L: Listener<K>,
 {
     let mut machine = Machine::new();
@@ -112,8 +119,15 @@ where
 }
 
 impl Subject {
-    fn api<K: Resource<DynamicType = ApiResource>>(&self, version: usize) -> Api<K> {
-        Api::all_with(self.client.clone(), &self.versions[version])
+    fn api<K>(&self, version: usize) -> Api<K>
+    where
+        K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+    {
+        let (client, resource) = (self.client.clone(), &self.versions[version]);
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, resource),
+            None => Api::all_with(client, resource),
+        }
     }
 }
 
@@ -125,7 +139,10 @@ async fn list<K>(
     limit: u32,
 ) -> Result<ObjectList<K>, Failure>
 where
-    K: Resource<DynamicType = ApiResource> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
 {
     // What is known of the definitions up to here is not reason to look again after this.
     subject.wake.mark_unchanged();

@@ -15,6 +15,8 @@ pub(crate) struct Selection {
     pub(crate) kind: Kind,
     /// A field selector; none: all objects.
     pub(crate) fields: Option<String>,
+    /// Only those of this namespace; none: of all.
+    pub(crate) namespace: Option<String>,
 }
 
 impl Wanted {
@@ -25,15 +27,32 @@ impl Wanted {
 
     /// Every object of these kinds.
     pub fn of(kinds: impl IntoIterator<Item = Kind>) -> Wanted {
-        let all = |kind| Selection { kind, fields: None };
+        let all = |kind| Selection {
+            kind,
+            fields: None,
+            namespace: None,
+        };
         Wanted {
             selections: kinds.into_iter().map(all).collect(),
         }
     }
 
-    /// What a control plane reads: every kind but Deployments, which only the lab's controllers follow.
+    /// What a control plane reads: every kind but Deployments, which only the lab's controllers follow, and
+    /// ConfigMaps, of which [`Wanted::and_config_map`] adds one.
     pub fn for_control_plane() -> Wanted {
-        Wanted::of(Kind::ALL.into_iter().filter(|kind| *kind != Kind::Deployment))
+        let is_read = |kind: &Kind| !matches!(kind, Kind::Deployment | Kind::ConfigMap);
+        Wanted::of(Kind::ALL.into_iter().filter(is_read))
+    }
+
+    /// And one ConfigMap, by a request for that alone, which can be permitted by name.
+    #[must_use]
+    pub fn and_config_map(mut self, namespace: &str, name: &str) -> Wanted {
+        self.selections.push(Selection {
+            kind: Kind::ConfigMap,
+            fields: Some(format!("metadata.name={name}")),
+            namespace: Some(namespace.to_owned()),
+        });
+        self
     }
 
     /// What a node agent reads: the pods of its node, and the namespaces.
@@ -41,10 +60,12 @@ impl Wanted {
         let pods = Selection {
             kind: Kind::Pod,
             fields: Some(format!("spec.nodeName={node}")),
+            namespace: None,
         };
         let namespaces = Selection {
             kind: Kind::Namespace,
             fields: None,
+            namespace: None,
         };
         Wanted {
             selections: vec![pods, namespaces],
@@ -123,7 +144,7 @@ mod tests {
             Wanted::for_control_plane()
                 .selections
                 .iter()
-                .all(|selection| selection.kind != Kind::Deployment)
+                .all(|selection| !matches!(selection.kind, Kind::Deployment | Kind::ConfigMap))
         );
     }
 }

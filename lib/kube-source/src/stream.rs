@@ -91,7 +91,12 @@ fn begin(shared: &Arc<Shared>, wanted: &Wanted, client: &kube::Client) -> JoinSe
     let mut tasks = JoinSet::new();
     let never = watch::Sender::new(0).subscribe();
     let mut defined = BTreeSet::new();
-    for Selection { kind, fields } in &wanted.selections {
+    for Selection {
+        kind,
+        fields,
+        namespace,
+    } in &wanted.selections
+    {
         let wake = match definition(*kind) {
             Some(name) => {
                 defined.insert(name);
@@ -105,6 +110,7 @@ fn begin(shared: &Arc<Shared>, wanted: &Wanted, client: &kube::Client) -> JoinSe
                 .map(|version| resource(*kind, version))
                 .collect(),
             fields: fields.clone(),
+            namespace: namespace.clone(),
             wake,
         };
         let listener = Objects {
@@ -119,6 +125,7 @@ fn begin(shared: &Arc<Shared>, wanted: &Wanted, client: &kube::Client) -> JoinSe
             client: client.clone(),
             versions: vec![definitions()],
             fields: None,
+            namespace: None,
             wake: never,
         };
         let listener = crds::Watcher::new(shared.clone(), defined);

@@ -36,11 +36,13 @@ pub enum Kind {
     WorkloadEntry,
     /// `networking.istio.io/v1` WorkloadGroup.
     WorkloadGroup,
+    /// `v1` ConfigMap.
+    ConfigMap,
 }
 
 impl Kind {
     /// Every kind, in the order in which a reader wants them: what others refer to comes first.
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Namespace,
         Kind::Node,
         Kind::ServiceAccount,
@@ -56,6 +58,7 @@ impl Kind {
         Kind::ServiceEntry,
         Kind::WorkloadEntry,
         Kind::WorkloadGroup,
+        Kind::ConfigMap,
     ];
 
     /// The kind as manifests spell it.
@@ -76,6 +79,7 @@ impl Kind {
             Kind::ServiceEntry => "ServiceEntry",
             Kind::WorkloadEntry => "WorkloadEntry",
             Kind::WorkloadGroup => "WorkloadGroup",
+            Kind::ConfigMap => "ConfigMap",
         }
     }
 
@@ -97,6 +101,7 @@ impl Kind {
             Kind::ServiceEntry => "serviceentries",
             Kind::WorkloadEntry => "workloadentries",
             Kind::WorkloadGroup => "workloadgroups",
+            Kind::ConfigMap => "configmaps",
         }
     }
 
@@ -118,13 +123,19 @@ impl Kind {
             Kind::ServiceEntry => &["se"],
             Kind::WorkloadEntry => &["we"],
             Kind::WorkloadGroup => &["wg"],
+            Kind::ConfigMap => &["cm"],
         }
     }
 
     /// The API group; empty for the core group.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::Namespace | Kind::ServiceAccount | Kind::Pod | Kind::Service | Kind::Node => "",
+            Kind::Namespace
+            | Kind::ServiceAccount
+            | Kind::Pod
+            | Kind::Service
+            | Kind::Node
+            | Kind::ConfigMap => "",
             Kind::Deployment => "apps",
             Kind::EndpointSlice => "discovery.k8s.io",
             Kind::PeerAuthentication | Kind::AuthorizationPolicy => "security.istio.io",
@@ -137,7 +148,12 @@ impl Kind {
     /// The accepted values of `apiVersion`, the preferred one first.
     pub fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Kind::Namespace | Kind::ServiceAccount | Kind::Pod | Kind::Service | Kind::Node => &["v1"],
+            Kind::Namespace
+            | Kind::ServiceAccount
+            | Kind::Pod
+            | Kind::Service
+            | Kind::Node
+            | Kind::ConfigMap => &["v1"],
             Kind::Deployment => &["apps/v1"],
             Kind::EndpointSlice => &["discovery.k8s.io/v1"],
             Kind::PeerAuthentication | Kind::AuthorizationPolicy => {

@@ -9,6 +9,7 @@
 //! only the kinds of [`Kind`] are read.
 
 mod authorization_policy;
+mod config_map;
 mod deployment;
 mod document;
 mod emit;
@@ -21,6 +22,7 @@ mod gateway;
 mod gateway_class;
 mod kind;
 mod lenient;
+mod mesh_config;
 mod metadata;
 mod network_policy;
 mod node;
@@ -45,6 +47,7 @@ pub use authorization_policy::{
     Action, AuthorizationPolicy, Condition, DRY_RUN_ANNOTATION, Matches, Operation, Rule, ServiceAccountRef,
     Source, TargetRef, Test,
 };
+pub use config_map::ConfigMap;
 pub use deployment::{Deployment, PodTemplate};
 pub use document::{MAX_DEPTH, MAX_DOCUMENTS, MAX_NODES, MAX_TEXT_BYTES};
 pub use endpoint_slice::{AddressType, Endpoint, EndpointPort, EndpointSlice, TargetReference};
@@ -58,6 +61,7 @@ pub use gateway::{
 pub use gateway_class::GatewayClass;
 pub use kind::{Kind, ObjectKey, UnknownKind};
 pub use lenient::{ReadObject, Reading, UnreadObject, parse_leniently};
+pub use mesh_config::MeshConfig;
 pub use metadata::{Metadata, Owner};
 pub use network_policy::{NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule};
 pub use node::{Node, NodeAddress};

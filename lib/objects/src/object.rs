@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::authorization_policy::AuthorizationPolicy;
+use crate::config_map::ConfigMap;
 use crate::deployment::Deployment;
 use crate::document::{MAX_DEPTH, Tree};
 use crate::endpoint_slice::EndpointSlice;
@@ -73,6 +74,8 @@ pub enum Spec {
     WorkloadEntry(WorkloadEntry),
     /// What WorkloadEntries that register themselves are made from.
     WorkloadGroup(WorkloadGroup),
+    /// Texts by key.
+    ConfigMap(ConfigMap),
 }
 
 impl Spec {
@@ -94,6 +97,7 @@ impl Spec {
             Spec::ServiceEntry(_) => Kind::ServiceEntry,
             Spec::WorkloadEntry(_) => Kind::WorkloadEntry,
             Spec::WorkloadGroup(_) => Kind::WorkloadGroup,
+            Spec::ConfigMap(_) => Kind::ConfigMap,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::authorization_policy::AuthorizationPolicy;
+use crate::config_map::ConfigMap;
 use crate::deployment::Deployment;
 use crate::document::{self, Data, Tree, quoted};
 use crate::endpoint_slice::EndpointSlice;
@@ -291,6 +292,7 @@ fn spec(kind: Kind, fields: &mut Fields<'_>, namespace: &str) -> Option<Spec> {
         Kind::ServiceEntry => Spec::ServiceEntry(ServiceEntry::read(fields)?),
         Kind::WorkloadEntry => Spec::WorkloadEntry(WorkloadEntry::read(fields)?),
         Kind::WorkloadGroup => Spec::WorkloadGroup(WorkloadGroup::read(fields)?),
+        Kind::ConfigMap => Spec::ConfigMap(ConfigMap::read(fields)),
     })
 }
 

@@ -44,7 +44,8 @@ pub fn warnings(object: &Object) -> Vec<Warning> {
         | Spec::Gateway(_)
         | Spec::GatewayClass(_)
         | Spec::WorkloadEntry(_)
-        | Spec::WorkloadGroup(_) => {}
+        | Spec::WorkloadGroup(_)
+        | Spec::ConfigMap(_) => {}
         Spec::ServiceEntry(entry) => found.service_entry(entry),
     }
     found.warnings

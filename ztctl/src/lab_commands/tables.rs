@@ -98,7 +98,7 @@ fn columns(kind: Kind) -> (&'static [&'static str], Row) {
         }),
         Kind::ServiceEntry => (&["HOSTS", "LOCATION", "RESOLUTION", "ADDRESSES"], service_entry),
         Kind::WorkloadEntry => (&["ADDRESS"], |object| vec![text(object, "/spec/address")]),
-        Kind::WorkloadGroup => (&[], |_| Vec::new()),
+        Kind::WorkloadGroup | Kind::ConfigMap => (&[], |_| Vec::new()),
         Kind::ServiceAccount => (&[], |_| Vec::new()),
     }
 }

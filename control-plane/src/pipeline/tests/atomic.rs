@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use self::proxy::{Judged, Proxy};
 use super::*;
+use crate::mesh_settings::{Flags, MeshSettings};
 
 const MODES: [&str; 4] = ["UNSET", "DISABLE", "PERMISSIVE", "STRICT"];
 const SELECTORS: [&str; 3] = ["{}", "{app: a}", "{app: b}"];
@@ -103,13 +104,8 @@ fn changes(round: &Round) -> BTreeMap<ObjectKey, Option<Arc<Object>>> {
 }
 
 fn worker() -> Worker {
-    let worker = Worker {
-        compiler: Compiler::new(compile::Settings::default()),
-        view: View::default(),
-        history: None,
-        conditions: BTreeMap::new(),
-        allocations: BTreeMap::new(),
-    };
+    let mesh = MeshSettings::new("istio-system", Flags::default());
+    let worker = Worker::new(compile::Settings::default(), mesh);
     worker.compile(merge::Work::default())
 }
 

@@ -140,7 +140,11 @@ impl Dirty {
                 self.classes.insert(key.name);
                 return;
             }
-            Kind::ServiceAccount | Kind::Deployment | Kind::NetworkPolicy | Kind::WorkloadGroup => return,
+            Kind::ServiceAccount
+            | Kind::Deployment
+            | Kind::NetworkPolicy
+            | Kind::WorkloadGroup
+            | Kind::ConfigMap => return,
         }
         self.keys.insert(key);
     }

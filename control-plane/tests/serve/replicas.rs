@@ -1,0 +1,245 @@
+//! Several control planes over one Kubernetes API: proxies go from one to the other for nothing but what changed, and
+//! one of them does what only one must do.
+
+use std::path::Path;
+
+use kube_api::{ApiServer, Key, Options};
+use object_store::ObjectSource;
+
+use super::*;
+
+const POLICY_EVENTS: &str = "events.events.k8s.io";
+
+struct Replica {
+    running: Running,
+    shutdown: CancellationToken,
+}
+
+impl Replica {
+    async fn start(api: &ApiServer, folder: &Path, name: &str) -> Replica {
+        let path = |name: &str| folder.join(name).display().to_string();
+        let url = api.url();
+        let config = Config::parse_from([
+            "control-plane",
+            "--kubernetes",
+            "--kubernetes-url",
+            &url,
+            "--listen",
+            "127.0.0.1:0",
+            "--server-name",
+            "control-plane.test",
+            "--token-keys",
+            &path("token-keys.pem"),
+            "--token-issuer",
+            "lab",
+            "--monitoring-listen",
+            "127.0.0.1:0",
+            "--debug-socket",
+            &path(&format!("debug-{name}")),
+            "--pod-name",
+            name,
+            "--certificate-life",
+            "10m",
+        ]);
+        let shutdown = CancellationToken::new();
+        let store = config.store().unwrap();
+        let (source, writer) = (
+            store.clone() as Arc<dyn ObjectSource>,
+            store as Arc<dyn ObjectWriter>,
+        );
+        let starting = control_plane::start(config, source, Some(writer), shutdown.clone());
+        let running = in_time(starting).await.unwrap();
+        Replica { running, shutdown }
+    }
+
+    async fn leads(&self) -> bool {
+        let metrics = page(self.running.monitoring_address(), "/metrics").await;
+        metrics.contains("\nztunnel_control_plane_leader 1\n")
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        in_time(self.running.stopped()).await.unwrap();
+    }
+
+    async fn connect(&self, root: &Path, token: String) -> Client {
+        let mut config = ChannelConfig::new(
+            format!("https://{}", self.running.address()),
+            RootSource::Path(root.to_owned()),
+        );
+        config.alternative_name = Some("control-plane.test".to_owned());
+        config.token = Token::Inline(token);
+        Client::open(config.channel().unwrap(), node("zt-a", "node-a")).await
+    }
+}
+
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what)
+        .await
+        .expect("it takes too long")
+}
+
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    in_time(async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+fn namespace(name: &str) -> serde_json::Value {
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
+}
+
+#[tokio::test]
+async fn proxies_go_from_one_replica_to_another_for_what_changed_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = TokenSigner::load_or_create(&folder.path().join("token-key.pem")).unwrap();
+    std::fs::write(folder.path().join("token-keys.pem"), signer.public_key_pem()).unwrap();
+    let api = ApiServer::start(Options::default()).await.unwrap();
+    for name in ["istio-system", "demo"] {
+        api.put(namespace(name)).unwrap();
+    }
+    let proxy = api
+        .put(pod("istio-system", "zt-a", "ztunnel", "node-a", "10.9.0.1"))
+        .unwrap();
+    api.put(pod("demo", "a", "web", "node-b", "10.9.1.1")).unwrap();
+    api.put(pod("demo", "b", "web", "node-b", "10.9.1.2")).unwrap();
+    api.put(policy("allow")).unwrap();
+    let subject = TokenSubject {
+        issuer: "lab".to_owned(),
+        audience: "istio-ca".to_owned(),
+        caller: Caller {
+            namespace: "istio-system".to_owned(),
+            service_account: "ztunnel".to_owned(),
+            pod_name: "zt-a".to_owned(),
+            pod_uid: proxy.value()["metadata"]["uid"].as_str().unwrap().to_owned(),
+            node: "node-a".to_owned(),
+        },
+        service_account_uid: "sa-uid".to_owned(),
+        node_uid: "node-uid".to_owned(),
+        ttl: Duration::from_secs(600),
+    };
+    let token = || signer.sign(&subject, SystemTime::now()).unwrap();
+
+    let one = Replica::start(&api, folder.path(), "one").await;
+    until(async || one.leads().await).await;
+    let two = Replica::start(&api, folder.path(), "two").await;
+    assert!(!two.leads().await, "there is one leader");
+
+    // Both have the same root, which the leader tells every namespace.
+    let bundle = Key::new("configmaps", "istio-system", "istio-ca-root-cert");
+    until(async || api.store().get(&bundle).is_some()).await;
+    let bundle = api.store().get(&bundle).unwrap();
+    let root = folder.path().join("root-cert.pem");
+    std::fs::write(&root, bundle.value()["data"]["root-cert.pem"].as_str().unwrap()).unwrap();
+
+    let mut client = one.connect(&root, token()).await;
+    client.subscribe().await;
+    let holds = |client: &Client, kind: &str| client.held.get(kind).map_or(0, BTreeMap::len);
+    while holds(&client, ADDRESSES) < 3 || holds(&client, POLICIES) < 1 {
+        client.next().await;
+    }
+
+    // The same content, so nothing is sent again.
+    let held = client.held.clone();
+    let mut client = two.connect(&root, token()).await;
+    client.held.clone_from(&held);
+    client.subscribe().await;
+    for _ in 0..2 {
+        let response = client.next().await;
+        assert!(
+            response.resources.is_empty() && response.removed_resources.is_empty(),
+            "{response:?}"
+        );
+    }
+
+    // The leader ends, and the other takes over what it did.
+    one.stop().await;
+    until(async || two.leads().await).await;
+    api.remove(&Key::new("pods", "demo", "a"));
+    api.put(pod("demo", "c", "web", "node-b", "10.9.1.3")).unwrap();
+    let (mut sent, mut removed) = (BTreeSet::new(), BTreeSet::new());
+    while !(sent.contains("Kubernetes//Pod/demo/c") && removed.contains("Kubernetes//Pod/demo/a")) {
+        let response = client.next().await;
+        sent.extend(response.resources.into_iter().map(|resource| resource.name));
+        removed.extend(response.removed_resources);
+    }
+    assert_eq!((sent.len(), removed.len()), (1, 1), "{sent:?} {removed:?}");
+
+    // It writes on a policy what became of it, and tells of one that is not enforced as it is written.
+    let mut partly = policy("partly");
+    partly["spec"]["rules"][0]["to"] = json!([{ "operation": { "methods": ["GET"] } }]);
+    api.put(partly).unwrap();
+    let status = || {
+        let stored = api.store().get(&Key::new(
+            "authorizationpolicies.security.istio.io",
+            "demo",
+            "partly",
+        ));
+        stored.map_or_else(
+            || json!(null),
+            |stored| stored.value()["status"]["conditions"][0].clone(),
+        )
+    };
+    until(async || status()["type"] == "ZtunnelAccepted").await;
+    until(async || !api.store().all(POLICY_EVENTS).is_empty()).await;
+    let events = api.store().all(POLICY_EVENTS);
+    let event = events
+        .iter()
+        .find(|event| event.value()["regarding"]["name"] == "partly")
+        .unwrap();
+    assert_eq!(event.value()["reason"], status()["reason"]);
+    assert_eq!(event.value()["regarding"]["kind"], "AuthorizationPolicy");
+    two.stop().await;
+}
+
+#[tokio::test]
+async fn namespaces_take_part_by_the_settings_of_the_mesh() {
+    let mut world = World::start().await;
+    let labelled = |name: &str, team: &str| {
+        let mut object = namespace(name);
+        object["metadata"]["labels"] = json!({ "team": team });
+        object
+    };
+    let settings = |text: &str| {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "istio", "namespace": "istio-system" },
+            "data": { "mesh": text } })
+    };
+    put(&world.objects, labelled("demo", "a"));
+    put(&world.objects, labelled("other", "b"));
+    put(&world.objects, pod("demo", "web", "web", "node-a", "10.9.1.1"));
+    put(&world.objects, pod("other", "web", "web", "node-a", "10.9.1.2"));
+    world.stop().await;
+    put(
+        &world.objects,
+        settings("trustDomain: example.org\ndiscoverySelectors:\n- matchLabels: {team: a}\n"),
+    );
+    world.boot().await;
+    let served = async || {
+        let workloads = world.ask("/debug/workloads").await;
+        let names = workloads.as_array().unwrap().iter();
+        names
+            .map(|one| {
+                format!(
+                    "{}/{}",
+                    one["namespace"].as_str().unwrap(),
+                    one["name"].as_str().unwrap()
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(served().await, ["demo/web", "istio-system/zt-a"]);
+    assert_eq!(
+        world.ask("/debug/workloads").await[0]["trustDomain"],
+        "example.org"
+    );
+    // Labels come and go, and so do the selectors.
+    put(&world.objects, labelled("other", "a"));
+    until(async || served().await.len() == 3).await;
+    put(&world.objects, labelled("demo", "b"));
+    until(async || served().await == ["istio-system/zt-a", "other/web"]).await;
+    put(&world.objects, settings("trustDomain: example.org\n"));
+    until(async || served().await.len() == 3).await;
+}
