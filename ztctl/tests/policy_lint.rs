@@ -62,7 +62,7 @@ fn standard_input_may_hold_what_is_wrong_and_what_nobody_reads() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("ztctl runs");
-    let text = "kind: What\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n---\n- a list\n";
+    let text = "kind: What\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: c}\n---\n- a list\n";
     let mut input = child.stdin.take().expect("a pipe");
     input.write_all(text.as_bytes()).expect("written");
     drop(input);
@@ -70,7 +70,7 @@ fn standard_input_may_hold_what_is_wrong_and_what_nobody_reads() {
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        text.contains("error invalid") && text.contains("info kind-not-read: ConfigMap default/c"),
+        text.contains("error invalid") && text.contains("info kind-not-read: Secret default/c"),
         "{text}"
     );
 }

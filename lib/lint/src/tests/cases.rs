@@ -427,7 +427,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(
         Code::KindNotRead,
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: shop}\n",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: shop}\n",
         "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: c, namespace: shop}\n",
     ),
     case(
