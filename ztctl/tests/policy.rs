@@ -199,8 +199,7 @@ fn kinds_that_nobody_reads_are_passed_over_and_foreign_policies_are_named() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = stderr(&output);
     assert!(
-        said.contains("CiliumNetworkPolicy production/b: not taken into account")
-            && !said.contains("Secret"),
+        said.contains("CiliumNetworkPolicy production/b: not taken into account") && !said.contains("Secret"),
         "{said}"
     );
 }

@@ -416,3 +416,47 @@ fn the_whole_tree_tells_what_failed_in_each_rule() {
         "{unknown}"
     );
 }
+
+/// What was stored and cannot be read closes, and says what cannot be read: in the reason and in the tree.
+#[test]
+fn a_closed_policy_says_why_it_is_closed() {
+    let stored = |kind: objects::Kind| {
+        let value = serde_json::json!({
+            "apiVersion": "security.istio.io/v1", "kind": kind.as_str(),
+            "metadata": {"name": "old", "namespace": "shop"},
+            "spec": {"selector": {"matchLabels": {"a": 1}}},
+        });
+        let key = objects::ObjectKey::new(kind, "shop", "old");
+        std::sync::Arc::new(objects::Object::from_stored_value(&value, &key).unwrap())
+    };
+    let cases = [
+        (
+            objects::Kind::AuthorizationPolicy,
+            "policy_not_understood",
+            "is not understood, so it refuses everybody: ",
+        ),
+        (
+            objects::Kind::PeerAuthentication,
+            "mtls_required",
+            "(it cannot be read and so counts as STRICT: ",
+        ),
+    ];
+    let mut mesh = world(SHOP);
+    for (kind, code, words) in cases {
+        let answer = mesh.with([stored(kind)], |mesh| {
+            let (from, to) = (
+                "outside/legacy".parse().unwrap(),
+                "shop/web:8080".parse().unwrap(),
+            );
+            mesh.explain(&from, &to).unwrap()
+        });
+        assert_eq!(answer.decisive().code(), code);
+        let reason = answer.decisive().reason();
+        assert!(
+            reason.contains("shop/old") && reason.contains("matchLabels"),
+            "{reason}"
+        );
+        let tree = answer.tree().to_string();
+        assert!(tree.contains(words), "{tree}");
+    }
+}
