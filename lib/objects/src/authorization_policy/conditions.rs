@@ -109,3 +109,6 @@ fn is_known(key: &str) -> bool {
             .strip_prefix("experimental.envoy.filters.")
             .is_some_and(|rest| !rest.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
