@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use benches::{Manifests, Table};
+use compile::Output;
 use criterion::{BenchmarkId, Criterion};
 
 const PODS: [u32; 3] = [100, 1000, 10_000];
@@ -27,22 +28,9 @@ fn main() {
             (name, Manifests::new(pods, policies))
         })
         .collect();
-    let mut pod = Table::of_times("Change of one pod (pods, policies)");
-    let mut policy = Table::of_times("Change of one policy (pods, policies)");
-    for turn in 0..ROUNDS {
-        for (name, manifests) in &mut cases {
-            let start = Instant::now();
-            let output = black_box(manifests.change_pod(turn));
-            pod.add(name, 1, start.elapsed());
-            assert!(!output.is_empty() || turn == 0, "the change shows on the wire");
-            let start = Instant::now();
-            let output = black_box(manifests.change_policy(turn));
-            policy.add(name, 1, start.elapsed());
-            assert_eq!(output.policies.len(), 1);
-        }
-    }
-    pod.print();
-    policy.print();
+    changes("pods, policies", &mut cases, |output| {
+        assert_eq!(output.policies.len(), 1);
+    });
     different_selectors();
 
     let mut criterion = Criterion::default().configure_from_args();
@@ -72,11 +60,25 @@ fn different_selectors() {
         let name = format!("{policies} policies");
         (name, Manifests::of_different_selectors(policies))
     });
-    let mut pod = Table::of_times("Change of one pod (policies of its namespace, other selectors)");
-    let mut policy =
-        Table::of_times("Change of a policy's selector (policies of its namespace, other selectors)");
+    changes(
+        "policies of its namespace, other selectors",
+        &mut cases,
+        |output| {
+            assert_eq!(
+                output.addresses.len(),
+                1,
+                "the pod lists the policy, or no longer"
+            );
+        },
+    );
+}
+
+/// Changes a pod and a policy of each mesh in turns, and prints what that took.
+fn changes(what: &str, cases: &mut [(String, Manifests)], policy_shows: impl Fn(&Output)) {
+    let mut pod = Table::of_times(format!("Change of one pod ({what})"));
+    let mut policy = Table::of_times(format!("Change of one policy ({what})"));
     for turn in 0..ROUNDS {
-        for (name, manifests) in &mut cases {
+        for (name, manifests) in &mut *cases {
             let start = Instant::now();
             let output = black_box(manifests.change_pod(turn));
             pod.add(name, 1, start.elapsed());
@@ -84,11 +86,7 @@ fn different_selectors() {
             let start = Instant::now();
             let output = black_box(manifests.change_policy(turn));
             policy.add(name, 1, start.elapsed());
-            assert_eq!(
-                output.addresses.len(),
-                1,
-                "the pod lists the policy, or no longer"
-            );
+            policy_shows(&output);
         }
     }
     pod.print();
