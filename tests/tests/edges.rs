@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -439,7 +440,7 @@ fn load_goes_to_all_ready_endpoints_and_to_no_other() {
         "by its own address it is there"
     );
     // And ready again.
-    std::fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     for caller in &callers {
         eventually("the endpoint is back", Duration::from_secs(30), || {
             share(caller, 20)[1] > 0
@@ -516,8 +517,14 @@ fn traffic_on_one_node_takes_the_tunnel_too() {
 
 struct Fixture {
     lab: Lab,
-    /// A file for each pod that may be ready.
+    /// A program for each pod that may be ready. A pod without its program cannot start, and so is never ready, not
+    /// even for the moment that a program would take to find out that it may not run.
     gates: TempDir,
+}
+
+/// Lets a pod become ready.
+fn open_gate(gate: &Path) {
+    std::os::unix::fs::symlink("/bin/sleep", gate).unwrap();
 }
 
 fn fixture() -> &'static Fixture {
@@ -559,21 +566,30 @@ fn fixture() -> &'static Fixture {
             TWINS_ONLY.to_owned(),
         ]);
         for (name, node) in [("pair-a", "node-a"), ("pair-b", "node-b")] {
-            objects.push(pod("mesh", name, "pair", node, "pair", "command: [sleep, infinity]"));
+            objects.push(pod(
+                "mesh",
+                name,
+                "pair",
+                node,
+                "pair",
+                "command: [sleep, infinity]",
+            ));
         }
         let named = "command: [sleep, infinity]\n    ports: [{name: web, containerPort: 9090}]";
         objects.push(pod("mesh", "ported", "ported", "node-b", "ported", named));
         for (name, node) in [("load-a", "node-a"), ("load-b", "node-b"), ("load-c", "node-b")] {
             let gate = gates.path().join(name);
-            std::fs::write(&gate, "").unwrap();
+            open_gate(&gate);
             let containers = format!(
-                "command: [sleep, infinity]\n  - name: gate\n    image: test\n    command: [sh, -c, \"test -e {} && \
-                 exec sleep infinity\"]",
+                "command: [sleep, infinity]\n  - name: gate\n    image: test\n    command: [{}, infinity]",
                 gate.display()
             );
             objects.push(pod("mesh", name, "load", node, "load", &containers));
         }
-        Fixture { lab: Lab::up(&join(objects)), gates }
+        Fixture {
+            lab: Lab::up(&join(objects)),
+            gates,
+        }
     })
 }
 
