@@ -25,6 +25,24 @@ use plugged::{Problem, Source};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
 
+/// How often it is looked whether what signs has changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Files of a plugged-in authority; a mounted Secret follows its object within a minute anyway.
+    pub(crate) files: Duration,
+    /// Secrets.
+    pub(crate) secrets: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            files: Duration::from_secs(2),
+            secrets: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Where to look for the authority.
 pub(crate) struct Places {
     /// Files of a plugged-in authority.
@@ -33,6 +51,8 @@ pub(crate) struct Places {
     pub(crate) directory: Option<PathBuf>,
     /// A cluster, and the namespace of the control plane in it.
     pub(crate) cluster: Option<(kube::Client, String)>,
+    /// And how often.
+    pub(crate) pace: Pace,
 }
 
 /// An authority that signs, and where it comes from.
@@ -42,6 +62,7 @@ pub(crate) struct Host {
     pub(crate) kept: Option<Arc<Kept>>,
     revocation_list: watch::Sender<Option<String>>,
     source: Option<Source>,
+    pace: Pace,
 }
 
 /// There is no authority.
@@ -88,11 +109,14 @@ impl Host {
                 kept: None,
                 revocation_list: watch::Sender::new(plugged.revocation_list),
                 source: Some(source),
+                pace: places.pace,
             });
         }
         let store: Arc<dyn AuthorityStore> = match (places.directory, places.cluster) {
             (Some(directory), _) => Arc::new(DirectoryStore::open(&directory).map_err(AuthorityError::from)?),
-            (None, Some((client, namespace))) => Arc::new(SecretStore::new(client, &namespace)),
+            (None, Some((client, namespace))) => {
+                Arc::new(SecretStore::new(client, &namespace, places.pace.secrets))
+            }
             (None, None) => return Err(NoAuthority::Nowhere),
         };
         let (_, material) = own(store.clone(), leadership).await?;
@@ -106,6 +130,7 @@ impl Host {
             authority,
             revocation_list: watch::Sender::new(None),
             source: None,
+            pace: places.pace,
         })
     }
 
@@ -120,7 +145,7 @@ impl Host {
         loop {
             let problem = match (&self.source, &self.kept) {
                 (Some(source), _) => {
-                    source.changed().await;
+                    source.changed(self.pace).await;
                     self.look(source).await.err().map(|problem| problem.to_string())
                 }
                 (None, Some(kept)) => {

@@ -124,6 +124,10 @@ pub struct Config {
     /// How long a certificate lives when its request does not say
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub certificate_life: Duration,
+    /// The longest life that a request for a certificate is given; by default the greater of --certificate-life and 24h.
+    /// A rotation of the CA's root may have to wait so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_certificate_life: Option<Duration>,
     /// The shortest time between two phases of a rotation of the CA's root: in it copies of the roots in files must
     /// reach those who verify this server by them, and other replicas take over what is kept
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
@@ -188,6 +192,12 @@ impl Config {
         }
         metrics.observe_runtime(&tokio::runtime::Handle::current());
         metrics
+    }
+
+    /// The longest life of a certificate.
+    pub(crate) fn max_certificate_life(&self) -> Duration {
+        let usual = self.certificate_life.max(ca::DEFAULT_TTL);
+        self.max_certificate_life.unwrap_or(usual)
     }
 
     pub(crate) fn authority_settings(&self, trust_domain: &str) -> rotation::Settings {

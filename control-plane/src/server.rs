@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Server;
 
-use crate::authority::{Host, NoAuthority, Places};
+use crate::authority::{Host, NoAuthority, Pace, Places};
 use crate::certificate::{self, ServerCertificateError};
 use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
@@ -194,6 +194,7 @@ pub async fn start(
         cluster: cluster
             .clone()
             .map(|client| (client, config.pod_namespace.clone())),
+        pace: Pace::default(),
     };
     let host = tokio::select! {
         host = Host::open(places, leadership.clone()) => Arc::new(host?),
@@ -283,6 +284,7 @@ pub async fn start(
         trust_domain: fixed.trust_domain,
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         default_ttl: config.certificate_life,
+        max_ttl: config.max_certificate_life(),
     };
     let mut signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
         .with_observer(Arc::new(CountIssues(metrics)));

@@ -1,6 +1,7 @@
 //! Who is calling.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use mesh::Identity;
 use tls::BoxFuture;
@@ -46,8 +47,13 @@ impl fmt::Display for Caller {
 
 /// Says who holds a token.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Verifies `token`, which is everything after `Bearer `.
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, AuthError>>;
+    /// Verifies `token`, which is everything after `Bearer `. Whoever calls from one address shares its bounds with
+    /// nobody else; nothing is trusted because of an address.
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+        from: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<Caller, AuthError>>;
 }
 
 /// Why a caller is not known. No text in here repeats the token.

@@ -60,6 +60,7 @@ impl DirectoryStore {
     ) -> Result<(StoredAuthority, String), AuthorityError> {
         let _lock = self.lock()?;
         if let Some(found) = self.read()? {
+            files::publish(&self.directory.join(PUBLIC_FILE), &found.0.roots_pem())?;
             return Ok(found);
         }
         let fresh = fresh()?;
@@ -76,8 +77,26 @@ impl DirectoryStore {
             path,
             reason: format!("{reason}; restore the file or delete it"),
         })?;
-        files::publish(&self.directory.join(PUBLIC_FILE), &stored.roots_pem())?;
         Ok(Some((stored, version_of(&text))))
+    }
+
+    /// Reads, and mends the public copy where it is not the same. What was read without the lock may be old when it is
+    /// written.
+    fn read_and_publish(&self) -> Result<Option<(StoredAuthority, String)>, FileError> {
+        let found = self.read()?;
+        let public = self.directory.join(PUBLIC_FILE);
+        let is_right = |stored: &StoredAuthority| {
+            fs::read(&public).is_ok_and(|roots| roots == stored.roots_pem().as_bytes())
+        };
+        if found.as_ref().is_none_or(|(stored, _)| is_right(stored)) {
+            return Ok(found);
+        }
+        let _lock = self.lock()?;
+        let found = self.read()?;
+        if let Some((stored, _)) = &found {
+            files::publish(&public, &stored.roots_pem())?;
+        }
+        Ok(found)
     }
 
     fn write(&self, stored: &StoredAuthority) -> Result<String, FileError> {
@@ -118,7 +137,7 @@ impl AuthorityStore for DirectoryStore {
     fn load(&self) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
         let store = self.clone();
         Box::pin(async move {
-            let reading = move || store.read().map_err(|error| store.failed(&error));
+            let reading = move || store.read_and_publish().map_err(|error| store.failed(&error));
             let found = off_the_runtime(&self.directory, reading).await?;
             Ok(found.map(|(stored, version)| Versioned { stored, version }))
         })

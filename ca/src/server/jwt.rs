@@ -1,6 +1,7 @@
 //! Tokens with the claims of projected Kubernetes service account tokens, verified with keys from a file.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -205,7 +206,11 @@ impl JwtAuthenticator {
 }
 
 impl Authenticator for JwtAuthenticator {
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Caller, AuthError>> {
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+        _: Option<IpAddr>,
+    ) -> BoxFuture<'a, Result<Caller, AuthError>> {
         Box::pin(async move { self.authenticate_at(token, SystemTime::now()) })
     }
 }

@@ -1,5 +1,6 @@
 //! The gRPC service.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 
 use super::authenticate::{AuthError, Authenticator, Caller, bearer_token};
-use super::authority::{Authority, DEFAULT_TTL, SignError};
+use super::authority::{Authority, DEFAULT_TTL, MAX_TTL, SignError};
 use super::authorize::{Denied, NodeAuthorizer};
 use super::limit::{self, Limit};
 use super::observe::{IssueRecord, Lines, Observer, Refusal};
@@ -33,6 +34,8 @@ pub struct ServiceConfig {
     pub trusted_node_accounts: Vec<(String, String)>,
     /// The life of certificates when none is asked for.
     pub default_ttl: Duration,
+    /// The longest life that is given, whatever is asked for: a rotation of the root may have to wait so long.
+    pub max_ttl: Duration,
 }
 
 impl Default for ServiceConfig {
@@ -41,6 +44,7 @@ impl Default for ServiceConfig {
             trust_domain: "cluster.local".to_owned(),
             trusted_node_accounts: vec![("istio-system".to_owned(), "ztunnel".to_owned())],
             default_ttl: DEFAULT_TTL,
+            max_ttl: DEFAULT_TTL,
         }
     }
 }
@@ -136,11 +140,16 @@ impl Service {
         Ok(identity)
     }
 
+    /// The life that is asked for, as far as it is given; what is beyond any sense is left to be refused.
     fn ttl(&self, request: &IstioCertificateRequest) -> Duration {
-        match u64::try_from(request.validity_duration) {
+        let wanted = match u64::try_from(request.validity_duration) {
             Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
             _ => self.config.default_ttl,
+        };
+        if wanted > MAX_TTL {
+            return wanted;
         }
+        wanted.min(self.config.max_ttl)
     }
 
     async fn handle(&self, request: Request<IstioCertificateRequest>) -> Result<IssueAnswer, Refused> {
@@ -212,7 +221,8 @@ impl Service {
 
     async fn caller(&self, request: &Request<IstioCertificateRequest>) -> Result<Caller, AuthError> {
         let token = bearer_token(request.metadata())?;
-        self.authenticator.authenticate(token).await
+        let from = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        self.authenticator.authenticate(token, from).await
     }
 }
 

@@ -43,6 +43,17 @@ async fn a_node_proxy_gets_certificates_for_pods_on_its_node() {
 }
 
 #[tokio::test]
+async fn nobody_gets_a_life_that_a_rotation_of_the_root_would_have_to_wait_for() {
+    let rig = Rig::start().await;
+    let issuer = GrpcIssuer::for_node(channel(&rig, &node_proxy("a"), |_| ()));
+    let longest = ca::ServiceConfig::default().max_ttl;
+    assert_eq!(longest, 24 * HOUR);
+    let certificate = issuer.issue(&id("client"), 60 * 24 * HOUR).await.unwrap();
+    let ends = SystemTime::now() + longest;
+    assert!(certificate.not_after() <= ends && certificate.not_after() + HOUR > ends);
+}
+
+#[tokio::test]
 async fn impersonation_has_limits() {
     let rig = Rig::start().await;
     let ask = async |caller: &Caller, identity: &Identity| {

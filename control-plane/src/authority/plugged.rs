@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ca::{MAX_PART_BYTES, Plugged, plugged_parts};
 use zeroize::Zeroizing;
 
+use super::Pace;
 use crate::kubernetes::secret;
 
-/// How often files are looked at; a mounted Secret follows its object within a minute anyway.
-const LOOK_AT_FILES: Duration = Duration::from_secs(2);
-/// How often a Secret is.
-const LOOK_AT_SECRET: Duration = Duration::from_secs(5);
 /// What a volume that is replaced as a whole has: a link to the current state.
 const CURRENT: &str = "..data";
 
@@ -63,10 +60,10 @@ impl Source {
     }
 
     /// Waits until it is time to look again.
-    pub(super) async fn changed(&self) {
+    pub(super) async fn changed(&self, pace: Pace) {
         tokio::time::sleep(match self {
-            Source::Files(_) => LOOK_AT_FILES,
-            Source::Secret { .. } => LOOK_AT_SECRET,
+            Source::Files(_) => pace.files,
+            Source::Secret { .. } => pace.secrets,
         })
         .await;
     }

@@ -20,9 +20,6 @@ pub(crate) const OWN: &str = "istio-ca-secret";
 pub(crate) const PLUGGED: &str = "cacerts";
 /// The type of our Secret, as Istio's.
 const TYPE: &str = "istio.io/ca-root";
-/// How often the Secret is read again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-
 /// The keys that Istio's own has too.
 const CERTIFICATE: &str = "ca-cert.pem";
 const KEY: &str = "ca-key.pem";
@@ -38,13 +35,16 @@ const ROTATION: &str = "ztunnel-rotation";
 pub(crate) struct SecretStore {
     client: kube::Client,
     namespace: String,
+    look_again: Duration,
 }
 
 impl SecretStore {
-    pub(crate) fn new(client: kube::Client, namespace: &str) -> SecretStore {
+    /// In this namespace; read again so often.
+    pub(crate) fn new(client: kube::Client, namespace: &str, look_again: Duration) -> SecretStore {
         SecretStore {
             client,
             namespace: namespace.to_owned(),
+            look_again,
         }
     }
 
@@ -153,7 +153,7 @@ impl AuthorityStore for SecretStore {
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(tokio::time::sleep(LOOK_AGAIN))
+        Box::pin(tokio::time::sleep(self.look_again))
     }
 
     fn place(&self) -> String {

@@ -1,5 +1,6 @@
 //! Asking the Kubernetes API whose token it is.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use super::{ApiError, ask, shortened};
 use crate::pods::Pods;
+use crate::xds::places::{Place, Places};
 
 mod answers;
 mod claims;
@@ -24,6 +26,9 @@ use answers::{Answers, Digest};
 const REVIEW_DEADLINE: Duration = Duration::from_secs(5);
 /// How many reviews are under way at once; further tokens are told to come again.
 const MAX_REVIEWS: usize = 128;
+/// How many of these one address may have begun: a node proxy shows one token at a time, and whoever sends rubbish must
+/// not take the places of all others.
+const MAX_REVIEWS_PER_PEER: usize = 8;
 /// The longest token that is sent for review, in bytes.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 /// The group of every service account.
@@ -48,6 +53,7 @@ struct Reviews {
     client: kube::Client,
     audience: String,
     pods: Pods,
+    of_peers: Places,
     state: Mutex<State>,
 }
 
@@ -67,12 +73,13 @@ impl TokenReviewer {
                 client,
                 audience: audience.to_owned(),
                 pods,
+                of_peers: Places::default(),
                 state: Mutex::default(),
             }),
         }
     }
 
-    async fn review(&self, token: &str) -> Result<Caller, AuthError> {
+    async fn review(&self, token: &str, from: Option<IpAddr>) -> Result<Caller, AuthError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::TooLong);
         }
@@ -98,7 +105,25 @@ impl TokenReviewer {
                     ));
                 }
                 None => {
-                    let review = begin(self.shared.clone(), token.to_owned(), digest, claims.expires);
+                    let peer = from
+                        .map(|from| from.to_canonical().to_string())
+                        .unwrap_or_default();
+                    let place = self
+                        .shared
+                        .of_peers
+                        .take(peer, MAX_REVIEWS_PER_PEER)
+                        .ok_or_else(|| {
+                            AuthError::Unavailable(
+                                "too many tokens of your address are being reviewed".to_owned(),
+                            )
+                        })?;
+                    let review = begin(
+                        self.shared.clone(),
+                        token.to_owned(),
+                        digest,
+                        claims.expires,
+                        place,
+                    );
                     state.under_way.insert(digest, review.clone());
                     review
                 }
@@ -109,9 +134,13 @@ impl TokenReviewer {
 }
 
 impl Authenticator for TokenReviewer {
-    fn authenticate<'a>(&'a self, token: &'a str) -> tls::BoxFuture<'a, Result<Caller, AuthError>> {
+    fn authenticate<'a>(
+        &'a self,
+        token: &'a str,
+        from: Option<IpAddr>,
+    ) -> tls::BoxFuture<'a, Result<Caller, AuthError>> {
         Box::pin(async move {
-            let mut caller = self.review(token).await?;
+            let mut caller = self.review(token, from).await?;
             if caller.node.is_empty() {
                 caller.node = self.shared.pods.node_of(&caller).ok_or_else(|| {
                     AuthError::Unavailable(format!(
@@ -126,8 +155,15 @@ impl Authenticator for TokenReviewer {
 }
 
 /// In a task of its own, so that it goes on when whoever began it goes.
-fn begin(reviews: Arc<Reviews>, token: String, digest: Digest, expires: Option<SystemTime>) -> Review {
+fn begin(
+    reviews: Arc<Reviews>,
+    token: String,
+    digest: Digest,
+    expires: Option<SystemTime>,
+    place: Place,
+) -> Review {
     let task = tokio::spawn(async move {
+        let _place = place;
         let outcome = reviews.ask(&token).await;
         let mut state = reviews.state();
         state.under_way.remove(&digest);

@@ -4,7 +4,7 @@ use mesh::Identity;
 use tls::{KeyAndRequest, Roots as TlsRoots, WorkloadCertificate};
 
 use super::*;
-use crate::authority::{self, Places};
+use crate::authority::{self, Pace, Places};
 use crate::leadership::Leadership;
 
 const LIFE: Duration = Duration::from_secs(3600);
@@ -28,6 +28,7 @@ impl Bench {
             plugged_files: None,
             directory: Some(self.directory.path().to_owned()),
             cluster: None,
+            pace: Pace::default(),
         };
         let host = authority::Host::open(places, Leadership::always()).await.unwrap();
         let settings = Settings {

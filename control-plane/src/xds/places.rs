@@ -1,4 +1,4 @@
-//! How many streams one pod has open.
+//! How many places one pod, or one address, has taken.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -142,7 +143,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
         let shared = self.0.clone();
         Box::pin(async move {
-            let caller = authenticate(&shared, request.metadata()).await?;
+            let caller = authenticate(&shared, &request).await?;
             // Any pod may come; none may take the places of the others.
             let pod = format!("{}/{}", caller.namespace, caller.pod_uid);
             let of_pod = shared.of_pods.take(pod, MAX_STREAMS_PER_POD).ok_or_else(|| {
@@ -174,9 +175,10 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     }
 }
 
-async fn authenticate(shared: &Shared, metadata: &tonic::metadata::MetadataMap) -> Result<Caller, Status> {
-    let caller = match bearer_token(metadata) {
-        Ok(token) => shared.settings.authenticator.authenticate(token).await,
+async fn authenticate<T>(shared: &Shared, request: &tonic::Request<T>) -> Result<Caller, Status> {
+    let from = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+    let caller = match bearer_token(request.metadata()) {
+        Ok(token) => shared.settings.authenticator.authenticate(token, from).await,
         Err(error) => Err(error),
     };
     caller.map_err(|error| {

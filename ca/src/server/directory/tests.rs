@@ -88,3 +88,37 @@ async fn a_crash_while_writing_leaves_what_was() {
         assert!(lost.is_err(), "{cut}");
     }
 }
+
+/// Whoever reads while another writes must not put back the roots that it has read.
+#[test]
+fn the_public_copy_is_never_older_than_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::open(folder.path()).unwrap();
+    let states = [StoredAuthority::of(root()), StoredAuthority::of(root())];
+    let mut version = store.save_now(&states[0], None).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                    store.read_and_publish().unwrap();
+                }
+            });
+        }
+        let mut behind = 0;
+        for number in 1..300 {
+            let state = &states[number % 2];
+            version = store.save_now(state, Some(&version)).unwrap();
+            std::thread::yield_now();
+            let public = fs::read_to_string(folder.path().join("root-cert.pem")).unwrap();
+            behind += usize::from(public != state.roots_pem());
+        }
+        is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(behind, 0, "old roots were published over newer ones");
+    });
+    // One that somebody has lost or changed comes back.
+    fs::write(folder.path().join("root-cert.pem"), "rubbish").unwrap();
+    let (kept, _) = store.read_and_publish().unwrap().unwrap();
+    let public = fs::read_to_string(folder.path().join("root-cert.pem")).unwrap();
+    assert_eq!(public, kept.roots_pem());
+}

@@ -5,7 +5,7 @@ use kube_api::{ApiServer, Key};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::authority::{Host, Places};
+use crate::authority::{Host, Pace, Places};
 use crate::kubernetes::testing::{NAMESPACE, asked, client, server, until};
 use crate::leadership::Leadership;
 use crate::rotation::Settings;
@@ -16,6 +16,7 @@ async fn rotations(server: &ApiServer) -> Rotations {
         plugged_files: None,
         directory: None,
         cluster: Some((client(server), NAMESPACE.to_owned())),
+        pace: Pace::default(),
     };
     let host = Host::open(places, Leadership::always()).await.unwrap();
     let settings = Settings {

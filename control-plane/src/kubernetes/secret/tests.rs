@@ -13,7 +13,7 @@ use super::super::testing::{NAMESPACE, asked, client, server};
 use super::{OWN, PLUGGED, SecretStore, parts};
 
 fn store(server: &ApiServer) -> SecretStore {
-    SecretStore::new(client(server), NAMESPACE)
+    SecretStore::new(client(server), NAMESPACE, std::time::Duration::from_millis(20))
 }
 
 fn root() -> KeyAndCertificate {

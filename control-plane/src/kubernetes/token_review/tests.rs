@@ -7,7 +7,7 @@ use object_store::StoreChange;
 use objects::Object;
 use serde_json::{Value, json};
 
-use super::TokenReviewer;
+use super::{MAX_REVIEWS_PER_PEER, TokenReviewer};
 use crate::kubernetes::testing::{PATIENCE, asked, client, server, until};
 use crate::pods::Pods;
 
@@ -54,7 +54,7 @@ impl World {
     }
 
     async fn ask(&self, token: &str) -> Result<Caller, AuthError> {
-        let asking = self.reviewer.authenticate(token);
+        let asking = self.reviewer.authenticate(token, None);
         tokio::time::timeout(PATIENCE, asking).await.unwrap()
     }
 
@@ -158,7 +158,7 @@ async fn identical_reviews_are_one_whoever_goes_meanwhile() {
     world.server.faults().delay(reviews, Duration::from_millis(300));
     let begin = || {
         let (reviewer, token) = (world.reviewer.clone(), token.clone());
-        tokio::spawn(async move { reviewer.authenticate(&token).await })
+        tokio::spawn(async move { reviewer.authenticate(&token, None).await })
     };
     let first = begin();
     until("a review under way", || {
@@ -197,7 +197,7 @@ async fn a_server_that_is_away_is_no_reason_to_call_somebody_a_stranger() {
     assert_eq!(world.ask(&fresh).await, Ok(caller()));
     let unseen = world.token(|_| ());
     world.server.stop().await;
-    let outcome = tokio::time::timeout(PATIENCE, world.reviewer.authenticate(&unseen))
+    let outcome = tokio::time::timeout(PATIENCE, world.reviewer.authenticate(&unseen, None))
         .await
         .unwrap();
     assert!(matches!(outcome, Err(AuthError::Unavailable(_))), "{outcome:?}");
@@ -218,4 +218,26 @@ async fn where_tokens_name_no_node_that_of_the_pod_counts() {
     world.pods.apply(&[known(pod())]);
     assert_eq!(world.ask(&token).await, Ok(caller()));
     assert_eq!(world.reviews(), 1, "what is looked up here costs no request");
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_the_places_of_others() {
+    let world = World::start().await;
+    let reviews = || Requests::with_verb(Verb::Create).of("tokenreviews.authentication.k8s.io");
+    world.server.faults().delay(reviews(), PATIENCE);
+    let from = |host: u8| Some(std::net::IpAddr::from([192, 0, 2, host]));
+    let begin = |host: u8| {
+        let (reviewer, token) = (world.reviewer.clone(), world.token(|_| ()));
+        tokio::spawn(async move { reviewer.authenticate(&token, from(host)).await })
+    };
+    let under_way = || world.reviewer.shared.state().under_way.len();
+    let _flood: Vec<_> = (0..3 * MAX_REVIEWS_PER_PEER).map(|_| begin(1)).collect();
+    until("its places are taken", || under_way() == MAX_REVIEWS_PER_PEER).await;
+    let outcome = world.reviewer.authenticate(&world.token(|_| ()), from(1)).await;
+    assert!(matches!(outcome, Err(AuthError::Unavailable(_))), "{outcome:?}");
+    world.server.faults().clear();
+    assert_eq!(
+        world.reviewer.authenticate(&world.token(|_| ()), from(2)).await,
+        Ok(caller())
+    );
 }
