@@ -209,6 +209,7 @@ impl Config {
                 // Only over a Kubernetes API are there several replicas.
                 alone: !self.kubernetes,
             },
+            share: rotation::SHARE,
         }
     }
 

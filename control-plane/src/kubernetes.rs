@@ -1,6 +1,7 @@
 //! What is asked of a Kubernetes API beside watching objects: keeping the authority's secret, reviewing tokens,
-//! telling every namespace the roots, taking requests to exchange them.
+//! telling every namespace the roots, taking requests to exchange them, telling other replicas what was seen.
 
+pub(crate) mod ca_reports;
 pub(crate) mod root_bundle;
 pub(crate) mod rotation_request;
 pub(crate) mod secret;

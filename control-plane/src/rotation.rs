@@ -6,6 +6,7 @@
 //! one that reads it. Every replica follows; the leader takes the steps.
 
 mod report;
+mod share;
 
 #[cfg(test)]
 mod tests;
@@ -22,11 +23,14 @@ use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use crate::authority::Kept;
+use crate::kubernetes::ca_reports::ReportStore;
 use crate::xds::bundle::Bundle;
 use crate::xds::service::Roots;
 
 /// How often it is looked whether a step is due.
 const TICK: Duration = Duration::from_secs(1);
+/// How often replicas look at what the others tell, while a rotation is under way.
+pub(crate) const SHARE: Duration = Duration::from_secs(5);
 /// Of how many generations it is remembered what signed in them.
 const MAX_GENERATIONS: usize = 8;
 
@@ -36,6 +40,8 @@ pub(crate) struct Settings {
     /// The life of certificates when none is asked for.
     pub(crate) certificate_life: Duration,
     pub(crate) rotation: RotationSettings,
+    /// How often replicas look at what the others tell, while a rotation is under way.
+    pub(crate) share: Duration,
 }
 
 /// The rotation of the authority of this process. Cheap to clone.
@@ -47,6 +53,8 @@ pub(crate) struct Rotations {
 struct Shared {
     settings: Settings,
     kept: Arc<Kept>,
+    /// Where there may be other replicas.
+    sharing: Option<tokio::sync::Mutex<share::Sharing>>,
     state: Mutex<State>,
     bundle: watch::Sender<Option<Arc<Bundle>>>,
     wake: Notify,
@@ -63,11 +71,16 @@ struct State {
 }
 
 impl Rotations {
-    /// Of an authority with a root of its own. Waits while it cannot be reached.
+    /// Of an authority with a root of its own. Waits while it cannot be reached, nor `reports`, by which this process tells
+    /// other replicas that it is there before it signs anything.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(crate) async fn open(kept: Arc<Kept>, settings: Settings) -> Result<Rotations, AuthorityError> {
+    pub(crate) async fn open(
+        kept: Arc<Kept>,
+        settings: Settings,
+        reports: Option<ReportStore>,
+    ) -> Result<Rotations, AuthorityError> {
         let found = loop {
             match kept.load().await {
                 Ok(Some(found)) => break found,
@@ -91,11 +104,13 @@ impl Rotations {
             None => Rotation::adopted(now, settings.certificate_life.max(DEFAULT_TTL), settings.rotation),
         };
         let signer = fingerprint(&kept, &found, now)?;
+        let is_adopted = written(&found).is_none();
         let signers = VecDeque::from([(signer, rotation.state().generation)]);
         let rotations = Rotations {
             shared: Arc::new(Shared {
                 settings,
                 kept,
+                sharing: reports.map(|store| tokio::sync::Mutex::new(share::Sharing::new(store))),
                 state: Mutex::new(State {
                     rotation,
                     found,
@@ -108,6 +123,7 @@ impl Rotations {
             }),
         };
         rotations.publish(&rotations.state());
+        rotations.register(is_adopted).await?;
         Ok(rotations)
     }
 
@@ -127,6 +143,7 @@ impl Rotations {
                 () = tokio::time::sleep(TICK) => {}
             }
             self.state().is_leader = is_leader();
+            self.share_when_due(is_leader(), SystemTime::now()).await;
             let led = self.lead(is_leader(), SystemTime::now()).await;
             if led.is_err() {
                 self.note(led);

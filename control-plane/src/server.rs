@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
 use crate::events::{Events, Refusals};
 use crate::http;
+use crate::kubernetes::ca_reports::ReportStore;
 use crate::kubernetes::root_bundle;
 use crate::kubernetes::rotation_request;
 use crate::kubernetes::token_review::TokenReviewer;
@@ -229,7 +230,7 @@ pub async fn start(
     };
 
     let roots = tokio::select! {
-        roots = rotations(&config, &fixed.trust_domain, &host) => roots?,
+        roots = rotations(&config, &fixed.trust_domain, &host, cluster.clone()) => roots?,
         () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
     if let Some(roots) = &roots {
@@ -291,6 +292,7 @@ pub async fn start(
     if let Some(events) = events {
         signing = signing.with_observer(Arc::new(Refusals(events)));
     }
+    let leaving = roots.clone();
     if let Some(roots) = roots {
         signing = signing.with_observer(Arc::new(roots.clone()));
         tasks.spawn(forever(roots.run(move || leadership.is_leader())));
@@ -313,7 +315,13 @@ pub async fn start(
             tokio::time::sleep(STOP_DEADLINE).await;
         };
         tokio::select! {
-            result = serving => Ok(result?),
+            result = serving => {
+                result?;
+                if let Some(roots) = leaving {
+                    roots.leave().await;
+                }
+                Ok(())
+            }
             () = too_late => {
                 tracing::warn!("clients did not go in time; their connections are cut");
                 Ok(())
@@ -333,11 +341,15 @@ async fn rotations(
     config: &Config,
     trust_domain: &str,
     host: &Host,
+    cluster: Option<kube::Client>,
 ) -> Result<Option<Rotations>, NoAuthority> {
     match &host.kept {
-        Some(kept) => Ok(Some(
-            Rotations::open(kept.clone(), config.authority_settings(trust_domain)).await?,
-        )),
+        Some(kept) => {
+            let reports =
+                cluster.map(|client| ReportStore::new(client, &config.pod_namespace, &config.pod_name));
+            let settings = config.authority_settings(trust_domain);
+            Ok(Some(Rotations::open(kept.clone(), settings, reports).await?))
+        }
         None => Ok(None),
     }
 }

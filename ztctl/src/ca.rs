@@ -1,11 +1,15 @@
 //! `ztctl ca`: the roots of the CA, and their exchange.
 
+mod cluster;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 use lab::{LabError, Layout, RootQuestion};
 use serde_json::Value;
+
+use cluster::Cluster;
 
 use crate::args::Name;
 use crate::print;
@@ -31,6 +35,8 @@ pub(crate) struct Ask {
     /// The debug socket of a control plane, in place of a lab's
     #[arg(long, value_name = "PATH", conflicts_with = "name")]
     debug_socket: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: Cluster,
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
@@ -68,6 +74,7 @@ pub(crate) async fn run(command: CaCommand) -> u8 {
 impl Ask {
     async fn ask(&self, question: RootQuestion) -> Result<Value, LabError> {
         match &self.debug_socket {
+            _ if self.cluster.is_meant() => self.cluster.ask(question).await,
             Some(socket) => lab::roots_at(socket, question).await,
             None => lab::roots(&Layout::new(&self.name.name)?, question).await,
         }
@@ -187,7 +194,7 @@ fn reason(blocker: &Value) -> String {
 fn named(blocker: &Value) -> String {
     match (blocker["node"].as_str(), blocker["pod"].as_str()) {
         (Some(node), Some(pod)) => format!("{node} ({pod})"),
-        _ => "time".to_owned(),
+        _ => blocker["replica"].as_str().unwrap_or("time").to_owned(),
     }
 }
 

@@ -12,7 +12,8 @@
 //! bundle of roots, or whoever has been issued a certificate, which carries the bundle, for each identity that it holds
 //! since. It *drops* the old root once no certificate that the old root signed is in use: each was renewed or has expired.
 //! Certificates that this process has not seen issued (before it began, or by another replica) count as in use until
-//! they must have expired, so that a restart costs time and never safety.
+//! they must have expired, so that a restart costs time and never safety. Replicas that share an authority tell each
+//! other what they have seen ([`Report`]); of one that does not, everything counts as in use.
 //!
 //! Every change has a generation, greater than any before. What is kept between processes is one line of JSON; who has
 //! acknowledged and who holds what is kept in memory only.
@@ -20,6 +21,8 @@
 mod blocker;
 mod carry;
 mod ledger;
+mod merge;
+mod report;
 mod state;
 
 use std::time::{Duration, SystemTime};
@@ -30,6 +33,9 @@ pub use blocker::{Blocker, RotationStatus};
 pub use carry::{carry_out, phase_of, root_life};
 use ledger::Ledger;
 pub use ledger::{Holder, MAX_CERTIFICATES, MAX_HOLDERS, SETTLE};
+pub use merge::Reports;
+use merge::{Account, accounts};
+pub use report::{Report, ReportError};
 pub use state::{Phase, RotationState, StateError};
 
 /// The part of a root's life, at its end, in which it is exchanged without being asked: one in so many.
@@ -90,6 +96,8 @@ pub struct Rotation {
     ledger: Ledger,
     settings: RotationSettings,
     wanted: Option<Step>,
+    /// What others have told since this generation began.
+    others: Option<Reports>,
 }
 
 impl Rotation {
@@ -127,6 +135,7 @@ impl Rotation {
             state,
             settings,
             wanted: None,
+            others: None,
         }
     }
 
@@ -139,6 +148,7 @@ impl Rotation {
     pub fn reached(&mut self, state: RotationState) {
         if state.generation != self.state.generation {
             self.wanted = None;
+            self.others = None;
         }
         let longest_life = self.state.longest_life.max(state.longest_life);
         self.state = RotationState {
@@ -169,6 +179,40 @@ impl Rotation {
     /// A node proxy trusts the roots of this generation, by its own word.
     pub fn acknowledged(&mut self, holder: &Holder, generation: u64) {
         self.ledger.acknowledged(holder, generation);
+    }
+
+    /// Everything that was issued since this time is in somebody's report, and what was issued before lives no longer
+    /// than this: so it was written down when the first process reported.
+    pub fn vouched_for(&mut self, since: SystemTime, life: Duration) {
+        self.ledger.not_seen(since, life);
+    }
+
+    /// Somebody's report is lost: what it told of counts as not seen.
+    pub fn lost(&mut self, now: SystemTime) {
+        let longest_life = self.state.longest_life;
+        self.ledger.not_seen(now, longest_life);
+    }
+
+    /// What all others have told, read since this generation began.
+    pub fn told(&mut self, others: Reports) {
+        self.others = Some(others);
+    }
+
+    /// What others need to know of this process; `ended`: it issues nothing any more.
+    pub fn report(&self, now: SystemTime, ended: bool) -> Report {
+        let mut report = Report::empty(self.state.generation, now, self.ledger.not_seen_before());
+        report.ended = ended;
+        report.last_old = self.ledger.last_older_than(self.state.generation);
+        // Without a rotation there is nothing to wait for, as long as somebody is there who can be asked.
+        if ended || self.state.phase != Phase::Steady {
+            report.holders = self.ledger.told(now, &self.state, self.counts_from(), ended);
+        }
+        report.rounded()
+    }
+
+    /// How long nothing is heard of a process before nothing that it has issued can be in use.
+    pub fn longest_silence(&self) -> Duration {
+        self.settings.pause + self.state.longest_life
     }
 
     /// A request is taken up that its author calls so; it is not to be taken up again.
@@ -242,13 +286,19 @@ impl Rotation {
         if let Some(until) = self.unseen_until().filter(|until| now < *until) {
             blockers.push(Blocker::Unseen { until });
         }
-        blockers.extend(self.ledger.blockers(now, &self.state));
+        blockers.extend(self.replicas(now));
+        let accounts = self.accounts(now).into_iter();
+        blockers.extend(accounts.filter_map(|account| account.blocker(self.state.phase)));
         blockers
     }
 
     /// How it stands, for people.
     pub fn status(&self, now: SystemTime) -> RotationStatus {
-        let (holders, done) = self.ledger.progress(now, &self.state);
+        let (mut holders, mut done) = (0, 0);
+        for account in self.accounts(now).iter().filter(|account| account.holds) {
+            holders += 1;
+            done += usize::from(self.state.phase == Phase::Steady || account.waits.is_none());
+        }
         RotationStatus {
             phase: self.state.phase,
             since: self.state.since,
@@ -259,17 +309,59 @@ impl Rotation {
         }
     }
 
-    /// Until when certificates of an earlier generation may be in use that this process has not seen issued.
+    /// Until when certificates of an earlier generation may be in use that nobody has told of.
     fn unseen_until(&self) -> Option<SystemTime> {
         let RotationState {
             since, longest_life, ..
         } = self.state;
-        if !self.settings.alone {
+        let pause = self.settings.pause;
+        let others = match &self.others {
             // Others take the new generation over within the pause.
-            return Some(since + self.settings.pause + longest_life);
-        }
-        let (begun, longest_life) = self.ledger.not_seen_before();
-        Some(begun.min(since) + longest_life)
+            None if !self.settings.alone => return Some(since + pause + longest_life),
+            others => others.iter().flat_map(|others| others.values().flatten()),
+        };
+        let slack = if self.settings.alone {
+            Duration::ZERO
+        } else {
+            pause
+        };
+        let ends = |(before, life): (SystemTime, Duration)| before.min(since + slack) + life;
+        others
+            .map(|report| ends(report.unseen).max(report.unlisted_until))
+            .chain([ends(self.ledger.not_seen_before())])
+            .max()
+    }
+
+    /// The replicas that have not said that they are at this generation.
+    fn replicas(&self, now: SystemTime) -> impl Iterator<Item = Blocker> {
+        let until = self.state.since + self.longest_silence();
+        let others = self.others.iter().flatten();
+        let behind = others.filter(move |(_, report)| match report {
+            Some(report) => {
+                report.generation < self.state.generation
+                    && !report.ended
+                    && !report.is_spent(now, self.longest_silence())
+            }
+            None => true,
+        });
+        behind
+            .map(move |(name, report)| Blocker::Replica {
+                name: name.clone(),
+                is_readable: report.is_some(),
+                until,
+            })
+            .filter(move |_| now < until)
+    }
+
+    fn accounts(&self, now: SystemTime) -> Vec<Account> {
+        let none = Reports::new();
+        let others = self.others.as_ref().unwrap_or(&none);
+        accounts(&self.ledger, others, now, &self.state, self.counts_from())
+    }
+
+    /// Since when nobody issues anything of an earlier generation.
+    fn counts_from(&self) -> SystemTime {
+        self.state.since + self.settings.pause
     }
 }
 

@@ -60,6 +60,10 @@ fn blocker(blocker: &Blocker) -> Value {
     let holder = blocker.holder();
     json!({
         "code": blocker.code(),
+        "replica": match blocker {
+            Blocker::Replica { name, .. } => Some(name),
+            _ => None,
+        },
         "node": holder.map(|holder| &holder.node),
         "pod": holder.map(|holder| format!("{}/{}", holder.namespace, holder.pod)),
         "until": at(blocker.until()),

@@ -1,3 +1,5 @@
+mod shared;
+
 use ca::Authority;
 use ca::rotation::SETTLE;
 use mesh::Identity;
@@ -35,8 +37,9 @@ impl Bench {
             trust_domain: "cluster.local".to_owned(),
             certificate_life: LIFE,
             rotation: RotationSettings { pause: PAUSE, alone },
+            share: SHARE,
         };
-        let rotations = Rotations::open(host.kept.clone().unwrap(), settings).await;
+        let rotations = Rotations::open(host.kept.clone().unwrap(), settings, None).await;
         (rotations.unwrap(), host.authority.clone())
     }
 

@@ -26,12 +26,23 @@ pub enum Blocker {
         /// When they have expired, all of them.
         until: SystemTime,
     },
+    /// A replica has not said that it follows.
+    Replica {
+        /// Its name, by which its report is kept.
+        name: String,
+        /// Whether there is a report that can be read.
+        is_readable: bool,
+        /// When all that it may have issued before it does has expired.
+        until: SystemTime,
+    },
     /// A holder has not acknowledged the new root, and has certificates from before it.
     NotAcknowledged {
         /// Who.
         holder: Holder,
         /// Of whom its certificates from before are.
         identities: Vec<Identity>,
+        /// How many more there are that other replicas have issued.
+        unnamed: usize,
         /// When these have expired.
         until: SystemTime,
     },
@@ -41,6 +52,8 @@ pub enum Blocker {
         holder: Holder,
         /// Of whom they are.
         identities: Vec<Identity>,
+        /// How many more there are that other replicas have issued.
+        unnamed: usize,
         /// When these have expired.
         until: SystemTime,
     },
@@ -69,6 +82,7 @@ impl Blocker {
         match self {
             Self::Pause { until }
             | Self::Unseen { until }
+            | Self::Replica { until, .. }
             | Self::NotAcknowledged { until, .. }
             | Self::NotRenewed { until, .. } => *until,
         }
@@ -77,7 +91,7 @@ impl Blocker {
     /// Who it is about, if about somebody.
     pub fn holder(&self) -> Option<&Holder> {
         match self {
-            Self::Pause { .. } | Self::Unseen { .. } => None,
+            Self::Pause { .. } | Self::Unseen { .. } | Self::Replica { .. } => None,
             Self::NotAcknowledged { holder, .. } | Self::NotRenewed { holder, .. } => Some(holder),
         }
     }
@@ -87,6 +101,7 @@ impl Blocker {
         match self {
             Self::Pause { .. } => "pause",
             Self::Unseen { .. } => "unseen",
+            Self::Replica { .. } => "replica",
             Self::NotAcknowledged { .. } => "not_acknowledged",
             Self::NotRenewed { .. } => "not_renewed",
         }
@@ -105,28 +120,47 @@ impl fmt::Display for Blocker {
                 f,
                 "certificates that this control plane has not seen issued may be in use until {until}"
             ),
-            Self::NotAcknowledged { identities, .. } => {
+            Self::Replica {
+                name,
+                is_readable: true,
+                ..
+            } => write!(
+                f,
+                "replica {name} has not said that it follows; what it has issued ends by {until}"
+            ),
+            Self::Replica { name, .. } => write!(
+                f,
+                "the report of replica {name} cannot be read; what it has issued ends by {until}"
+            ),
+            Self::NotAcknowledged {
+                identities, unnamed, ..
+            } => {
                 write!(f, "has not acknowledged the new root; its certificates ")?;
-                names(f, identities)?;
+                names(f, identities, *unnamed)?;
                 write!(f, " from before end by {until}")
             }
-            Self::NotRenewed { identities, .. } => {
+            Self::NotRenewed {
+                identities, unnamed, ..
+            } => {
                 write!(f, "has not renewed its certificates ")?;
-                names(f, identities)?;
+                names(f, identities, *unnamed)?;
                 write!(f, " of the old root, which end by {until}")
             }
         }
     }
 }
 
-fn names(f: &mut fmt::Formatter<'_>, identities: &[Identity]) -> fmt::Result {
+fn names(f: &mut fmt::Formatter<'_>, identities: &[Identity], unnamed: usize) -> fmt::Result {
     f.write_str("(")?;
     for (index, identity) in identities.iter().take(NAMED).enumerate() {
         let comma = if index == 0 { "" } else { ", " };
         write!(f, "{comma}{identity}")?;
     }
-    if identities.len() > NAMED {
-        write!(f, " and {} more", identities.len() - NAMED)?;
+    let more = identities.len().saturating_sub(NAMED) + unnamed;
+    match (identities.is_empty(), more) {
+        (_, 0) => {}
+        (true, _) => write!(f, "{more} that other replicas have issued")?,
+        (false, _) => write!(f, " and {more} more")?,
     }
     f.write_str(")")
 }

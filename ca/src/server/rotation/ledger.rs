@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use mesh::Identity;
 
-use super::blocker::Blocker;
+use super::report::{Seen, Tag, tag};
 use super::state::{Phase, RotationState};
 
 /// How many holders are kept account of. What is issued to more counts as not seen.
 pub const MAX_HOLDERS: usize = 20_000;
 /// How many certificates are kept account of, of all holders.
 pub const MAX_CERTIFICATES: usize = 1_000_000;
+
+/// Of how many generations it is remembered when the last certificate was issued.
+const MAX_GENERATIONS: usize = 8;
 
 /// How long after a newer certificate was issued the older one may still be the one in use: the answer may be lost, and
 /// is then asked for again.
@@ -35,6 +38,21 @@ impl fmt::Display for Holder {
     }
 }
 
+/// A certificate that may be in use.
+pub(super) struct Used<'a> {
+    /// Whose; nobody's, where the holder has none.
+    pub(super) identity: Option<&'a Identity>,
+    /// Whether its holder trusts the roots of the generation that is asked for.
+    pub(super) is_acknowledged: bool,
+    /// Of an earlier generation.
+    pub(super) is_old: bool,
+    /// The one before it is not in use any more.
+    pub(super) is_settled: bool,
+    pub(super) not_after: SystemTime,
+    /// When the newest of the identity was issued.
+    pub(super) issued: SystemTime,
+}
+
 /// What this process has seen.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -43,6 +61,8 @@ pub(super) struct Ledger {
     certificates: usize,
     /// What was issued before this was not seen: certificates of at most this life.
     not_seen_before: (SystemTime, Duration),
+    /// When the last certificate of a generation was issued, of the last generations.
+    last_issued: BTreeMap<u64, SystemTime>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +94,7 @@ impl Ledger {
             holders: BTreeMap::new(),
             certificates: 0,
             not_seen_before: (now, longest_life),
+            last_issued: BTreeMap::new(),
         }
     }
 
@@ -96,6 +117,17 @@ impl Ledger {
         generation: u64,
         not_after: SystemTime,
     ) -> bool {
+        let last = self.last_issued.entry(generation).or_insert(now);
+        *last = now.max(*last);
+        if self.last_issued.len() > MAX_GENERATIONS
+            && let Some((first, at)) = self.last_issued.pop_first()
+            && let Some(mut next) = self.last_issued.first_entry()
+            && first < *next.key()
+        {
+            // It stays as old as can be told.
+            let last = at.max(*next.get());
+            next.insert(last);
+        }
         let has_room = self.certificates < MAX_CERTIFICATES && self.knows_or_has_room(holder);
         let known = self
             .holders
@@ -138,36 +170,75 @@ impl Ledger {
         self.certificates = self.holders.values().map(|entry| entry.certificates.len()).sum();
     }
 
-    /// Which holders the next step waits for.
-    pub(super) fn blockers(&self, now: SystemTime, state: &RotationState) -> Vec<Blocker> {
-        let blocking = self.holders.iter().filter_map(|(holder, entry)| {
-            let (identities, until) = entry.blocks(now, state)?;
-            let holder = holder.clone();
-            Some(match state.phase {
-                Phase::Switched => Blocker::NotRenewed {
-                    holder,
-                    identities,
-                    until,
-                },
-                Phase::Steady | Phase::Introduced => Blocker::NotAcknowledged {
-                    holder,
-                    identities,
-                    until,
-                },
-            })
-        });
-        blocking.collect()
+    /// What every holder has in use and has acknowledged, as far as this process has seen.
+    pub(super) fn in_use(
+        &self,
+        now: SystemTime,
+        generation: u64,
+    ) -> impl Iterator<Item = (&Holder, Vec<Used<'_>>)> {
+        self.holders.iter().map(move |(holder, entry)| {
+            let is_acknowledged = entry.acknowledged >= generation;
+            let valid = entry
+                .certificates
+                .iter()
+                .filter(|(_, newest)| newest.is_valid(now));
+            let mut used: Vec<_> = valid
+                .filter_map(|(identity, newest)| {
+                    let one = newest.oldest(now);
+                    (now < one.not_after).then_some(Used {
+                        identity: Some(identity),
+                        is_acknowledged,
+                        is_old: one.generation < generation,
+                        is_settled: newest.is_settled(now),
+                        not_after: one.not_after,
+                        issued: newest.issued,
+                    })
+                })
+                .collect();
+            if used.is_empty() {
+                used.push(Used::nothing(is_acknowledged, now));
+            }
+            (holder, used)
+        })
     }
 
-    /// How many hold certificates, and how many of these the next step does not wait for.
-    pub(super) fn progress(&self, now: SystemTime, state: &RotationState) -> (usize, usize) {
-        let holding = self.holders.values().filter(|entry| entry.holds(now));
-        let (mut all, mut done) = (0, 0);
-        for entry in holding {
-            all += 1;
-            done += usize::from(state.phase == Phase::Steady || entry.blocks(now, state).is_none());
+    pub(super) fn knows(&self, holder: &Holder) -> bool {
+        self.holders.contains_key(holder)
+    }
+
+    /// When the last certificate of an earlier generation was issued.
+    pub(super) fn last_older_than(&self, generation: u64) -> SystemTime {
+        let older = self.last_issued.range(..generation).map(|(_, at)| *at);
+        older.max().unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// What others need to know: see [`super::report`]. `all`: of holders that have acknowledged too, and what counts as
+    /// old with the next generation.
+    pub(super) fn told(
+        &self,
+        now: SystemTime,
+        state: &RotationState,
+        counts_from: SystemTime,
+        all: bool,
+    ) -> BTreeMap<Holder, Seen> {
+        let mut told = BTreeMap::new();
+        for (holder, entry) in &self.holders {
+            let mut seen = Seen {
+                acknowledged: entry.acknowledged >= state.generation,
+                ..Seen::default()
+            };
+            if all || state.phase == Phase::Switched || !seen.acknowledged {
+                for (identity, newest) in &entry.certificates {
+                    seen.add(now, state.generation, counts_from, all, newest, || {
+                        tag(holder, identity)
+                    });
+                }
+            }
+            if seen != Seen::default() {
+                told.insert(holder.clone(), seen);
+            }
         }
-        (all, done)
+        told
     }
 
     fn knows_or_has_room(&self, holder: &Holder) -> bool {
@@ -175,26 +246,47 @@ impl Ledger {
     }
 }
 
-impl Entry {
-    fn holds(&self, now: SystemTime) -> bool {
-        self.certificates.values().any(|newest| newest.is_valid(now))
-    }
-
-    /// The identities of older generations, and when the last of these certificates ends; `None` if the next step does
-    /// not wait for this holder.
-    fn blocks(&self, now: SystemTime, state: &RotationState) -> Option<(Vec<Identity>, SystemTime)> {
-        if state.phase == Phase::Introduced && self.acknowledged >= state.generation {
-            return None;
+impl Seen {
+    fn add(
+        &mut self,
+        now: SystemTime,
+        generation: u64,
+        counts_from: SystemTime,
+        all: bool,
+        newest: &Newest,
+        tag: impl FnOnce() -> Tag,
+    ) {
+        if !newest.is_valid(now) {
+            return;
         }
-        let used = self
-            .certificates
-            .iter()
-            .map(|(identity, newest)| (identity, newest.oldest(now)));
-        let (identities, ends): (Vec<_>, Vec<_>) = used
-            .filter(|(_, one)| one.generation < state.generation && now < one.not_after)
-            .map(|(identity, one)| (identity.clone(), one.not_after))
-            .unzip();
-        Some((identities, ends.into_iter().max()?))
+        let one = newest.oldest(now);
+        let newer = newest.certificate;
+        if newer.generation >= generation && now < newer.not_after {
+            self.new_until = self.new_until.max(Some(newer.not_after));
+        }
+        if one.generation < generation {
+            if now < one.not_after {
+                self.old.push(tag());
+                self.old_until = self.old_until.max(Some(one.not_after));
+            }
+        } else if newest.is_settled(now) && newest.issued >= counts_from {
+            self.new.push(tag());
+        } else if all {
+            self.early.push(tag());
+        }
+    }
+}
+
+impl Used<'_> {
+    fn nothing(is_acknowledged: bool, now: SystemTime) -> Self {
+        Self {
+            identity: None,
+            is_acknowledged,
+            is_old: false,
+            is_settled: true,
+            not_after: now,
+            issued: now,
+        }
     }
 }
 

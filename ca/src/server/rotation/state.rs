@@ -100,11 +100,11 @@ impl RotationState {
 }
 
 /// Rounded up: nothing that is waited for may come early.
-fn whole_seconds(time: SystemTime) -> SystemTime {
+pub(super) fn whole_seconds(time: SystemTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(unix_seconds(time))
 }
 
-fn unix_seconds(time: SystemTime) -> u64 {
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_secs() + u64::from(since.subsec_nanos() > 0)
 }

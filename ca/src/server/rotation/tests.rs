@@ -1,6 +1,7 @@
 use super::*;
 
 mod random;
+mod shared;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const LIFE: Duration = Duration::from_secs(3600);

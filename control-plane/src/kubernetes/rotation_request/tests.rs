@@ -26,8 +26,9 @@ async fn rotations(server: &ApiServer) -> Rotations {
             pause: Duration::from_secs(3600),
             alone: false,
         },
+        share: Duration::from_secs(5),
     };
-    Rotations::open(host.kept.clone().unwrap(), settings)
+    Rotations::open(host.kept.clone().unwrap(), settings, None)
         .await
         .unwrap()
 }

@@ -1,6 +1,6 @@
 //! Random lives of a mesh: at no moment may there be a certificate in use that somebody in the mesh does not trust.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -22,6 +22,8 @@ struct Material {
 }
 
 struct Replica {
+    /// Its key among the reports.
+    name: u64,
     material: Material,
     rotation: Rotation,
     /// Since when it has not looked at what is kept.
@@ -53,6 +55,8 @@ struct World {
     now: SystemTime,
     settings: RotationSettings,
     kept: (Material, RotationState),
+    /// What replicas tell each other, where they do.
+    reports: Option<BTreeMap<String, String>>,
     replicas: Vec<Replica>,
     nodes: Vec<Node>,
     roots: Root,
@@ -60,6 +64,9 @@ struct World {
     dropped: u32,
     aborted: u32,
     by_acknowledgement: u32,
+    /// Steps by what replicas told each other, long before everything must have expired.
+    shared: u32,
+    processes: u64,
 }
 
 /// SplitMix64.
@@ -88,7 +95,7 @@ impl World {
         let mut random = Random(seed);
         let settings = RotationSettings {
             pause: PAUSE,
-            alone: !random.one_in(3),
+            alone: !random.one_in(2),
         };
         let now = start();
         let first = Rotation::fresh(now, settings);
@@ -100,13 +107,17 @@ impl World {
         };
         let kept = (material.clone(), first.state().clone());
         let mut replicas = vec![Replica {
+            name: 0,
             material: material.clone(),
             rotation: first,
             stale_since: None,
         }];
         if !settings.alone {
+            let mut rotation = Rotation::resumed(kept.1.clone(), now, settings);
+            rotation.vouched_for(now, Duration::ZERO);
             replicas.push(Replica {
-                rotation: Rotation::resumed(kept.1.clone(), now, settings),
+                name: 1,
+                rotation,
                 material,
                 stale_since: None,
             });
@@ -119,11 +130,13 @@ impl World {
             lost: vec![None; IDENTITIES],
         });
         let nodes = nodes.collect();
-        Self {
+        let reports = (!settings.alone && !random.one_in(4)).then(BTreeMap::new);
+        let mut world = Self {
             random,
             now,
             settings,
             kept,
+            reports,
             replicas,
             nodes,
             roots: 1,
@@ -131,7 +144,13 @@ impl World {
             dropped: 0,
             aborted: 0,
             by_acknowledgement: 0,
+            shared: 0,
+            processes: 2,
+        };
+        for index in 0..world.replicas.len() {
+            world.tell(index, false);
         }
+        world
     }
 
     fn step(&mut self) {
@@ -144,10 +163,7 @@ impl World {
             // The process ends, and another begins; or another replica leads.
             4 => {
                 let which = self.random.index(self.replicas.len());
-                self.replicas[which].rotation =
-                    Rotation::resumed(self.kept.1.clone(), self.now, self.settings);
-                self.replicas[which].material = self.kept.0.clone();
-                self.replicas[which].stale_since = None;
+                self.restart(which);
             }
             5 => self.replicas.rotate_left(1),
             // A node is cut off for a while, perhaps for longer than its certificates live.
@@ -160,7 +176,51 @@ impl World {
             _ => {}
         }
         self.renew();
+        for index in 0..self.replicas.len() {
+            if self.random.one_in(4) {
+                self.tell(index, false);
+            }
+        }
         self.lead();
+    }
+
+    /// A process ends, sometimes in good order, and another takes its place: it tells of itself before it reads what is kept.
+    fn restart(&mut self, which: usize) {
+        if !self.random.one_in(4) {
+            self.tell(which, true);
+        }
+        let replica = &mut self.replicas[which];
+        replica.name = self.processes;
+        self.processes += 1;
+        replica.rotation = Rotation::resumed(self.kept.1.clone(), self.now, self.settings);
+        replica.material = self.kept.0.clone();
+        replica.stale_since = None;
+        if self.reports.is_some() {
+            replica.rotation.vouched_for(start(), Duration::ZERO);
+        }
+        self.tell(which, false);
+    }
+
+    fn tell(&mut self, index: usize, ended: bool) {
+        let Some(reports) = &mut self.reports else { return };
+        let replica = &self.replicas[index];
+        let report = replica.rotation.report(self.now, ended);
+        let room = if self.random.one_in(3) { 700 } else { usize::MAX };
+        reports.insert(replica.name.to_string(), report.to_text(room));
+    }
+
+    /// The leader reads what all others tell, and takes out what does not matter any more.
+    fn hear(&mut self) {
+        let Some(reports) = &mut self.reports else { return };
+        let leader = &mut self.replicas[0];
+        let longest = leader.rotation.longest_silence();
+        let own = leader.name.to_string();
+        reports.retain(|name, text| {
+            *name == own || !Report::from_text(text).unwrap().is_spent(self.now, longest)
+        });
+        let others = reports.iter().filter(|(name, _)| **name != own);
+        let others = others.map(|(name, text)| (name.clone(), Report::from_text(text).ok()));
+        leader.rotation.told(others.collect());
     }
 
     /// Replicas take over what is kept, within the pause.
@@ -188,6 +248,8 @@ impl World {
         if leader.material.generation != self.kept.0.generation {
             return;
         }
+        self.hear();
+        let leader = &mut self.replicas[0];
         self.kept.1.longest_life = leader.rotation.state().longest_life.max(self.kept.1.longest_life);
         let Some(step) = leader.rotation.next(self.now, young()) else {
             return;
@@ -208,6 +270,8 @@ impl World {
             }
             Step::Drop => {
                 material.bundle = BTreeSet::from([material.signer]);
+                let is_quick = unacknowledged.as_ref().is_ok_and(|passed| *passed < LIFE);
+                self.shared += u32::from(self.reports.is_some() && is_quick);
                 self.dropped += 1;
             }
             Step::Abort => {
@@ -349,7 +413,7 @@ fn at_no_moment_does_anybody_meet_a_certificate_that_it_does_not_trust() {
     let seed = std::env::var("ROTATION_SEED").ok();
     let seed = seed.and_then(|text| text.parse().ok()).unwrap_or(1_u64);
     println!("ROTATION_SEED={seed}");
-    let (mut dropped, mut aborted, mut quick) = (0, 0, 0);
+    let (mut dropped, mut aborted, mut quick, mut shared) = (0, 0, 0, 0);
     for run in 0..60 {
         let mut world = World::new(seed.wrapping_add(run));
         for step in 0..1500 {
@@ -363,9 +427,10 @@ fn at_no_moment_does_anybody_meet_a_certificate_that_it_does_not_trust() {
         dropped += world.dropped;
         aborted += world.aborted;
         quick += world.by_acknowledgement;
+        shared += world.shared;
     }
     println!(
-        "{dropped} rotations ended, {aborted} were given up, {quick} switched early by acknowledgements"
+        "{dropped} rotations ended, {aborted} were given up, {quick} switched early by acknowledgements, {shared} dropped the old root early by what replicas told each other"
     );
-    assert!(dropped > 40 && aborted > 4 && quick > 8);
+    assert!(dropped > 40 && aborted > 4 && quick > 8 && shared > 4);
 }
