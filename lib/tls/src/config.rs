@@ -8,11 +8,10 @@ use mesh::Identity;
 use rustls::client::Resumption;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
-use rustls::version::TLS13;
 
 use crate::provider::provider;
 use crate::verify::{ClientVerifier, ServerVerifier};
-use crate::{CompliancePolicy, HandshakeError, Trust, WorkloadCertificate};
+use crate::{CompliancePolicy, HandshakeError, Trust, Versions, WorkloadCertificate};
 
 /// The protocol spoken inside every tunnel.
 pub(crate) const ALPN: &[u8] = b"h2";
@@ -43,6 +42,7 @@ pub struct ServerConfig {
 pub struct ConfigCache {
     trust: Trust,
     policy: CompliancePolicy,
+    versions: Versions,
     state: Mutex<State>,
 }
 
@@ -74,8 +74,16 @@ impl ConfigCache {
         Self {
             trust,
             policy,
+            versions: Versions::default(),
             state: Mutex::default(),
         }
+    }
+
+    /// The same, speaking these versions of TLS. Nothing must have been made yet.
+    #[must_use]
+    pub fn speaking(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
     }
 
     /// What peers are held against.
@@ -97,7 +105,7 @@ impl ConfigCache {
             used.at = now;
             return used.value.clone();
         }
-        let value = ClientConfig::new(own, key.1.clone(), &self.trust, self.policy);
+        let value = ClientConfig::new(own, key.1.clone(), &self.trust, self.policy, self.versions);
         make_room(&mut state.clients);
         state.clients.insert(
             key,
@@ -119,7 +127,7 @@ impl ConfigCache {
             used.at = now;
             return used.value.clone();
         }
-        let value = ServerConfig::new(own, &self.trust, self.policy);
+        let value = ServerConfig::new(own, &self.trust, self.policy, self.versions);
         make_room(&mut state.servers);
         state.servers.insert(
             key,
@@ -161,16 +169,18 @@ impl ClientConfig {
         accepted: Arc<[Identity]>,
         trust: &Trust,
         policy: CompliancePolicy,
+        versions: Versions,
     ) -> Self {
         let verifier = ServerVerifier::new(trust.clone(), own, accepted);
         let mut config = rustls::ClientConfig::builder_with_provider(provider(policy))
-            .with_protocol_versions(&[&TLS13])
-            .expect("our provider has TLS 1.3 suites: provider.rs")
+            .with_protocol_versions(versions.under(policy))
+            .expect("our provider has suites of these versions: provider.rs")
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified_key())));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
+        config.require_ems = policy == CompliancePolicy::Fips;
         config.enable_sni = false;
         Self {
             inner: Arc::new(config),
@@ -195,16 +205,23 @@ impl ClientConfig {
 }
 
 impl ServerConfig {
-    fn new(own: &WorkloadCertificate, trust: &Trust, policy: CompliancePolicy) -> Self {
+    fn new(
+        own: &WorkloadCertificate,
+        trust: &Trust,
+        policy: CompliancePolicy,
+        versions: Versions,
+    ) -> Self {
         let verifier = ClientVerifier::new(trust.clone(), own);
         let mut config = rustls::ServerConfig::builder_with_provider(provider(policy))
-            .with_protocol_versions(&[&TLS13])
-            .expect("our provider has TLS 1.3 suites: provider.rs")
+            .with_protocol_versions(versions.under(policy))
+            .expect("our provider has suites of these versions: provider.rs")
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(own.certified_key())));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        // Of TLS 1.2, FIPS 140-3 approves only the derivation of RFC 7627.
+        config.require_ems = policy == CompliancePolicy::Fips;
         Self {
             inner: Arc::new(config),
             trust: trust.clone(),

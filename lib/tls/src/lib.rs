@@ -1,6 +1,6 @@
 //! SPIFFE mutual TLS: who the peer is, proven by its certificate, and a byte stream with that peer.
 //!
-//! - [`connect`] and [`accept`] run a TLS 1.3 handshake over any byte stream and yield a [`Stream`] and the
+//! - [`connect`] and [`accept`] run a TLS 1.3 handshake (1.2 where [`Versions`] allow it) over any byte stream and yield a [`Stream`] and the
 //!   [`Peer`] behind it. What is refused is refused by name: [`HandshakeError`].
 //! - [`WorkloadCertificate`] is a certificate with its key and the roots it came with; [`Issuer`] is whoever
 //!   signs them; [`renewal`] says when to ask for the next one.
@@ -36,7 +36,7 @@ pub use error::{Alert, Blame, HandshakeError};
 pub use handshake::{HANDSHAKE_TIMEOUT, Peer, accept, connect};
 pub use issuer::{BoxFuture, IssueError, Issuer};
 pub use pem::PemError;
-pub use provider::{CompliancePolicy, UnknownPolicy};
+pub use provider::{CompliancePolicy, UnknownPolicy, Versions};
 pub use request::{KeyAndRequest, RequestError};
 pub use revocation::{
     MAX_REVOCATION_BYTES, MAX_REVOCATION_LISTS, Revocation, RevocationError, RevocationLists,

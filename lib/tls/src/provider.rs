@@ -4,12 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
+use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::version::{TLS12, TLS13};
 
-/// Which algorithms of TLS 1.3 are spoken.
+/// Which algorithms are spoken.
 ///
-/// All of them use the cipher suites `TLS_AES_256_GCM_SHA384` and `TLS_AES_128_GCM_SHA256` only: peers of the
-/// mesh's protocol offer no other. They differ in the key exchange. This is a choice of algorithms; the library
+/// In TLS 1.3 all of them use the cipher suites `TLS_AES_256_GCM_SHA384` and `TLS_AES_128_GCM_SHA256` only: peers of
+/// the mesh's protocol offer no other. They differ in the key exchange. This is a choice of algorithms; the library
 /// that computes them is not a validated module under any of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CompliancePolicy {
@@ -20,6 +22,30 @@ pub enum CompliancePolicy {
     PostQuantum,
     /// What FIPS 140-3 approves of the above: ECDHE over P-256 and P-384 (SP 800-56A), AES-GCM (SP 800-38D).
     Fips,
+}
+
+/// Which versions of TLS are spoken in tunnels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Versions {
+    /// TLS 1.3 alone.
+    #[default]
+    Tls13,
+    /// TLS 1.2 (RFC 5246) too, with ECDHE and AES-GCM (RFC 5289), where the peer knows no better. It shows the
+    /// certificates of both sides to whoever listens, and knows no post-quantum key exchange: under
+    /// [`CompliancePolicy::PostQuantum`] it is never spoken.
+    AlsoTls12,
+}
+
+impl Versions {
+    /// As the library names them, under `policy`.
+    pub(crate) fn under(self, policy: CompliancePolicy) -> &'static [&'static SupportedProtocolVersion] {
+        static NEW: &[&SupportedProtocolVersion] = &[&TLS13];
+        static BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+        match (self, policy) {
+            (Self::Tls13, _) | (_, CompliancePolicy::PostQuantum) => NEW,
+            (Self::AlsoTls12, _) => BOTH,
+        }
+    }
 }
 
 /// The text names no policy.
@@ -81,6 +107,11 @@ fn with_groups(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> Arc<CryptoProvi
         cipher_suites: vec![
             aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            // Of TLS 1.2, for configurations that speak it.
+            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
         ],
         kx_groups,
         ..aws_lc_rs::default_provider()

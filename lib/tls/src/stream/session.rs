@@ -10,7 +10,9 @@ use crate::HandshakeError;
 
 /// The plaintext of one full record.
 const RECORD: usize = 16 * 1024;
-/// The most plaintext taken for one write: its records (22 bytes longer each) fill one large buffer.
+/// How much longer a record is than its plaintext: 22 bytes in TLS 1.3, 29 in TLS 1.2 (RFC 5288 section 3).
+const RECORD_OVERHEAD: usize = 29;
+/// The most plaintext taken for one write: its records fill one large buffer.
 pub(super) const MAX_WRITE: usize = 15 * RECORD;
 /// After so many small reads in a row the read-ahead becomes small again.
 const SMALL_READS: u8 = 8;
@@ -154,7 +156,7 @@ impl Session {
         let total = data.iter().map(|slice| slice.len()).sum::<usize>().min(MAX_WRITE);
         let mut left = total;
         let mut gather: Vec<u8> = Vec::new();
-        self.output.reserve(total + (total / RECORD + 2) * 22);
+        self.output.reserve(total + (total / RECORD + 2) * RECORD_OVERHEAD);
         for slice in data {
             let mut slice = &slice[..slice.len().min(left)];
             left -= slice.len();

@@ -13,3 +13,4 @@ mod rotation;
 mod settings;
 mod stream;
 mod support;
+mod versions;

@@ -12,7 +12,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tls::{ConfigCache, HandshakeError, KeyAndRequest, Peer, PrivateKey, Stream, WorkloadCertificate};
@@ -159,8 +159,16 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub(crate) fn raw_client(
     shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
 ) -> rustls::ClientConfig {
+    raw_client_speaking(rustls::DEFAULT_VERSIONS, shown)
+}
+
+/// The same, with these versions of TLS.
+pub(crate) fn raw_client_speaking(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> rustls::ClientConfig {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AcceptAnything));
@@ -174,8 +182,16 @@ pub(crate) fn raw_client(
 
 /// A buffered rustls server that accepts any client and sends tickets.
 pub(crate) fn raw_server(shown: (CertificateDer<'static>, PrivateKeyDer<'static>)) -> rustls::ServerConfig {
+    raw_server_speaking(rustls::DEFAULT_VERSIONS, shown)
+}
+
+/// The same, with these versions of TLS.
+pub(crate) fn raw_server_speaking(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    shown: (CertificateDer<'static>, PrivateKeyDer<'static>),
+) -> rustls::ServerConfig {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![shown.0], shown.1)
@@ -233,11 +249,11 @@ impl ServerCertVerifier for AcceptAnything {
 
     fn verify_tls12_signature(
         &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("no TLS 1.2".to_owned()))
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
