@@ -20,6 +20,6 @@ pub use forward::{ANSWER_DEADLINE, ForwardError, Forwarder, MAX_SERVERS, TRY_DEA
 pub use message::is_answer;
 pub use resolv_conf::name_servers;
 pub use server::{
-    DRAIN_DEADLINE, MAX_CONNECTIONS, MAX_FORWARDS, MAX_PIPELINED, Observer, QueryInfo, Server, Silent,
-    TCP_IDLE_DEADLINE,
+    DRAIN_DEADLINE, LookupError, MAX_CONNECTIONS, MAX_FORWARDS, MAX_FOUND, MAX_PIPELINED, Observer,
+    QueryInfo, Server, Silent, TCP_IDLE_DEADLINE,
 };

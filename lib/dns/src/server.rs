@@ -14,10 +14,12 @@ use crate::answer::{Forward, answer, failure, query_type};
 use crate::message::{MAX_MESSAGE, NO_SUCH_NAME, Raw, SERVER_FAILURE};
 use crate::{Forwarder, Reply, Resolver, Transport};
 
+mod lookup;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use lookup::{LookupError, MAX_FOUND};
 pub use stream::{MAX_PIPELINED, TCP_IDLE_DEADLINE};
 
 /// How many datagrams one server forwards at a time. Those beyond it are answered SERVFAIL.

@@ -1,3 +1,5 @@
+mod lookup;
+
 use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
