@@ -14,6 +14,7 @@ mod identities;
 mod names;
 mod pods;
 mod policies;
+mod socks;
 mod tunnels;
 
 /// One parser, or one protocol engine.
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("baggage", headers::baggage),
     target("forwarded", headers::forwarded_for),
     target("traceparent", headers::traceparent),
+    target("socks5", socks::client),
     target("zds_proxy", pods::proxy),
     target("zds_agent", pods::agent),
     target("xds_response", discovery::response),

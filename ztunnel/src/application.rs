@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::pods::Pod;
 use crate::proxy_header;
+use crate::socks5::SOCKS5_PORT;
 use mesh::authorize::{Decision, Verdict};
 use mesh::inbound::Target;
 use mesh::{ApplicationTunnelProtocol, Snapshot, Workload};
@@ -22,8 +23,9 @@ use tracing::{debug, info};
 const PROXY_PORTS: [u16; 4] = [15001, 15006, 15008, 15053];
 
 /// Refuses a destination that is a port of the proxy: it would call itself without end.
-pub(crate) fn refuse_proxy_port(destination: SocketAddr) -> Result<(), Failure> {
-    if PROXY_PORTS.contains(&destination.port()) {
+pub(crate) fn refuse_proxy_port(context: &Context, destination: SocketAddr) -> Result<(), Failure> {
+    let port = destination.port();
+    if PROXY_PORTS.contains(&port) || (context.config.socks5 && port == SOCKS5_PORT) {
         Err(Failure::ProxyPort(destination))
     } else {
         Ok(())
@@ -63,6 +65,7 @@ pub(crate) async fn reach_in_tunnel(
     target: &Target,
     source: SocketAddr,
 ) -> Result<TcpStream, Failure> {
+    refuse_proxy_port(context, target.address)?;
     let (Some(ApplicationTunnelProtocol::Proxy), Some(named)) = (target.tunnel, target.named) else {
         return reach(context, pod, flow, subject).await;
     };
@@ -84,6 +87,25 @@ pub(crate) async fn reach_in_tunnel(
             error: std::io::ErrorKind::TimedOut.into(),
         }),
     }
+}
+
+/// The same in the proxy's own pod, of which `port` alone is served. Nothing there is captured, so that what answers a
+/// foreign address would leave for it: the proxy calls itself under its own.
+pub(crate) async fn reach_own_port(
+    context: &Context,
+    pod: &Pod,
+    flow: &Flow,
+    subject: &InboundSubject,
+    port: u16,
+) -> Result<TcpStream, Failure> {
+    let to = subject.destination;
+    if to.port() != port {
+        return Err(Failure::BadRequest(format!(
+            "{to} was asked for of the node proxy itself, of which only the metrics on port {port} are served"
+        )));
+    }
+    decide(context, pod, flow, subject)?;
+    connect(context, pod, to.ip(), to).await
 }
 
 fn decide(context: &Context, pod: &Pod, flow: &Flow, subject: &InboundSubject) -> Result<(), Failure> {

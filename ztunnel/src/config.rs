@@ -43,6 +43,9 @@ pub struct Config {
     pub node_name: String,
     /// This proxy's own pod (`POD_NAME`, `POD_NAMESPACE`, `SERVICE_ACCOUNT`, `INSTANCE_IP`).
     pub own_pod: OwnPod,
+    /// Whether tunnels to the proxy itself are taken, for scraping: in shared mode, where its own pod is named
+    /// (`POD_NAME`, `POD_NAMESPACE` and `SERVICE_ACCOUNT`).
+    pub self_inbound: bool,
     /// Trust domain of every identity this proxy acts for (`TRUST_DOMAIN`).
     pub trust_domain: String,
     /// What peers are held against (`CRL_PATH`, `COMPLIANCE_POLICY`, `ZTUNNEL_TRUST_DOMAIN_ALIASES`).
@@ -77,6 +80,8 @@ pub struct Config {
     pub dns_capture: bool,
     /// Where it is taken in the pods (`ISTIO_META_DNS_PROXY_ADDR`).
     pub dns_address: DnsAddress,
+    /// Whether pods find a SOCKS 5 proxy on their loopback (`UNSTABLE_ENABLE_SOCKS5`).
+    pub socks5: bool,
     /// Whether listeners share their port, for an upgrade without a gap (`INPOD_PORT_REUSE`).
     pub port_reuse: bool,
     /// How long open connections live on after their pod left or the proxy was told to stop
@@ -115,8 +120,6 @@ pub struct Config {
     pub metrics_port: u16,
     /// Metadata sent to discovery besides the fixed keys (`ISTIO_META_*`, `ISTIO_METAJSON_*`).
     pub node_metadata: BTreeMap<String, serde_json::Value>,
-    /// Settings of Istio's node proxy that are set and that this one does not have.
-    pub not_implemented: Vec<String>,
 }
 
 /// The proxy's own pod.
@@ -192,6 +195,7 @@ fn read(variables: &Variables, mesh_config: &MeshConfig) -> Result<Config, Confi
         enable_proxy: variables.switch("ENABLE_PROXY", true)?,
         node_name: node_name(variables, &mode)?,
         sockets: sockets::sockets(variables, &mode)?,
+        self_inbound: mode == ProxyMode::Shared && names_own_pod(variables),
         mode,
         own_pod: OwnPod {
             name: variables.text("POD_NAME", "ztunnel"),
@@ -221,6 +225,7 @@ fn read(variables: &Variables, mesh_config: &MeshConfig) -> Result<Config, Confi
         ipv6: variables.switch("IPV6_ENABLED", true)?,
         dns_capture: variables.switch("ISTIO_META_DNS_CAPTURE", true)?,
         dns_address: sockets::dns_address(variables)?,
+        socks5: variables.switch("UNSTABLE_ENABLE_SOCKS5", false)?,
         port_reuse: variables.switch("INPOD_PORT_REUSE", true)?,
         drain_deadline: drain_deadline(variables)?,
         pool_max_streams: variables.number("POOL_MAX_STREAMS_PER_CONNECTION", 100, 1..=65_535)? as usize,
@@ -245,8 +250,13 @@ fn read(variables: &Variables, mesh_config: &MeshConfig) -> Result<Config, Confi
         admin_port: mesh_config.admin_port.unwrap_or(15000),
         metrics_port: mesh_config.stats_port.unwrap_or(15020),
         node_metadata: metadata::node_metadata(variables)?,
-        not_implemented: reference::not_implemented(variables),
     })
+}
+
+fn names_own_pod(variables: &Variables) -> bool {
+    ["POD_NAME", "POD_NAMESPACE", "SERVICE_ACCOUNT"]
+        .iter()
+        .all(|name| variables.optional(name).is_some())
 }
 
 /// A dedicated proxy knows its workload by name; its node is told where somebody knows it.

@@ -8,10 +8,10 @@ use crate::context::Context;
 use crate::pod_proxy::loopback;
 use crate::pods::Pod;
 use count::Count;
-use dns::{Forwarder, Server};
-use names::Names;
+use dns::{Forwarder, Resolver, Server};
+pub(crate) use names::Names;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use sys::socket;
 use tokio::net::{TcpListener, UdpSocket};
@@ -68,6 +68,30 @@ pub(crate) fn bind(context: &Context, pod: &Pod) -> io::Result<Sockets> {
     Ok(sockets)
 }
 
+/// What answers for `pod`: with the mesh as the pod sees it, and by sockets in its namespace.
+pub(crate) fn server(context: &Arc<Context>, pod: &Arc<Pod>) -> Server {
+    let forwarder = Forwarder::new(&context.name_servers, Arc::new(InPod::new(context, pod)));
+    let count = Arc::new(Count {
+        context: context.clone(),
+        pod: pod.clone(),
+    });
+    Server::new(Arc::new(names(context, pod)), forwarder, count)
+}
+
+/// Names of the mesh, as `pod` sees them.
+pub(crate) fn names(context: &Arc<Context>, pod: &Arc<Pod>) -> Names {
+    Names::new(context, pod)
+}
+
+/// The addresses of a complete name, in lower case, if it is one of the mesh.
+pub(crate) async fn mesh_addresses(names: &Names, name: &str) -> Option<Vec<IpAddr>> {
+    if let Some(found) = names.lookup(name) {
+        return Some(found);
+    }
+    names.demand(name)?.await;
+    names.lookup(name)
+}
+
 impl Sockets {
     /// Answers until `stop`, in tasks of `open`; then what has been asked is still answered, for
     /// [`dns::DRAIN_DEADLINE`] at most.
@@ -78,13 +102,7 @@ impl Sockets {
         stop: &CancellationToken,
         open: &TaskTracker,
     ) {
-        let forwarder = Forwarder::new(&context.name_servers, Arc::new(InPod::new(context, pod)));
-        let names = Arc::new(Names::new(context, pod));
-        let count = Arc::new(Count {
-            context: context.clone(),
-            pod: pod.clone(),
-        });
-        let server = Server::new(names, forwarder, count);
+        let server = server(context, pod);
         let name: Arc<str> = pod.full_name().into();
         for socket in self.datagrams {
             let (server, stop, name) = (server.clone(), stop.clone(), name.clone());

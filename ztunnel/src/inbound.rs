@@ -40,6 +40,8 @@ pub(crate) struct Inbound {
     pub(crate) ended: CancellationToken,
     /// Everything accepted and not yet served to its end.
     pub(crate) open: TaskTracker,
+    /// In the proxy's own pod: the one port that may be reached.
+    pub(crate) only_port: Option<u16>,
 }
 
 /// Who is at the other end of one tunnel.
@@ -215,14 +217,7 @@ impl Inbound {
         }
         let reached = match target {
             Ok(target) => {
-                let reach = application::reach_in_tunnel(
-                    &self.context,
-                    &self.pod,
-                    &flow,
-                    &subject,
-                    &target,
-                    peer.source,
-                );
+                let reach = self.reach(&flow, &subject, &target, peer.source);
                 tokio::select! {
                     biased;
                     () = incoming.abandoned() => Err(Failure::Lost("the caller gave up before the application was reached".into())),
@@ -258,6 +253,20 @@ impl Inbound {
 }
 
 impl Inbound {
+    async fn reach(
+        &self,
+        flow: &Flow,
+        subject: &InboundSubject,
+        target: &Target,
+        source: SocketAddr,
+    ) -> Result<TcpStream, Failure> {
+        let (context, pod) = (&self.context, &self.pod);
+        match self.only_port {
+            Some(port) => application::reach_own_port(context, pod, flow, subject, port).await,
+            None => application::reach_in_tunnel(context, pod, flow, subject, target, source).await,
+        }
+    }
+
     /// Where a request leads, with what is looked up for it where the snapshot holds only what was asked for.
     async fn target(
         &self,

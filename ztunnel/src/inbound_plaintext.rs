@@ -55,7 +55,7 @@ async fn reach(
     flow: &Flow,
     subject: &InboundSubject,
 ) -> Result<TcpStream, Failure> {
-    application::refuse_proxy_port(subject.destination)?;
+    application::refuse_proxy_port(context, subject.destination)?;
     let (snapshot, workload) = application::own_workload(context, pod).await?;
     let port = subject.destination.port();
     flow.opened(

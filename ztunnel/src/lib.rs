@@ -41,7 +41,9 @@ mod proxy_header;
 mod readiness;
 mod revocation;
 mod run;
+mod self_inbound;
 mod series;
+pub mod socks5;
 mod sources;
 mod state;
 #[cfg(test)]

@@ -14,12 +14,17 @@ use crate::flow::{Direction, Flow};
 use crate::pods::Pod;
 use hbone::Tunnel;
 use reach::Reach;
-use relay::{Ended, TcpEnd};
+use relay::TcpEnd;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use sys::socket;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tunnels::Tunnels;
+
+/// Time for a client to take the few bytes that it waits for.
+const GREETING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves what one pod opens.
 pub(crate) struct Outbound {
@@ -67,44 +72,86 @@ impl Outbound {
 
     /// Serves one connection of which all is known.
     pub(crate) async fn serve_to(&self, stream: TcpStream, source: SocketAddr, destination: SocketAddr) {
+        match self.reach(source, destination).await {
+            Ok(way) => way.carry(stream, &[]).await,
+            Err(unreached) => {
+                // The client connected to nothing: it shall see a reset, not an empty success.
+                let _ = socket::reset_on_close(&stream);
+                unreached.close();
+            }
+        }
+    }
+
+    /// Finds the way to `destination` for a client at `source`.
+    pub(crate) async fn reach(
+        &self,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> Result<Ready, Unreached> {
         let flow = Flow::open(&self.context, &self.pod, Direction::Outbound, source, destination);
-        let outcome = self.carry(&flow, stream, source, destination).await;
-        flow.close(outcome);
+        let reach = Reach {
+            context: &self.context,
+            pod: &self.pod,
+            tunnels: &self.tunnels,
+            flow: &flow,
+            source,
+            destination,
+        };
+        match flow.unless_closed(reach.run()).await {
+            Ok(reached) => Ok(Ready { flow, reached }),
+            Err(failure) => Err(Unreached { flow, failure }),
+        }
     }
 
     /// Lets the tunnels end once their streams have.
     pub(crate) fn drain(&self) {
         self.tunnels.drain();
     }
+}
 
-    async fn carry(
-        &self,
-        flow: &Flow,
-        stream: TcpStream,
-        source: SocketAddr,
-        destination: SocketAddr,
-    ) -> Result<Ended, Failure> {
-        let reach = Reach {
-            context: &self.context,
-            pod: &self.pod,
-            tunnels: &self.tunnels,
-            flow,
-            source,
-            destination,
-        };
-        let reached = match flow.unless_closed(reach.run()).await {
-            Ok(reached) => reached,
-            Err(failure) => {
-                // The client connected to nothing: it shall see a reset, not an empty success.
-                let _ = socket::reset_on_close(&stream);
-                return Err(failure);
+/// A connection whose destination has been reached; the client has not been told.
+pub(crate) struct Ready {
+    flow: Flow,
+    reached: Reached,
+}
+
+impl Ready {
+    /// Carries the client's bytes to the connection's end, after it has been told `greeting`, which must fit into the
+    /// buffer of a socket that has nothing else to send.
+    pub(crate) async fn carry(self, mut stream: TcpStream, greeting: &[u8]) {
+        let Self { flow, reached } = self;
+        let told = tokio::time::timeout(GREETING_DEADLINE, stream.write_all(greeting)).await;
+        let outcome = match told {
+            Ok(Ok(())) => {
+                let client = TcpEnd::new(stream);
+                Ok(match reached.way {
+                    Upstream::Direct(server) => flow.relay(client, TcpEnd::new(server)).await,
+                    Upstream::Tunnel(tunnel) => flow.relay(client, tunnel).await,
+                })
             }
+            Ok(Err(_)) | Err(_) => Err(Failure::Lost(
+                "the client went before it was told that its destination was reached".into(),
+            )),
         };
-        let client = TcpEnd::new(stream);
-        Ok(match reached.way {
-            Upstream::Direct(server) => flow.relay(client, TcpEnd::new(server)).await,
-            Upstream::Tunnel(tunnel) => flow.relay(client, tunnel).await,
-        })
+        flow.close(outcome);
+    }
+}
+
+/// A connection whose destination was not reached.
+pub(crate) struct Unreached {
+    flow: Flow,
+    failure: Failure,
+}
+
+impl Unreached {
+    /// Why not.
+    pub(crate) fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// Ends it.
+    pub(crate) fn close(self) {
+        self.flow.close(Err(self.failure));
     }
 }
 

@@ -8,6 +8,7 @@ use crate::identities::Held;
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::pods::Pod;
+use crate::socks5::{self, Socks5};
 use crate::{dns, inbound_plaintext};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -56,6 +57,7 @@ impl PodProxy {
         } else {
             None
         };
+        let socks5 = socks5::bind(&context, &pod, BACKLOG)?;
         let identity = context.identities.hold(&pod.identity);
         let (draining, ended) = (CancellationToken::new(), CancellationToken::new());
         let acceptor = Acceptor {
@@ -72,6 +74,7 @@ impl PodProxy {
             draining: draining.clone(),
             ended: ended.clone(),
             open: acceptor.open.clone(),
+            only_port: None,
         });
 
         let server = outbound.clone();
@@ -88,6 +91,13 @@ impl PodProxy {
             let inbound = inbound.clone();
             async move { inbound.serve(stream).await }
         });
+        if let Some(listener) = socks5 {
+            let socks5 = Arc::new(Socks5::new(&context, &pod, &outbound));
+            acceptor.serve(listener, Reporter::Source, move |stream| {
+                let socks5 = socks5.clone();
+                async move { socks5.serve(stream).await }
+            });
+        }
         if let Some(dns) = dns {
             dns.serve(&context, &pod, &draining, &acceptor.open);
         }
@@ -151,11 +161,7 @@ fn bind(context: &Context, pod: &Pod) -> io::Result<Listeners> {
         // Read-only in an unprivileged container: the node agent, if it is ours, has set it.
         debug!(pod = pod.full_name(), %error, "connections that wait when this proxy stops may be reset");
     }
-    let any: IpAddr = if context.config.ipv6 {
-        Ipv6Addr::UNSPECIFIED.into()
-    } else {
-        Ipv4Addr::UNSPECIFIED.into()
-    };
+    let any = any_address(context.config.ipv6);
     let listen = |port, transparent| {
         let settings = &context.config.sockets;
         let options = settings.listen(transparent, context.config.port_reuse, BACKLOG);
@@ -181,6 +187,15 @@ fn hand_queues_over(pod: &Pod) -> Result<(), sys::link::LinkError> {
         sys::link::sysctl(&pod.network, SETTING, "1")?;
     }
     Ok(())
+}
+
+/// What a listener for all addresses is bound to.
+pub(crate) fn any_address(ipv6: bool) -> IpAddr {
+    if ipv6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    }
 }
 
 /// Loopback addresses on which a pod's DNS is captured.

@@ -14,7 +14,7 @@ use crate::manager::Manager;
 use crate::pods::Pods;
 use crate::readiness::{Readiness, Task};
 use crate::state::MeshState;
-use crate::{dedicated, sources};
+use crate::{dedicated, self_inbound, sources};
 use grpc_channel::{ChannelConfig, Token};
 use hbone::budget::Budget;
 use mesh::route::Rules;
@@ -44,12 +44,6 @@ pub enum RunError {
 
 /// Runs the proxy until SIGTERM or SIGINT, then drains.
 pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLines) -> Result<(), RunError> {
-    if !config.not_implemented.is_empty() {
-        warn!(
-            "these settings of Istio's node proxy are set and not implemented here: {}",
-            config.not_implemented.join(", ")
-        );
-    }
     if let ProxyMode::Dedicated(_) = &config.mode {
         dedicated::settle_original_source(&mut config);
     }
@@ -77,6 +71,7 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
 
     let stop = CancellationToken::new();
     let serving = serve(&context, snapshot_taken, stop.clone()).await?;
+    let own = self_inbound::start(&context);
     info!(
         node = config.node_name,
         version = env!("CARGO_PKG_VERSION"),
@@ -96,7 +91,12 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
     readiness_page.cancel();
     context.identities.stopping();
     stop.cancel();
-    if let Err(error) = serving.await {
+    let own_left = async {
+        if let Some(own) = own {
+            own.leave().await;
+        }
+    };
+    if let (Err(error), ()) = tokio::join!(serving, own_left) {
         warn!(%error, "the drain failed");
     }
     if let Some(Err(error)) = match &disk {
@@ -166,7 +166,8 @@ pub(crate) fn assemble(
         metrics: metrics.clone(),
     };
     let trust = tls::Trust::new(config.trust.aliases.iter().cloned());
-    let configs = Arc::new(tls::ConfigCache::with(trust, config.trust.compliance));
+    let configs = tls::ConfigCache::with(trust, config.trust.compliance).speaking(config.trust.versions);
+    let configs = Arc::new(configs);
     let life = config.certificate_life;
     let keys = config.trust.keys.as_deref();
     let keys = keys

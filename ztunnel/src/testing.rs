@@ -181,6 +181,16 @@ impl Node {
         assert!(rejected.is_empty(), "{rejected:?}");
     }
 
+    /// A policy: nobody but account `shop/account` may reach anything in namespace `shop`.
+    pub(crate) async fn allow_only(&mut self, account: &str) {
+        let update = Update {
+            type_url: AUTHORIZATION_TYPE_URL.into(),
+            resources: vec![resources::allow_only(account)],
+            removed: Vec::new(),
+        };
+        assert!(self.handler.apply(update).await.is_empty());
+    }
+
     /// The pod `shop/account`, held by this node.
     pub(crate) fn pod(&self, account: &str) -> (Arc<Pod>, Held) {
         let pod = Pod {
@@ -217,6 +227,7 @@ impl Node {
             draining: CancellationToken::new(),
             ended: CancellationToken::new(),
             open: TaskTracker::new(),
+            only_port: None,
         });
         let listener = TcpListener::bind(address).await.unwrap();
         let tunnels = Arc::new(std::sync::atomic::AtomicUsize::new(0));

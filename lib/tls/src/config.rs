@@ -205,12 +205,7 @@ impl ClientConfig {
 }
 
 impl ServerConfig {
-    fn new(
-        own: &WorkloadCertificate,
-        trust: &Trust,
-        policy: CompliancePolicy,
-        versions: Versions,
-    ) -> Self {
+    fn new(own: &WorkloadCertificate, trust: &Trust, policy: CompliancePolicy, versions: Versions) -> Self {
         let verifier = ClientVerifier::new(trust.clone(), own);
         let mut config = rustls::ServerConfig::builder_with_provider(provider(policy))
             .with_protocol_versions(versions.under(policy))

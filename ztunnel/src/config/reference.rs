@@ -1,19 +1,7 @@
-//! Settings of Istio's node proxy that this one does not have.
+//! Settings of Istio's node proxy that mean nothing here, or nothing good.
 
 use super::error::{ConfigError, invalid};
 use super::variables::Variables;
-
-/// The names, each with the value that asks for nothing.
-const NOT_IMPLEMENTED: [(&str, &str); 2] = [("UNSTABLE_ENABLE_SOCKS5", "false"), ("TLS12_ENABLED", "false")];
-
-/// The settings that are set and have no effect here, for one warning at the start.
-pub(super) fn not_implemented(variables: &Variables) -> Vec<String> {
-    let asks = |(name, nothing): &(&str, &str)| {
-        let value = variables.optional(name)?;
-        (value != *nothing).then(|| (*name).to_owned())
-    };
-    NOT_IMPLEMENTED.iter().filter_map(asks).collect()
-}
 
 /// `FAKE_CA` would sign certificates that prove nothing; a manifest that asks for it is a mistake.
 pub(super) fn refuse_fake_authority(variables: &Variables) -> Result<(), ConfigError> {

@@ -259,17 +259,32 @@ fn mesh_configuration_stands_behind_the_environment() {
 }
 
 #[test]
-fn what_is_set_and_not_implemented_is_named() {
-    let config = read(&[
+fn a_socks_proxy_is_there_only_where_it_is_asked_for() {
+    assert!(!read(&[("NODE_NAME", "n")]).unwrap().socks5);
+    let set = [("NODE_NAME", "n"), ("UNSTABLE_ENABLE_SOCKS5", "true")];
+    assert!(read(&set).unwrap().socks5);
+    let wrong = [("NODE_NAME", "n"), ("UNSTABLE_ENABLE_SOCKS5", "maybe")];
+    let error = read(&wrong).unwrap_err().to_string();
+    assert!(error.contains("UNSTABLE_ENABLE_SOCKS5"), "{error}");
+}
+
+#[test]
+fn tunnels_to_the_proxy_itself_are_taken_where_its_pod_is_named() {
+    let all = [
         ("NODE_NAME", "n"),
-        ("UNSTABLE_ENABLE_SOCKS5", "true"),
-        ("INPOD_ENABLED", "true"),
-        ("FAKE_CA", "false"),
-    ])
-    .unwrap();
-    assert_eq!(config.not_implemented, ["UNSTABLE_ENABLE_SOCKS5"]);
-    let nothing = [("NODE_NAME", "n"), ("UNSTABLE_ENABLE_SOCKS5", "false")];
-    assert!(read(&nothing).unwrap().not_implemented.is_empty());
+        ("POD_NAME", "ztunnel-x"),
+        ("POD_NAMESPACE", "istio-system"),
+        ("SERVICE_ACCOUNT", "ztunnel"),
+    ];
+    assert!(read(&all).unwrap().self_inbound);
+    for left_out in 1..all.len() {
+        let mut some = all.to_vec();
+        some.remove(left_out);
+        assert!(!read(&some).unwrap().self_inbound, "without {}", all[left_out].0);
+    }
+    let mut dedicated = all.to_vec();
+    dedicated.extend([("PROXY_MODE", "dedicated"), ("PROXY_WORKLOAD_INFO", "a/b/c")]);
+    assert!(!read(&dedicated).unwrap().self_inbound);
 }
 
 /// Every variable that is read stands in the table of docs/configuration.md, and every one there is read.
@@ -341,7 +356,7 @@ fn the_chart_sets_what_there_is() {
                 variables.push((name, variable["value"].as_str().unwrap_or(of_pod)));
             }
             let config = read(&variables).unwrap_or_else(|error| panic!("{values}: {error}"));
-            assert_eq!(config.not_implemented, [""; 0]);
+            assert!(config.self_inbound, "{values}: the proxy's own pod is not named");
             let mounts = container["volumeMounts"].as_array().unwrap();
             let mounted = |path: &std::path::Path| {
                 let mut places = mounts.iter().map(|mount| mount["mountPath"].as_str().unwrap());

@@ -3,7 +3,7 @@
 use super::error::{ConfigError, invalid};
 use super::variables::Variables;
 use std::path::PathBuf;
-use tls::{CompliancePolicy, Trust};
+use tls::{CompliancePolicy, Trust, Versions};
 
 /// What peers are held against, besides the roots that come with certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct TrustSettings {
     pub aliases: Vec<String>,
     /// Which algorithms of TLS are spoken (`COMPLIANCE_POLICY`).
     pub compliance: CompliancePolicy,
+    /// Which versions of TLS are spoken in tunnels (`TLS12_ENABLED`).
+    pub versions: Versions,
     /// File or directory of revocation lists (`CRL_PATH`).
     pub revocation_lists: Option<PathBuf>,
     /// Whether peers are refused that no current revocation list covers (`ZTUNNEL_CRL_REQUIRED`).
@@ -27,6 +29,11 @@ impl TrustSettings {
             compliance: variables
                 .optional_parsed("COMPLIANCE_POLICY", "`pqc`, `fips`, or nothing")?
                 .unwrap_or_default(),
+            versions: if variables.switch(TLS12, false)? {
+                Versions::AlsoTls12
+            } else {
+                Versions::Tls13
+            },
             revocation_lists: variables.optional("CRL_PATH").map(PathBuf::from),
             revocation_required: variables.switch(REQUIRED, false)?,
             keys: variables.optional("ZTUNNEL_PERSIST_KEYS").map(PathBuf::from),
@@ -34,10 +41,18 @@ impl TrustSettings {
         if settings.revocation_required && settings.revocation_lists.is_none() {
             return Err(invalid(REQUIRED, "true", "`false`, or CRL_PATH naming the lists"));
         }
+        if settings.versions == Versions::AlsoTls12 && settings.compliance == CompliancePolicy::PostQuantum {
+            return Err(invalid(
+                TLS12,
+                "true",
+                "`false` beside COMPLIANCE_POLICY=pqc: TLS 1.2 has no post-quantum key exchange",
+            ));
+        }
         Ok(settings)
     }
 }
 
+const TLS12: &str = "TLS12_ENABLED";
 const REQUIRED: &str = "ZTUNNEL_CRL_REQUIRED";
 
 fn aliases(variables: &Variables) -> Result<Vec<String>, ConfigError> {
@@ -80,10 +95,12 @@ mod tests {
             ("CRL_PATH", "/etc/crl"),
             ("ZTUNNEL_CRL_REQUIRED", "true"),
             ("ZTUNNEL_PERSIST_KEYS", "/var/lib/ztunnel"),
+            ("TLS12_ENABLED", "true"),
         ])
         .unwrap();
         assert_eq!(settings.aliases, ["old.domain", "older.domain"]);
         assert_eq!(settings.compliance, CompliancePolicy::Fips);
+        assert_eq!(settings.versions, Versions::AlsoTls12);
         assert_eq!(settings.revocation_lists, Some("/etc/crl".into()));
         assert!(settings.revocation_required);
         assert_eq!(settings.keys, Some("/var/lib/ztunnel".into()));
@@ -95,5 +112,11 @@ mod tests {
             let error = read(&[set]).unwrap_err().to_string();
             assert!(error.contains(set.0), "{error}");
         }
+        let both = read(&[("TLS12_ENABLED", "true"), ("COMPLIANCE_POLICY", "pqc")]);
+        let error = both.unwrap_err().to_string();
+        assert!(
+            error.contains("TLS12_ENABLED") && error.contains("pqc"),
+            "{error}"
+        );
     }
 }

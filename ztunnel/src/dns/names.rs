@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What one pod can find by name.
-pub(super) struct Names {
+pub(crate) struct Names {
     context: Arc<Context>,
     pod: Arc<Pod>,
 }

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use mesh::route::HBONE_PORT;
 use prost::Message;
+use proto::security::string_match::MatchType;
+use proto::security::{Action, Authorization, Clause, Match, Rule, Scope, StringMatch};
 use proto::workload::address::Type;
 use proto::workload::gateway_address::Destination;
 use proto::workload::{
@@ -66,6 +68,34 @@ pub(super) fn of_service(service: Service) -> ResourceUpdate {
         format!("{}/{}", service.namespace, service.hostname),
         Type::Service(service),
     )
+}
+
+/// The policy `shop/only`, for the whole namespace.
+pub(super) fn allow_only(account: &str) -> ResourceUpdate {
+    let principal = StringMatch {
+        match_type: Some(MatchType::Exact(format!("cluster.local/ns/shop/sa/{account}"))),
+    };
+    let policy = Authorization {
+        name: "only".into(),
+        namespace: "shop".into(),
+        scope: Scope::Namespace.into(),
+        action: Action::Allow.into(),
+        rules: vec![Rule {
+            clauses: vec![Clause {
+                matches: vec![Match {
+                    principals: vec![principal],
+                    ..Match::default()
+                }],
+            }],
+        }],
+        ..Authorization::default()
+    };
+    ResourceUpdate {
+        name: "shop/only".into(),
+        aliases: Vec::new(),
+        version: "1".into(),
+        payload: Bytes::from(policy.encode_to_vec()),
+    }
 }
 
 fn resource(name: String, body: Type) -> ResourceUpdate {

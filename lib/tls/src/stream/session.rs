@@ -156,7 +156,8 @@ impl Session {
         let total = data.iter().map(|slice| slice.len()).sum::<usize>().min(MAX_WRITE);
         let mut left = total;
         let mut gather: Vec<u8> = Vec::new();
-        self.output.reserve(total + (total / RECORD + 2) * RECORD_OVERHEAD);
+        self.output
+            .reserve(total + (total / RECORD + 2) * RECORD_OVERHEAD);
         for slice in data {
             let mut slice = &slice[..slice.len().min(left)];
             left -= slice.len();
