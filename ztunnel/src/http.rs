@@ -190,8 +190,8 @@ fn text(status: StatusCode, body: String) -> Response<Body> {
     page(status, "text/plain; charset=utf-8", whole(body))
 }
 
-fn whole(body: String) -> Body {
-    Full::new(Bytes::from(body))
+fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into())
         .map_err(|never| match never {})
         .boxed_unsync()
 }

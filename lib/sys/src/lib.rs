@@ -17,6 +17,7 @@ mod namespace;
 mod netlink;
 pub mod nftables;
 pub mod process;
+pub mod sampling;
 pub mod seqpacket;
 pub mod socket;
 #[cfg(test)]

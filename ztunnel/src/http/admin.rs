@@ -70,7 +70,9 @@ pub(super) async fn answer<B>(
             StatusCode::METHOD_NOT_ALLOWED,
             "this page is not for this method; GET / lists what there is\n".into(),
         ),
-        _ => profile::answer(path).unwrap_or_else(no_such_page),
+        _ => profile::answer(request.method(), path, query)
+            .await
+            .unwrap_or_else(no_such_page),
     }
 }
 
@@ -122,6 +124,7 @@ fn dashboard(context: &Context) -> String {
          <li><a href=\"/connections\">/connections</a>: open connections</li>\n\
          <li><a href=\"/pods\">/pods</a>: which pods are ready, and what the others wait for</li>\n\
          <li><a href=\"/debug/resources\">/debug/resources</a>: memory, threads, and what each pod holds</li>\n\
+         <li><a href=\"/debug/pprof/profile?seconds=10\">/debug/pprof/profile</a>: what the processor is used for, for pprof</li>\n\
          <li><a href=\"/logging\">/logging</a>: the log filter; POST changes it</li>\n\
          <li>POST /quitquitquit: drain and stop</li>\n\
          </ul>\n</body></html>\n",

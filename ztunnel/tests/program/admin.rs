@@ -8,14 +8,9 @@ async fn quitting_by_request_ends_the_process_in_good_order() {
     let Some(mut proxy) = Running::start(&[("ENABLE_PROXY", "false")]).await else {
         return;
     };
-    for (page, words) in [
-        ("/debug/pprof/profile?seconds=1", "perf record"),
-        ("/debug/pprof/heap", "ztunnel_buffered_bytes"),
-    ] {
-        let answer = proxy.get(ADMIN, page).await.unwrap();
-        assert_eq!(answer.status, 501);
-        assert!(answer.text().contains(words), "{}", answer.text());
-    }
+    let heap = proxy.get(ADMIN, "/debug/pprof/heap").await.unwrap();
+    assert_eq!(heap.status, 501);
+    assert!(heap.text().contains("ztunnel_buffered_bytes"), "{}", heap.text());
     let refused = proxy.get(ADMIN, "/quitquitquit").await.unwrap();
     assert_eq!(refused.status, 405);
     let told = proxy.ask("POST", ADMIN, "/quitquitquit").await.unwrap();
@@ -24,6 +19,51 @@ async fn quitting_by_request_ends_the_process_in_good_order() {
     let status = ended.await.expect("it ends").unwrap();
     assert!(status.success(), "{status}");
     assert!(proxy.log().contains("told to stop by POST /quitquitquit"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn profiles_of_the_processor_are_given_one_at_a_time_and_the_process_goes_on() {
+    let Some(mut proxy) = Running::start(&[("ENABLE_PROXY", "false")]).await else {
+        return;
+    };
+    for (method, page, status) in [
+        ("GET", "/debug/pprof/profile?seconds=0", 400),
+        ("GET", "/debug/pprof/profile?frequency=1001", 400),
+        ("POST", "/debug/pprof/profile?seconds=1", 405),
+    ] {
+        let refused = proxy.ask(method, ADMIN, page).await.unwrap();
+        assert_eq!(refused.status, status, "{method} {page}");
+    }
+    loop {
+        let page = "/debug/pprof/profile?seconds=3&frequency=1000";
+        let work = async {
+            for _ in 0..20 {
+                assert_eq!(proxy.get(ADMIN, "/config_dump").await.unwrap().status, 200);
+            }
+        };
+        let (one, other, ()) = tokio::join!(proxy.get(ADMIN, page), proxy.get(ADMIN, page), work);
+        let mut answers = [one.unwrap(), other.unwrap()];
+        answers.sort_by_key(|answer| answer.status);
+        let [profile, second] = answers;
+        assert_eq!(profile.status, 200);
+        // gzip, RFC 1952 section 2.3.1.
+        assert_eq!(profile.body[..2], [0x1f, 0x8b]);
+        // On a machine that stands still for long they come one after the other.
+        if second.status != 200 {
+            assert_eq!(second.status, 409);
+            assert!(second.text().contains("already"), "{}", second.text());
+            break;
+        }
+    }
+    // The signal is not the end of it.
+    let id = nix::unistd::Pid::from_raw(proxy.child.id().unwrap().try_into().unwrap());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGPROF).unwrap();
+    let again = proxy.get(ADMIN, "/debug/pprof/profile?seconds=1").await.unwrap();
+    assert_eq!(again.status, 200);
+    assert_eq!(again.body[..2], [0x1f, 0x8b]);
+    proxy.ask("POST", ADMIN, "/quitquitquit").await.unwrap();
+    let ended = tokio::time::timeout(super::running::LIMIT, proxy.child.wait());
+    assert!(ended.await.expect("it ends").unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
