@@ -84,7 +84,7 @@ fn a_profile_names_the_functions_that_run_and_their_callers() {
     let end = Instant::now() + PATIENCE;
     loop {
         let profile = read(&cpu(settings, || true).unwrap());
-        let kinds: Vec<_> = profile.sample_type.iter();
+        let kinds = profile.sample_type.iter();
         let kinds: Vec<_> = kinds
             .map(|kind| profile.string_table[kind.r#type as usize].as_str())
             .collect();
