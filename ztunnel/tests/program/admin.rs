@@ -56,8 +56,7 @@ async fn profiles_of_the_processor_are_given_one_at_a_time_and_the_process_goes_
         }
     }
     // The signal is not the end of it.
-    let id = nix::unistd::Pid::from_raw(proxy.child.id().unwrap().try_into().unwrap());
-    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGPROF).unwrap();
+    assert!(proxy.child.kill(nix::sys::signal::Signal::SIGPROF).unwrap());
     let again = proxy.get(ADMIN, "/debug/pprof/profile?seconds=1").await.unwrap();
     assert_eq!(again.status, 200);
     assert_eq!(again.body[..2], [0x1f, 0x8b]);
