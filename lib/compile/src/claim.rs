@@ -48,7 +48,7 @@ pub(crate) fn disputed<'a>(
             };
             theirs.namespace != ours.namespace
                 && theirs.by_age(ours).is_lt()
-                && Visibility::of(settings, content) == Visibility::Public
+                && Visibility::of(settings, &other.metadata, content) == Visibility::Public
                 && (is_given() || is_held())
         });
         older.map(|(other, _)| (address, other))

@@ -13,8 +13,8 @@ use crate::peer_authentication::EffectiveMtls;
 use crate::settings::Settings;
 use crate::waypoint::{self, InFront};
 use crate::{
-    authorization_policy, endpoint, entry, network, peer_authentication, service, service_entry, vip,
-    workload,
+    authorization_policy, endpoint, entry, network, peer_authentication, service, service_entry,
+    trust_domain, vip, workload,
 };
 
 mod dirty;
@@ -238,11 +238,10 @@ impl Compiler {
                     };
                 let (policy, condition) = made.map(|made| (made.policy, made.condition)).unzip();
                 let conditions = condition.map(Vec::from_iter);
-                self.put_policy(
-                    format!("{}/{}", key.namespace, key.name),
-                    policy.flatten(),
-                    output,
-                );
+                let policy = policy
+                    .flatten()
+                    .map(|policy| trust_domain::with_aliases(settings, policy));
+                self.put_policy(format!("{}/{}", key.namespace, key.name), policy, output);
                 self.put_conditions(key, conditions, output);
             }
             Kind::PeerAuthentication => {
@@ -345,7 +344,11 @@ impl Compiler {
 
     fn warnings(&self, given: &BTreeSet<ObjectKey>) -> Vec<Warning> {
         let known = |key: &ObjectKey| Some((key.clone(), self.conditions.get(key)?));
-        let mut found = Vec::new();
+        let gateways = given.iter().filter(|key| key.kind == Kind::Gateway);
+        let gateways = gateways.filter_map(|key| self.index.get_key(key));
+        let mut found: Vec<Warning> = gateways
+            .filter_map(|object| network::warning(&self.settings, object))
+            .collect();
         for (object, conditions) in given.iter().filter_map(known) {
             let unclean = conditions.iter().filter(|condition| !condition.is_clean());
             found.extend(unclean.map(|condition| Warning {

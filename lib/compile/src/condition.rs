@@ -31,6 +31,8 @@ pub(crate) const CANARY_SAME_AS_PRIMARY: &str = "CanarySameAsPrimary";
 pub(crate) const VISIBILITY_APPLIED: &str = "istio.io/VisibilityApplied";
 /// Whether a ServiceEntry stands for all addresses that its author chose; told only where it does not.
 pub(crate) const ADDRESSES_ACCEPTED: &str = "ztunnel.dev/AddressesAccepted";
+/// Whether a ServiceEntry speaks for all of its hosts wherever it is seen; told only where it does not.
+pub(crate) const HOSTS_ACCEPTED: &str = "ztunnel.dev/HostsAccepted";
 /// Whether a ServiceEntry would need a waypoint and has none.
 pub(crate) const WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";
 /// The reason when it stands for a pattern of names that are resolved as they are used.

@@ -19,6 +19,7 @@ mod peer_authentication;
 mod service;
 mod service_entry;
 mod settings;
+mod trust_domain;
 mod vip;
 mod waypoint;
 mod workload;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use objects::{Kind, Metadata, NETWORK_LABEL, Object, REMOTE_CLASS};
+use objects::{Kind, Metadata, NETWORK_LABEL, Object, REMOTE_CLASS, Warning};
 use proto::workload::{
     self, GatewayAddress, NamespacedHostname, NetworkAddress, TunnelProtocol, WorkloadType,
     gateway_address::Destination,
@@ -99,14 +99,38 @@ pub(crate) fn workloads(
     BTreeMap::from([(uid, made)])
 }
 
-/// The oldest Gateway of a network that has an address, that address, and the port for tunnels. Those of the root
-/// namespace go before: whoever may only write in another one must not turn aside what the whole mesh sends to a network.
+/// Whether Gateways of a namespace may be those of a network: whoever may only write in another one must not turn aside
+/// what the whole mesh sends there.
+fn is_trusted(settings: &Settings, namespace: &str) -> bool {
+    let mut others = settings.network_gateway_namespaces.iter();
+    namespace == settings.root_namespace || others.any(|other| other == "*" || other == namespace)
+}
+
+/// What the author of a Gateway that counts for nothing is told.
+pub(crate) fn warning(settings: &Settings, object: &Object) -> Option<Warning> {
+    let network = of_gateway(object)?;
+    let (namespace, root) = (&object.metadata.namespace, &settings.root_namespace);
+    (!is_trusted(settings, namespace)).then(|| Warning {
+        object: object.key(),
+        field: "metadata.namespace".to_owned(),
+        message: format!(
+            "this is no gateway of the network {network}: only those of the namespace {root} and of the control plane's \
+             --network-gateway-namespace are"
+        ),
+    })
+}
+
+/// The oldest Gateway of a network that has an address, that address, and the port for tunnels; those of the root
+/// namespace go before.
 fn first<'a>(
     index: &'a Index,
     settings: &Settings,
     network: &str,
 ) -> Option<(&'a Object, &'a objects::GatewayAddress, u16)> {
     let known = index.gateways_of_network(network).filter_map(|object| {
+        if !is_trusted(settings, &object.metadata.namespace) {
+            return None;
+        }
         let gateway = object.as_gateway()?;
         // Nobody runs such a Gateway, so nobody may have written where it is but its author.
         let address = gateway.addresses.first().or(gateway.wanted_addresses.first())?;

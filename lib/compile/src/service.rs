@@ -9,7 +9,7 @@ use proto::workload::load_balancing::{HealthPolicy, Mode, Scope};
 use proto::workload::{self, AppProtocol, Extension, IpFamilies, LoadBalancing, NetworkAddress, Port};
 
 use crate::authorization_policy::ip_bytes;
-use crate::condition::Condition;
+use crate::condition::{Condition, UNSUPPORTED_VALUE, VISIBILITY_APPLIED};
 use crate::index::Index;
 use crate::network;
 use crate::settings::Settings;
@@ -75,7 +75,31 @@ pub(crate) fn conditions(
         return Vec::new();
     }
     let bound = waypoint::of(index, settings, asks(&object.metadata));
-    bound.condition.into_iter().collect()
+    let exported = exported(&object.metadata);
+    bound.condition.into_iter().chain(exported).collect()
+}
+
+/// Who is to see a Service, as Istio's sidecars heed it.
+const EXPORT_ANNOTATION: &str = "networking.istio.io/exportTo";
+
+/// That a Service is seen by everybody, where its author wants it otherwise. To hide it from some would not keep them
+/// away: they would reach its address without the mesh.
+fn exported(metadata: &Metadata) -> Option<Condition> {
+    let wanted = metadata.annotations.get(EXPORT_ANNOTATION)?;
+    let mut names = wanted.split(',').map(str::trim);
+    if wanted.trim().is_empty() || names.any(|name| name == "*") {
+        return None;
+    }
+    Some(Condition {
+        kind: VISIBILITY_APPLIED,
+        status: false,
+        reason: UNSUPPORTED_VALUE,
+        message: format!(
+            "node proxies know every Service, so all namespaces see it and not only {wanted:?} ({EXPORT_ANNOTATION}); an \
+             AuthorizationPolicy says who may connect"
+        ),
+        observed_generation: metadata.generation,
+    })
 }
 
 /// The Service that has a host name.

@@ -20,6 +20,7 @@ use crate::settings::Settings;
 use crate::waypoint::{self, Asks, Traffic};
 use crate::{claim, network, service, vip};
 
+mod hosts;
 mod visibility;
 
 pub use visibility::Visibility;
@@ -42,10 +43,15 @@ pub(crate) fn service(
     let in_namespace = index
         .entries_of_host(host)
         .filter(|(object, _)| object.metadata.namespace == namespace);
-    let seen = in_namespace.filter(|(_, entry)| Visibility::of(settings, entry) != Visibility::None);
+    let seen = in_namespace
+        .filter(|(object, entry)| Visibility::of(settings, &object.metadata, entry) != Visibility::None);
     let (object, entry) = seen.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))?;
-    let visibility = Visibility::of(settings, entry);
     let metadata = &object.metadata;
+    let visibility = match Visibility::of(settings, metadata, entry) {
+        // A name of another namespace is not the entry's to give to everybody.
+        Visibility::Public if hosts::is_foreign(settings, &metadata.namespace, host) => Visibility::Namespace,
+        visibility => visibility,
+    };
     let bound = waypoint::of(index, settings, asks(settings, metadata, entry));
     Some(workload::Service {
         name: metadata.name.clone(),
@@ -75,10 +81,10 @@ pub(crate) fn workloads(
     entry: &ServiceEntry,
 ) -> BTreeMap<String, workload::Workload> {
     let mut made = BTreeMap::new();
-    if Visibility::of(settings, entry) == Visibility::None {
+    let metadata = &object.metadata;
+    if Visibility::of(settings, metadata, entry) == Visibility::None {
         return made;
     }
-    let metadata = &object.metadata;
     let prefix = uid_prefix(settings, &metadata.namespace, &metadata.name);
     let mut add = |endpoint: &WorkloadEntry, hosts: &[String]| {
         let suffix = match &endpoint.address {
@@ -133,12 +139,14 @@ pub(crate) fn conditions(
     let missing = missing.map(|host| visibility::waypoint_missing(metadata, host));
     let applied = visibility::condition(settings, metadata, entry);
     let disputed = claim::condition(index, settings, object, entry);
+    let foreign = hosts::condition(settings, metadata, entry);
     bound
         .condition
         .into_iter()
         .chain(missing)
         .chain(applied)
         .chain(disputed)
+        .chain(foreign)
         .collect()
 }
 
@@ -150,10 +158,12 @@ pub(crate) fn selecting<'a>(
     labels: &'a Labels,
 ) -> impl Iterator<Item = (&'a ServiceEntry, &'a str)> {
     let selecting = index.selecting(Kind::ServiceEntry, namespace, labels);
-    let entries = selecting.into_iter().filter_map(Object::as_service_entry);
+    let entries = selecting
+        .into_iter()
+        .filter_map(|object| Some((&object.metadata, object.as_service_entry()?)));
     entries
-        .filter(|entry| Visibility::of(settings, entry) != Visibility::None)
-        .flat_map(|entry| entry.hosts.iter().map(move |host| (entry, host.as_str())))
+        .filter(|(metadata, entry)| Visibility::of(settings, metadata, entry) != Visibility::None)
+        .flat_map(|(_, entry)| entry.hosts.iter().map(move |host| (entry, host.as_str())))
 }
 
 /// The resource name of a service: `namespace/hostname`.
@@ -187,7 +197,7 @@ pub(crate) fn asks<'a>(settings: &Settings, metadata: &'a Metadata, entry: &Serv
         kind: Kind::ServiceEntry,
         metadata,
         traffic: Traffic::Service,
-        is_private: Visibility::of(settings, entry) == Visibility::Namespace,
+        is_private: Visibility::of(settings, metadata, entry) == Visibility::Namespace,
     }
 }
 
@@ -284,13 +294,15 @@ fn is_canonical(
     host: &str,
 ) -> bool {
     if service::of_hostname(index, settings, host).is_some()
+        || hosts::is_foreign(settings, &object.metadata.namespace, host)
         || claim::disputed(index, settings, object, entry).is_some()
     {
         return false;
     }
     let public = index
         .entries_of_host(host)
-        .filter(|(_, entry)| Visibility::of(settings, entry) == Visibility::Public);
+        .filter(|(object, entry)| Visibility::of(settings, &object.metadata, entry) == Visibility::Public)
+        .filter(|(object, _)| !hosts::is_foreign(settings, &object.metadata.namespace, host));
     let oldest = public.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata));
     oldest.is_some_and(|(oldest, _)| std::ptr::eq(oldest, object))
 }

@@ -7,6 +7,8 @@ use crate::service_entry::Visibility;
 pub struct Settings {
     /// The trust domain of every identity.
     pub trust_domain: String,
+    /// Other names of it: a policy that names one of these or the trust domain means all of them.
+    pub trust_domain_aliases: Vec<String>,
     /// The DNS domain of Services.
     pub cluster_domain: String,
     /// The name of this cluster.
@@ -15,6 +17,9 @@ pub struct Settings {
     pub network: String,
     /// The namespace whose policies apply to the whole mesh.
     pub root_namespace: String,
+    /// The namespaces beside the root namespace whose Gateways may be those of a network; `*`: every namespace. Whoever
+    /// may write in one of them is sent what the whole mesh has for that network.
+    pub network_gateway_namespaces: Vec<String>,
     /// Who sees ServiceEntries that do not say it themselves.
     pub service_entry_visibility: Visibility,
     /// Whether workloads list dry-run policies as they list the others, for node proxies that know dry runs without
@@ -26,10 +31,12 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             trust_domain: "cluster.local".to_owned(),
+            trust_domain_aliases: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             cluster_id: "Kubernetes".to_owned(),
             network: String::new(),
             root_namespace: "istio-system".to_owned(),
+            network_gateway_namespaces: Vec::new(),
             service_entry_visibility: Visibility::Public,
             list_dry_run: false,
         }

@@ -8,12 +8,16 @@ use crate::strict;
 
 /// The longest trust domain (SPIFFE-ID, section 2.1).
 const MAX_TRUST_DOMAIN: usize = 255;
+/// How many trust domains may stand for that of the mesh.
+const MAX_ALIASES: usize = 64;
 
 /// Settings of a mesh, by the names of Istio's `MeshConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MeshConfig {
     /// `trustDomain`: that of every identity.
     pub trust_domain: Option<String>,
+    /// `trustDomainAliases`: policies that name one of these, or the trust domain, mean all of them.
+    pub trust_domain_aliases: Vec<String>,
     /// `rootNamespace`: the namespace whose policies hold for the whole mesh.
     pub root_namespace: Option<String>,
     /// `discoverySelectors`: only namespaces that match any of them take part; none: every namespace does.
@@ -34,6 +38,10 @@ impl MeshConfig {
             let selectors = fields.get("discoverySelectors").map(|field| field.items());
             Some(MeshConfig {
                 trust_domain: fields.get("trustDomain").and_then(|field| trust_domain(&field)),
+                trust_domain_aliases: fields
+                    .get("trustDomainAliases")
+                    .map(|field| aliases(&field))
+                    .unwrap_or_default(),
                 root_namespace: fields.get("rootNamespace").and_then(|field| text_of(&field)),
                 discovery_selectors: selectors
                     .unwrap_or_default()
@@ -48,6 +56,14 @@ impl MeshConfig {
 /// Empty is as if it were not there.
 fn text_of(field: &Field<'_>) -> Option<String> {
     field.text().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn aliases(field: &Field<'_>) -> Vec<String> {
+    let items = field.items();
+    if items.len() > MAX_ALIASES {
+        field.error(format!("may list at most {MAX_ALIASES}"));
+    }
+    items.iter().take(MAX_ALIASES).filter_map(trust_domain).collect()
 }
 
 fn trust_domain(field: &Field<'_>) -> Option<String> {

@@ -3,8 +3,8 @@
 use objects::{Kind, ObjectKey};
 use proto::workload::gateway_address::Destination;
 
-use crate::Compiler;
 use crate::testing::{compiled, pod, puts, workload};
+use crate::{Compiler, Settings};
 
 const VM: &str = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {namespace: demo, name: vm}\nspec: \
                   {address: 10.6.0.1, network: far}\n";
@@ -83,12 +83,26 @@ fn a_gateway_of_the_root_namespace_goes_before_older_ones_of_others() {
     let at = |last: u8| format!(", addresses: [{{value: 203.0.113.{last}}}]}}");
     let thief = gateway("thief", 1, "istio-remote", "HBONE", &at(66));
     let thief = thief.replace("namespace: istio-system", "namespace: a-thief");
-    let mut compiler = compiled(&(VM.to_owned() + &thief));
-    let other = Some(("far:[203, 0, 113, 66]".to_owned(), 15009));
-    assert_eq!(named(&compiler), other, "it is the only one");
-    compiler.apply(puts(&gateway("own", 9, "istio-remote", "HBONE", &at(1))));
-    let own = Some(("far:[203, 0, 113, 1]".to_owned(), 15009));
-    assert_eq!(named(&compiler), own);
+    let all = VM.to_owned() + &thief;
+    // Nobody else's counts, unless the settings say so.
+    let mut strict = Compiler::default();
+    let output = strict.apply(puts(&all));
+    assert_eq!(named(&strict), None);
+    assert_eq!(strict.addresses().len(), 1, "the gateway is no workload either");
+    let warned: Vec<_> = output.warnings.iter().map(|warning| &warning.object).collect();
+    assert_eq!(warned, [&ObjectKey::new(Kind::Gateway, "a-thief", "thief")]);
+    for allowed in ["*", "a-thief"] {
+        let mut compiler = Compiler::new(Settings {
+            network_gateway_namespaces: vec!["another".to_owned(), allowed.to_owned()],
+            ..Settings::default()
+        });
+        assert_eq!(compiler.apply(puts(&all)).warnings, []);
+        let other = Some(("far:[203, 0, 113, 66]".to_owned(), 15009));
+        assert_eq!(named(&compiler), other, "it is the only one");
+        compiler.apply(puts(&gateway("own", 9, "istio-remote", "HBONE", &at(1))));
+        let own = Some(("far:[203, 0, 113, 1]".to_owned(), 15009));
+        assert_eq!(named(&compiler), own);
+    }
 }
 
 #[test]

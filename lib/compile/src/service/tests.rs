@@ -170,3 +170,28 @@ fn affinity_by_client_address_reaches_the_proxies() {
     assert!(!affine("{ports: [{port: 80}], sessionAffinity: None}"));
     assert!(!affine("{ports: [{port: 80}]}"));
 }
+
+#[test]
+fn who_wants_a_service_hidden_is_told_that_it_is_not() {
+    let cases = [
+        ("{}", false),
+        ("{networking.istio.io/exportTo: \"*\"}", false),
+        ("{networking.istio.io/exportTo: \"\"}", false),
+        ("{networking.istio.io/exportTo: \".\"}", true),
+        ("{networking.istio.io/exportTo: \"a, b\"}", true),
+        ("{networking.istio.io/exportTo: \"a, *\"}", false),
+        ("{networking.istio.io/exportTo: \"~\"}", true),
+    ];
+    for (annotations, is_told) in cases {
+        let compiler = compiled(&text("{ports: [{port: 80}]}", annotations));
+        let key = objects::ObjectKey::new(objects::Kind::Service, "demo", "web");
+        let told: Vec<_> = compiler.conditions()[&key]
+            .iter()
+            .map(|one| (one.kind, one.status, one.reason))
+            .collect();
+        let expected = [("istio.io/VisibilityApplied", false, "UnsupportedValue")];
+        assert_eq!(told, &expected[..usize::from(is_told)], "{annotations}");
+        // Hidden, its address would be reached in plaintext.
+        assert_eq!(service(&compiler, KEY).visibility, 0, "{annotations}");
+    }
+}

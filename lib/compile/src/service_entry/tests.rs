@@ -243,6 +243,7 @@ fn export_to_says_who_sees_it() {
         ("[]", Visibility::None, None, None),
         ("[\"*\"]", Visibility::None, Some(0), Some(true)),
         ("[\".\"]", Visibility::Public, Some(1), Some(true)),
+        ("[demo]", Visibility::Public, Some(1), Some(true)),
         ("[\"~\"]", Visibility::Public, None, Some(true)),
         ("[\".\", \"*\"]", Visibility::Public, Some(0), Some(true)),
         // Node proxies cannot be told of other namespaces, and who was named must not lose it.
@@ -342,4 +343,53 @@ fn who_is_seen_by_one_namespace_only_is_behind_no_waypoint_of_another() {
         let made = service(&compiler, "demo/a.example");
         assert_eq!(made.waypoint.is_some(), reason == "WaypointAccepted");
     }
+}
+
+/// Names of Services belong to their namespaces, also while there is no such Service.
+#[test]
+fn a_name_of_another_namespace_is_for_the_own_one_alone() {
+    let cases = [
+        ("a.example", false),
+        ("web.demo.svc.cluster.local", false),
+        ("web.demo.svc", false),
+        ("one.web.demo.svc.cluster.local", false),
+        ("*.demo.svc.cluster.local", false),
+        ("*.example", false),
+        ("svc.cluster.local", false),
+        ("web.other.svc.cluster.local", true),
+        ("web.other.svc", true),
+        ("one.web.other.svc.cluster.local", true),
+        ("*.other.svc.cluster.local", true),
+        ("*.svc.cluster.local", true),
+        ("*.cluster.local", true),
+        ("*.local", true),
+    ];
+    for (host, is_foreign) in cases {
+        let spec = format!("{{hosts: [\"{host}\"], resolution: STATIC, endpoints: [{{address: 10.6.0.1}}]}}");
+        let compiler = compiled(&entry("demo", "db", "", &spec));
+        let made = service(&compiler, &format!("demo/{host}"));
+        assert_eq!(
+            (made.visibility, made.canonical),
+            (i32::from(is_foreign), !is_foreign),
+            "{host}"
+        );
+        let key = ObjectKey::new(Kind::ServiceEntry, "demo", "db");
+        let told: Vec<_> = compiler.conditions()[&key]
+            .iter()
+            .map(|one| (one.kind, one.status, one.reason))
+            .collect();
+        let expected = [("ztunnel.dev/HostsAccepted", false, "Conflicted")];
+        assert_eq!(told, &expected[..usize::from(is_foreign)], "{host}");
+    }
+    // Neither does it speak for the name once the Service is there, nor does an older one keep the owner's from it.
+    let at = |namespace: &str, second: u8| {
+        let metadata = format!(", creationTimestamp: \"2026-08-01T00:00:0{second}Z\"");
+        let spec =
+            "{hosts: [web.shop.svc.cluster.local], resolution: STATIC, endpoints: [{address: 10.6.0.1}]}";
+        entry(namespace, "db", &metadata, spec)
+    };
+    let compiler = compiled(&(at("demo", 1) + &at("shop", 2)));
+    let canonical =
+        |namespace: &str| service(&compiler, &format!("{namespace}/web.shop.svc.cluster.local")).canonical;
+    assert_eq!((canonical("demo"), canonical("shop")), (false, true));
 }

@@ -22,13 +22,13 @@ pub enum Visibility {
 impl Visibility {
     /// As `exportTo` says, else the settings. What node proxies cannot be told, a list of other namespaces, is seen by
     /// everybody.
-    pub(crate) fn of(settings: &Settings, entry: &ServiceEntry) -> Visibility {
-        let has = |word: &str| entry.export_to.iter().any(|name| name == word);
+    pub(crate) fn of(settings: &Settings, metadata: &Metadata, entry: &ServiceEntry) -> Visibility {
+        let is_own = |name: &str| name == "." || name == metadata.namespace;
         if entry.export_to.is_empty() {
             settings.service_entry_visibility
         } else if entry.export_to.iter().all(|name| name == "~") {
             Visibility::None
-        } else if entry.export_to.iter().all(|name| name == "." || name == "~") && has(".") {
+        } else if entry.export_to.iter().all(|name| is_own(name) || name == "~") {
             Visibility::Namespace
         } else {
             Visibility::Public
@@ -44,7 +44,7 @@ pub(super) fn condition(settings: &Settings, metadata: &Metadata, entry: &Servic
     let others: Vec<&str> = entry.export_to.iter().map(String::as_str).collect();
     let is_word = |name: &&str| [".", "*", "~", metadata.namespace.as_str()].contains(name);
     let is_listed = !others.contains(&"*") && !others.iter().all(is_word);
-    let (status, reason, message) = match Visibility::of(settings, entry) {
+    let (status, reason, message) = match Visibility::of(settings, metadata, entry) {
         _ if is_listed => (
             false,
             UNSUPPORTED_VALUE,
