@@ -114,13 +114,27 @@ pub struct Config {
     /// The namespace whose policies apply to the whole mesh; by default what the mesh's settings say, else istio-system
     #[arg(long, value_name = "NAMESPACE")]
     pub root_namespace: Option<String>,
+    /// A namespace beside the root namespace whose Gateways may be those of a network (class istio-remote), or * for every
+    /// one; may be given several times
+    #[arg(long = "network-gateway-namespace", value_name = "NAMESPACE")]
+    pub network_gateway_namespaces: Vec<String>,
+    /// The revision of this control plane: policies and entries with another label istio.io/rev are none of its own
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub revision: String,
     /// Which proxies are told of dry-run policies: those that announce that they know them (ZTUNNEL_DRY_RUN_POLICIES
     /// "true" in their node metadata), all, or none. A proxy that does not know them enforces them
     #[arg(long, value_name = "WHO", value_enum, default_value_t = DryRunPolicies::Announced)]
     pub dry_run_policies: DryRunPolicies,
-    /// Whether to write on policies what became of them (status.conditions)
+    /// Whether to write on objects what became of them (status.conditions), and the addresses that are chosen for hosts of
+    /// ServiceEntries
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub write_status: bool,
+    /// Whether to tell of refusals, and of policies that are not in force as written, by Events; only with --kubernetes
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub write_events: bool,
+    /// Who sees ServiceEntries that do not say it by exportTo: every namespace (public), or their own (namespace)
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = EntryVisibility::Public)]
+    pub service_entry_visibility: EntryVisibility,
     /// How long a certificate lives when its request does not say
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub certificate_life: Duration,
@@ -151,6 +165,15 @@ pub enum DryRunPolicies {
     All,
     /// None.
     None,
+}
+
+/// Who sees ServiceEntries that do not say it themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EntryVisibility {
+    /// Every namespace.
+    Public,
+    /// Their own namespace.
+    Namespace,
 }
 
 impl Config {
@@ -219,6 +242,11 @@ impl Config {
             cluster_domain: self.cluster_domain.clone(),
             cluster_id: self.cluster_id.clone(),
             network: self.network.clone(),
+            network_gateway_namespaces: self.network_gateway_namespaces.clone(),
+            service_entry_visibility: match self.service_entry_visibility {
+                EntryVisibility::Public => compile::Visibility::Public,
+                EntryVisibility::Namespace => compile::Visibility::Namespace,
+            },
             list_dry_run: self.dry_run_policies == DryRunPolicies::All,
             ..compile::Settings::default()
         }
@@ -230,7 +258,7 @@ impl Config {
             trust_domain: self.trust_domain.clone(),
             root_namespace: self.root_namespace.clone(),
         };
-        MeshSettings::new(&self.pod_namespace, flags)
+        MeshSettings::new(&self.pod_namespace, flags, &self.revision)
     }
 }
 

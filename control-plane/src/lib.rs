@@ -20,6 +20,7 @@ mod listener;
 mod mesh_settings;
 mod monitoring;
 mod pipeline;
+mod places;
 mod pods;
 mod progress;
 mod rotation;
@@ -30,7 +31,7 @@ mod xds;
 
 pub use authority::NoAuthority;
 pub use certificate::ServerCertificateError;
-pub use config::{Config, DryRunPolicies, Store, StoreUnavailable};
+pub use config::{Config, DryRunPolicies, EntryVisibility, Store, StoreUnavailable};
 pub use debug::DebugSocketError;
 pub use pipeline::Stopped;
 pub use server::{Error, Running, start};

@@ -1,7 +1,7 @@
 //! TLS connections from clients.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,23 +13,46 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::transport::server::Connected;
 
+use crate::places::{Place, Places};
+
 /// How many connections are open at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 16_384;
+/// How many of them may come from one address. A node proxy has two, and several nodes may come from one address where
+/// the network translates addresses; but no pod may keep all others out, which it could before it shows a token.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 2_048;
 /// How long a client may take for the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause after the system could not give another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections may be open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    all: usize,
+    per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            all: MAX_CONNECTIONS,
+            per_address: MAX_CONNECTIONS_PER_ADDRESS,
+        }
+    }
+}
 
 /// Accepts clients until the receiver is dropped.
 pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: Arc<Acceptor>,
     connections: mpsc::Sender<io::Result<Connection>>,
+    limits: Limits,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(limits.all));
+    let shares = Places::default();
     while !connections.is_closed() {
         if permits.available_permits() == 0 {
-            tracing::warn!("{MAX_CONNECTIONS} connections are open; further ones wait");
+            tracing::warn!("{} connections are open; further ones wait", limits.all);
         }
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
@@ -45,6 +68,11 @@ pub(crate) async fn accept(
             },
             () = connections.closed() => return,
         };
+        let address = peer.ip().to_canonical();
+        let Some(share) = shares.take(address, limits.per_address) else {
+            tracing::warn!(%peer, "{} connections of this address are open; a further one is closed", limits.per_address);
+            continue;
+        };
         let (acceptor, connections) = (acceptor.clone(), connections.clone());
         tokio::spawn(async move {
             // Small messages are answered at once; without this they might wait for each other.
@@ -54,7 +82,7 @@ pub(crate) async fn accept(
                     let connection = Connection {
                         stream,
                         peer,
-                        _permit: permit,
+                        _permits: (permit, share),
                     };
                     // When nobody takes it the server is stopping, and the connection is closed.
                     let _ = connections.send(Ok(connection)).await;
@@ -70,7 +98,7 @@ pub(crate) async fn accept(
 pub(crate) struct Connection {
     stream: tls::Stream<TcpStream>,
     peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
+    _permits: (OwnedSemaphorePermit, Place<IpAddr>),
 }
 
 impl Connected for Connection {
@@ -121,3 +149,6 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

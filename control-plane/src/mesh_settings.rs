@@ -12,6 +12,8 @@ pub(crate) struct MeshSettings {
     key: ObjectKey,
     /// What the command line says, where it says something.
     flags: Flags,
+    /// Empty for none.
+    revision: String,
     /// What there was at the start, which a restart alone changes.
     fixed: Option<Fixed>,
     selectors: Vec<Selector>,
@@ -28,18 +30,25 @@ pub(crate) struct Flags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fixed {
     pub(crate) trust_domain: String,
+    pub(crate) trust_domain_aliases: Vec<String>,
     pub(crate) root_namespace: String,
 }
 
 impl MeshSettings {
     /// `namespace` is the control plane's own.
-    pub(crate) fn new(namespace: &str, flags: Flags) -> MeshSettings {
+    pub(crate) fn new(namespace: &str, flags: Flags, revision: &str) -> MeshSettings {
         MeshSettings {
             key: ObjectKey::new(Kind::ConfigMap, namespace, CONFIG_MAP),
             flags,
+            revision: revision.to_owned(),
             fixed: None,
             selectors: Vec::new(),
         }
+    }
+
+    /// The revision whose policies and entries are read.
+    pub(crate) fn revision(&self) -> &str {
+        &self.revision
     }
 
     /// The ConfigMap.
@@ -68,7 +77,7 @@ impl MeshSettings {
             None => self.fixed = Some(wanted),
             Some(fixed) if *fixed != wanted => tracing::error!(
                 key = %self.key, ?fixed, ?wanted,
-                "trustDomain and rootNamespace are in force as they were at the start; restart the control plane to change them"
+                "trustDomain, trustDomainAliases and rootNamespace are in force as they were at the start; restart the control plane to change them"
             ),
             Some(_) => {}
         }
@@ -109,6 +118,7 @@ impl MeshSettings {
                 &config.trust_domain,
                 defaults.trust_domain,
             ),
+            trust_domain_aliases: config.trust_domain_aliases.clone(),
             root_namespace: first(
                 &self.flags.root_namespace,
                 &config.root_namespace,

@@ -55,7 +55,8 @@ impl Pages for Monitoring {
 }
 
 impl Monitoring {
-    /// Ready is who serves proxies: everything has been read and compiled once.
+    /// Ready is who serves proxies: everything has been read and compiled once. The server's own words for what is
+    /// wrong are in the log.
     fn ready(&self) -> Answer {
         if self.debug.view().is_some() {
             return Answer::json(StatusCode::OK, &json!({ "status": "ready" }));
@@ -63,12 +64,7 @@ impl Monitoring {
         let status = self.source.status();
         let awaited = status.iter().filter(|kind| kind.state == "waiting");
         let awaited: BTreeMap<_, _> = awaited
-            .map(|kind| {
-                (
-                    kind.kind.as_str(),
-                    kind.problem.as_deref().unwrap_or("being read"),
-                )
-            })
+            .map(|kind| (kind.kind.as_str(), kind.reason.unwrap_or("being read")))
             .collect();
         let error = json!({ "error": "not everything is read and compiled yet", "awaited": awaited });
         Answer::json(StatusCode::SERVICE_UNAVAILABLE, &error)
@@ -141,3 +137,6 @@ impl ca::Observer for CountIssues {
         self.0.certificate_refused(refusal.code, refusal.caller.is_none());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 mod debounce;
 mod encode;
 mod merge;
+mod said;
 mod split;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::debounce::Debounce;
 use self::merge::Merged;
+use self::said::Said;
 use crate::mesh_settings::{Fixed, MeshSettings};
 use crate::pods::Pods;
 use crate::progress::Progress;
@@ -178,6 +180,7 @@ struct Worker {
     history: Option<History>,
     /// What was found last to have become of policies.
     conditions: BTreeMap<ObjectKey, Vec<Condition>>,
+    said: Said,
     /// The addresses that were chosen last for ServiceEntries.
     allocations: BTreeMap<ObjectKey, Vec<AllocatedAddress>>,
 }
@@ -185,13 +188,14 @@ struct Worker {
 impl Worker {
     fn new(settings: compile::Settings, mesh: MeshSettings) -> Worker {
         Worker {
-            scope: Scope::new(settings.root_namespace.clone()),
+            scope: Scope::new(settings.root_namespace.clone(), mesh.revision()),
             compiler: Compiler::new(settings.clone()),
             settings,
             mesh,
             view: View::default(),
             history: None,
             conditions: BTreeMap::new(),
+            said: Said::default(),
             allocations: BTreeMap::new(),
         }
     }
@@ -205,9 +209,10 @@ impl Worker {
         if self.history.is_none() {
             let fixed = self.mesh.fixed();
             self.settings.trust_domain = fixed.trust_domain;
+            self.settings.trust_domain_aliases = fixed.trust_domain_aliases;
             self.settings.root_namespace.clone_from(&fixed.root_namespace);
             self.compiler = Compiler::new(self.settings.clone());
-            self.scope = Scope::new(fixed.root_namespace);
+            self.scope = Scope::new(fixed.root_namespace, self.mesh.revision());
         }
         self.scope.select(self.mesh.selectors().to_vec());
         self.scope.apply(changes)
@@ -221,10 +226,14 @@ impl Worker {
             // Nobody has been told anything yet.
             None => vec![changes],
         };
-        let outputs = steps.into_iter().map(|changes| self.compiler.apply(changes));
-        let mut outputs: Vec<Output> = outputs.collect();
-        for warning in outputs.iter().flat_map(|output| &output.warnings) {
-            tracing::warn!("{warning}");
+        let mut outputs: Vec<Output> = Vec::with_capacity(steps.len());
+        for changes in steps {
+            let given: Vec<ObjectKey> = changes.keys().cloned().collect();
+            let mut output = self.compiler.apply(changes);
+            for warning in self.said.news(&given, std::mem::take(&mut output.warnings)) {
+                tracing::warn!("{warning}");
+            }
+            outputs.push(output);
         }
         for output in &mut outputs {
             self.conditions.append(&mut output.conditions);

@@ -1,5 +1,6 @@
-//! Which namespaces take part in the mesh (`discoverySelectors`), without I/O: changes of objects go in, and come out
-//! as if there were no others than those of the selected namespaces. A namespace that comes brings all its objects,
+//! Which namespaces take part in the mesh (`discoverySelectors`), and which policies and entries are of this revision
+//! (`istio.io/rev`), without I/O: changes of objects go in, and come out
+//! as if there were no others than those that are selected. A namespace that comes brings all its objects,
 //! one that goes takes them along.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -7,12 +8,25 @@ use std::sync::Arc;
 
 use objects::{Kind, Object, ObjectKey, Selector};
 
+/// The label by which an object says whose it is.
+const REVISION_LABEL: &str = "istio.io/rev";
+/// The kinds on which it means that. On namespaces and pods it chooses a sidecar, which concerns nobody here.
+const REVISIONED: [Kind; 5] = [
+    Kind::AuthorizationPolicy,
+    Kind::PeerAuthentication,
+    Kind::ServiceEntry,
+    Kind::WorkloadEntry,
+    Kind::WorkloadGroup,
+];
+
 /// Changed objects; `None`: gone.
 pub(crate) type Changes = BTreeMap<ObjectKey, Option<Arc<Object>>>;
 
 pub(crate) struct Scope {
     /// Takes part always: its policies hold for the whole mesh, and must not vanish by a label.
     root_namespace: String,
+    /// Empty: objects of all revisions count.
+    revision: String,
     /// Any of them must match; none: every namespace takes part.
     selectors: Vec<Selector>,
     /// Every object that lives in a namespace, and the namespaces themselves, by namespace.
@@ -22,9 +36,10 @@ pub(crate) struct Scope {
 
 impl Scope {
     /// Every namespace.
-    pub(crate) fn new(root_namespace: String) -> Scope {
+    pub(crate) fn new(root_namespace: String, revision: &str) -> Scope {
         Scope {
             root_namespace,
+            revision: revision.to_owned(),
             selectors: Vec::new(),
             objects: HashMap::new(),
             shown: HashSet::new(),
@@ -41,6 +56,7 @@ impl Scope {
         let mut told = Changes::new();
         let mut touched: BTreeMap<String, Changes> = BTreeMap::new();
         for (key, object) in changes {
+            let object = object.filter(|object| self.is_of_revision(object));
             match home(&key) {
                 Some(home) => {
                     let home = home.to_owned();
@@ -94,6 +110,14 @@ impl Scope {
                 }
             }
         }
+    }
+
+    /// Of several control planes beside each other each has its own policies and entries, and those that name none.
+    /// Gateways count whoever runs them: a waypoint that is passed over is one that is gone around.
+    fn is_of_revision(&self, object: &Object) -> bool {
+        let is_shared = self.revision.is_empty() || !REVISIONED.contains(&object.kind());
+        let label = object.metadata.labels.get(REVISION_LABEL);
+        is_shared || label.is_none_or(|revision| *revision == self.revision)
     }
 
     fn selects(&self, name: &str) -> bool {

@@ -32,7 +32,7 @@ use crate::pipeline::{self, Stopped, Told};
 use crate::pods::Pods;
 use crate::progress::Progress;
 use crate::rotation::Rotations;
-use crate::status::Conditions;
+use crate::status::{Conditions, Tell};
 use crate::xds::proxies::Proxies;
 use crate::xds::service::{self, DiscoveryService};
 
@@ -141,7 +141,7 @@ impl Running {
 }
 
 /// Starts a control plane over a source of objects; returns once clients are served, which is when everything in
-/// the source is compiled. What becomes of policies is written by `writer`, if there is one. Cancelling `shutdown`
+/// the source is compiled. What becomes of objects is written on them by `writer`, if there is one. Cancelling `shutdown`
 /// ends it.
 ///
 /// # Errors
@@ -211,12 +211,20 @@ pub async fn start(
     )?));
     let (first, compiled) = oneshot::channel();
     // Where there is no Kubernetes API there is nowhere to write Events to.
-    let events = cluster.as_ref().map(|_| Events::default());
-    let conditions = writer.map(|writer| (Conditions::default(), writer));
-    let found = conditions.as_ref().map(|(conditions, _)| conditions.clone());
+    let events = cluster
+        .as_ref()
+        .filter(|_| config.write_events)
+        .map(|_| Events::default());
+    let tell = Tell {
+        writer,
+        events: events.clone(),
+        metrics: metrics.clone(),
+    };
+    let is_told = tell.writer.is_some() || tell.events.is_some();
+    let conditions = is_told.then(|| Conditions::new(tell.writer.is_some()));
     let told = Told {
         pods: pods.clone(),
-        conditions: found,
+        conditions: conditions.clone(),
         progress,
         metrics: metrics.clone(),
     };
@@ -236,9 +244,8 @@ pub async fn start(
     if let Some(roots) = &roots {
         debug.answers_for(roots.clone());
     }
-    if let Some((conditions, writer)) = conditions {
-        let told = events.clone();
-        let write = move || conditions.clone().write(writer.clone(), told.clone());
+    if let Some(conditions) = conditions {
+        let write = move || conditions.clone().write(tell.clone());
         tasks.spawn(forever(leadership.clone().while_leading(write)));
     }
     tasks.spawn(forever(host.clone().follow()));
@@ -306,7 +313,12 @@ pub async fn start(
         .add_service(signing);
     debug.ready(views);
     tracing::info!(%address, names = ?config.server_names, "serving xDS and CA");
-    tokio::spawn(listener::accept(listener, acceptor, connections));
+    tokio::spawn(listener::accept(
+        listener,
+        acceptor,
+        connections,
+        listener::Limits::default(),
+    ));
     tasks.spawn(async move {
         let serving = server
             .serve_with_incoming_shutdown(ReceiverStream::new(accepted), shutdown.clone().cancelled_owned());

@@ -18,6 +18,7 @@ use std::time::{Instant, SystemTime};
 use compile::Condition;
 use object_store::{ObjectWriter, StoreChange, StoreError, WriteError};
 use objects::{AllocatedAddress, ObjectKey};
+use telemetry::ControlPlaneMetrics;
 use tokio::sync::Notify;
 
 use self::queue::{Next, Queue};
@@ -29,6 +30,16 @@ pub(crate) struct Conditions {
     shared: Arc<Shared>,
 }
 
+/// Where it goes.
+#[derive(Clone)]
+pub(crate) struct Tell {
+    /// Onto the objects; without, only Events tell.
+    pub(crate) writer: Option<Arc<dyn ObjectWriter>>,
+    /// What a user must see.
+    pub(crate) events: Option<Events>,
+    pub(crate) metrics: ControlPlaneMetrics,
+}
+
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
@@ -36,6 +47,13 @@ struct Shared {
 }
 
 impl Conditions {
+    /// For a writer, or for Events alone.
+    pub(crate) fn new(writes: bool) -> Conditions {
+        let conditions = Conditions::default();
+        conditions.queue().only_tells = !writes;
+        conditions
+    }
+
     /// The objects are now so.
     pub(crate) fn apply(&self, changes: &[StoreChange]) {
         let mut queue = self.queue();
@@ -73,15 +91,21 @@ impl Conditions {
     }
 
     /// Writes what is wanted, until the future is dropped.
-    /// What a user must see is told by `events` too.
-    pub(crate) async fn write(self, writer: Arc<dyn ObjectWriter>, events: Option<Events>) {
+    pub(crate) async fn write(self, tell: Tell) {
         loop {
             let next = self.queue().next(Instant::now(), SystemTime::now());
             let until = match next {
                 Next::Write(write) => {
-                    let result = writer.patch_status(&write.key, &write.uid, write.status()).await;
+                    let result = match &tell.writer {
+                        Some(writer) => {
+                            let result = writer.write_status(&write.key, &write.uid, write.status()).await;
+                            tell.metrics.status_written(outcome(&result));
+                            result
+                        }
+                        None => Ok(0),
+                    };
                     if result.is_ok()
-                        && let Some(events) = &events
+                        && let Some(events) = &tell.events
                     {
                         for notice in conditions::notices(&write.key, &write.uid, &write.conditions) {
                             events.record(notice);
@@ -127,5 +151,15 @@ impl Conditions {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Each entry is right by itself, so a panic elsewhere does not spoil it.
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a write, as it is counted.
+fn outcome(result: &Result<u64, WriteError>) -> &'static str {
+    match result {
+        Ok(_) => "written",
+        Err(WriteError::Gone { .. }) => "gone",
+        Err(WriteError::Store(StoreError::Invalid { .. })) => "invalid",
+        Err(_) => "failed",
     }
 }

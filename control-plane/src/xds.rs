@@ -8,7 +8,6 @@ pub(crate) mod bundle;
 pub(crate) mod codec;
 pub(crate) mod history;
 pub(crate) mod node;
-pub(crate) mod places;
 pub(crate) mod proxies;
 pub(crate) mod resource;
 pub(crate) mod service;

@@ -40,6 +40,20 @@ fn defaults_are_those_of_the_mesh() {
     assert!(all.write_status);
     assert!(!parse(&["--write-status", "false"]).unwrap().write_status);
     assert!(parse(&["--dry-run-policies", "some"]).is_err());
+    assert!(all.write_events);
+    let other = parse(&[
+        "--write-events=false",
+        "--service-entry-visibility=namespace",
+        "--network-gateway-namespace=a",
+        "--network-gateway-namespace=b",
+        "--revision=canary",
+    ]);
+    let other = other.unwrap();
+    assert!(other.write_status && !other.write_events);
+    let settings = other.compile_settings();
+    assert_eq!(settings.service_entry_visibility, compile::Visibility::Namespace);
+    assert_eq!(settings.network_gateway_namespaces, ["a", "b"]);
+    assert_eq!(other.mesh_settings().revision(), "canary");
 }
 
 #[test]

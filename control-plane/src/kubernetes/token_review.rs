@@ -14,8 +14,8 @@ use kube::core::Request;
 use serde_json::json;
 
 use super::{ApiError, ask, shortened};
+use crate::places::{Place, Places};
 use crate::pods::Pods;
-use crate::xds::places::{Place, Places};
 
 mod answers;
 mod claims;
@@ -53,7 +53,7 @@ struct Reviews {
     client: kube::Client,
     audience: String,
     pods: Pods,
-    of_peers: Places,
+    of_peers: Places<String>,
     state: Mutex<State>,
 }
 
@@ -160,7 +160,7 @@ fn begin(
     token: String,
     digest: Digest,
     expires: Option<SystemTime>,
-    place: Place,
+    place: Place<String>,
 ) -> Review {
     let task = tokio::spawn(async move {
         let _place = place;

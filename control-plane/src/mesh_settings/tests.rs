@@ -10,12 +10,13 @@ fn config_map(mesh: &str) -> Object {
 
 #[test]
 fn the_command_line_counts_more_and_the_start_lasts() {
-    let text = "trustDomain: example.org\nrootNamespace: mesh\ndefaultConfig: {concurrency: 2}\n\
+    let text = "trustDomain: example.org\ntrustDomainAliases: [old.org]\nrootNamespace: mesh\ndefaultConfig: {concurrency: 2}\n\
         discoverySelectors:\n- matchLabels: {team: a}\n";
-    let mut settings = MeshSettings::new("istio-system", Flags::default());
+    let mut settings = MeshSettings::new("istio-system", Flags::default(), "");
     settings.read(Some(&config_map(text)));
     let fixed = Fixed {
         trust_domain: "example.org".to_owned(),
+        trust_domain_aliases: vec!["old.org".to_owned()],
         root_namespace: "mesh".to_owned(),
     };
     assert_eq!(settings.fixed(), fixed);
@@ -28,7 +29,7 @@ fn the_command_line_counts_more_and_the_start_lasts() {
         trust_domain: Some("flag.org".to_owned()),
         root_namespace: None,
     };
-    let mut settings = MeshSettings::new("istio-system", flags);
+    let mut settings = MeshSettings::new("istio-system", flags, "");
     settings.read(Some(&config_map(text)));
     let fixed = settings.fixed();
     assert_eq!(
@@ -36,13 +37,13 @@ fn the_command_line_counts_more_and_the_start_lasts() {
         ("flag.org", "mesh")
     );
 
-    let mut none = MeshSettings::new("istio-system", Flags::default());
+    let mut none = MeshSettings::new("istio-system", Flags::default(), "");
     assert_eq!(none.fixed().trust_domain, "cluster.local");
 }
 
 #[test]
 fn nonsense_changes_nothing() {
-    let mut settings = MeshSettings::new("istio-system", Flags::default());
+    let mut settings = MeshSettings::new("istio-system", Flags::default(), "");
     settings.read(Some(&config_map(
         "discoverySelectors:\n- matchLabels: {team: a}\n",
     )));
@@ -52,6 +53,8 @@ fn nonsense_changes_nothing() {
         "discoverySelectors:\n- matchExpressions: [{key: a, operator: Near}]\n",
         "trustDomain: [\n",
         "trustDomain: a/b\n",
+        "trustDomainAliases: old.org\n",
+        "trustDomainAliases: [good.org, a/b]\n",
     ] {
         settings.read(Some(&config_map(bad)));
         assert_eq!(settings.selectors().len(), 1, "{bad}");

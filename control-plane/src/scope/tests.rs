@@ -35,7 +35,7 @@ fn words(changes: Changes) -> Vec<String> {
 
 #[test]
 fn a_namespace_comes_and_goes_with_its_labels() {
-    let mut scope = Scope::new("istio-system".to_owned());
+    let mut scope = Scope::new("istio-system".to_owned(), "");
     scope.select(selectors(
         "- matchLabels: {team: a}\n- matchExpressions: [{key: team, operator: In, values: [b]}]\n",
     ));
@@ -81,7 +81,7 @@ proptest! {
     ) {
         let (names, teams) = (["one", "two", "istio-system"], ["a", "b", "c"]);
         let choices = ["", "- matchLabels: {team: a}\n", "- matchLabels: {team: b}\n- matchLabels: {team: c}\n"];
-        let (mut scope, mut known, mut all) = (Scope::new("istio-system".to_owned()), Changes::new(), Changes::new());
+        let (mut scope, mut known, mut all) = (Scope::new("istio-system".to_owned(), ""), Changes::new(), Changes::new());
         let mut chosen = Vec::new();
         for (name, what, which, there) in steps {
             let mut change = match what {
@@ -113,4 +113,87 @@ proptest! {
             prop_assert_eq!(&known, &expected);
         }
     }
+}
+
+#[test]
+fn policies_and_entries_of_another_revision_are_not_there() {
+    let object =
+        |kind: &str, version: &str, name: &str, labels: serde_json::Value, spec: serde_json::Value| {
+            put(json!({ "apiVersion": version, "kind": kind,
+            "metadata": { "name": name, "namespace": "one", "labels": labels }, "spec": spec }))
+        };
+    let policy = |name: &str, labels| {
+        object(
+            "AuthorizationPolicy",
+            "security.istio.io/v1",
+            name,
+            labels,
+            json!({ "rules": [{}] }),
+        )
+    };
+    let ours = json!({ "istio.io/rev": "stable" });
+    let theirs = json!({ "istio.io/rev": "canary" });
+    let gateway = json!({ "gatewayClassName": "istio-waypoint", "listeners": [{ "name": "mesh", "port": 15008, "protocol": "HBONE" }] });
+    let all = || {
+        Changes::from([
+            policy("shared", json!({})),
+            policy("ours", ours.clone()),
+            policy("theirs", theirs.clone()),
+            object(
+                "PeerAuthentication",
+                "security.istio.io/v1",
+                "theirs",
+                theirs.clone(),
+                json!({}),
+            ),
+            object(
+                "WorkloadEntry",
+                "networking.istio.io/v1",
+                "theirs",
+                theirs.clone(),
+                json!({ "address": "10.0.0.1" }),
+            ),
+            // What stands in front of a Service does so whoever runs it.
+            object(
+                "Gateway",
+                "gateway.networking.k8s.io/v1",
+                "theirs",
+                theirs.clone(),
+                gateway.clone(),
+            ),
+            put(json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": { "name": "theirs", "namespace": "one", "labels": theirs.clone() } })),
+        ])
+    };
+    let shown = |changes: Changes| {
+        let mut words: Vec<_> = changes
+            .into_iter()
+            .filter(|(_, object)| object.is_some())
+            .map(|(key, _)| format!("{}/{}", key.kind, key.name))
+            .collect();
+        words.sort();
+        words
+    };
+    let mut scope = Scope::new("istio-system".to_owned(), "stable");
+    let told = shown(scope.apply(all()));
+    assert_eq!(
+        told,
+        [
+            "AuthorizationPolicy/ours",
+            "AuthorizationPolicy/shared",
+            "Gateway/theirs",
+            "ServiceAccount/theirs"
+        ]
+    );
+    // A label that is changed takes it away, and brings it.
+    let turned = scope.apply(Changes::from([
+        policy("ours", theirs.clone()),
+        policy("theirs", ours.clone()),
+    ]));
+    assert_eq!(words(turned), ["-one/ours", "+one/theirs"]);
+    // Who is of no revision takes all.
+    assert_eq!(
+        shown(Scope::new("istio-system".to_owned(), "").apply(all())).len(),
+        all().len()
+    );
 }

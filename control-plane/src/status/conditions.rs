@@ -11,30 +11,35 @@ use time::format_description::well_known::Rfc3339;
 use crate::events::{Notice, Regarding};
 
 /// The types that are ours to write and to take away; all others are somebody else's.
-const OURS: [&str; 5] = [
+pub(super) const OURS: &[&str] = &[
     "ZtunnelAccepted",
     "istio.io/WaypointBound",
     "istio.io/VisibilityApplied",
     "istio.io/WaypointMissing",
     "ztunnel.dev/AddressesAccepted",
+    "ztunnel.dev/HostsAccepted",
 ];
 
 /// Those of them of which users are told by Events, unless their reason is one of the good ones.
 const TOLD: [&str; 2] = ["ZtunnelAccepted", "istio.io/WaypointBound"];
 const CLEAN: [&str; 2] = ["Accepted", "WaypointAccepted"];
 
-/// The conditions that an object has.
+/// The conditions of ours that an object has.
 pub(super) fn of(object: &Object) -> Vec<Value> {
     let conditions = object.status().and_then(|status| status.get("conditions"));
-    conditions.and_then(Value::as_array).cloned().unwrap_or_default()
+    let conditions = conditions.and_then(Value::as_array).into_iter().flatten();
+    let is_ours = |condition: &&Value| {
+        let kind = condition.get("type").and_then(Value::as_str);
+        kind.is_some_and(|kind| OURS.contains(&kind))
+    };
+    conditions.filter(is_ours).cloned().collect()
 }
 
-/// All conditions that an object is to have, given those that it has and those of ours that are wanted. The time of
-/// the last change stays where the status stays. `None` when it has exactly those.
-pub(super) fn merged(present: &[Value], wanted: &[Condition], now: SystemTime) -> Option<Vec<Value>> {
+/// Those of ours that an object is to have, given those of ours that it has. The time of the last change stays where
+/// the status stays. `None` when it has exactly those.
+pub(super) fn dated(present: &[Value], wanted: &[Condition], now: SystemTime) -> Option<Vec<Value>> {
     let kind = |condition: &Value| condition.get("type").and_then(Value::as_str).map(str::to_owned);
-    let is_foreign = |condition: &&Value| kind(condition).is_none_or(|kind| !OURS.contains(&&*kind));
-    let mut merged: Vec<Value> = present.iter().filter(is_foreign).cloned().collect();
+    let mut dated = Vec::with_capacity(wanted.len());
     for condition in wanted {
         let old = present
             .iter()
@@ -47,11 +52,11 @@ pub(super) fn merged(present: &[Value], wanted: &[Condition], now: SystemTime) -
             .filter(|since| since.is_string());
         let since = since.cloned().unwrap_or_else(|| json!(rfc3339(now)));
         new.insert("lastTransitionTime".to_owned(), since);
-        merged.push(Value::Object(new));
+        dated.push(Value::Object(new));
     }
     // Neither the order of conditions nor that of their fields means anything.
-    let is_same = present.len() == merged.len() && merged.iter().all(|one| present.contains(one));
-    (!is_same).then_some(merged)
+    let is_same = present.len() == dated.len() && dated.iter().all(|one| present.contains(one));
+    (!is_same).then_some(dated)
 }
 
 /// What a user must see of what was written: that a policy or a waypoint is not in force as it is written.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use compile::Condition;
+use object_store::StatusWrite;
 use objects::{AllocatedAddress, Kind, Object, ObjectKey};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::conditions;
 
@@ -21,12 +22,15 @@ pub(super) const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Queue {
     /// The objects of kinds with a status of ours that exist, as many as the source holds.
     known: HashMap<ObjectKey, Known>,
+    /// Nothing is written: what was told of an object stays told as long as it is there.
+    pub(super) only_tells: bool,
     waiting: BTreeMap<ObjectKey, Waiting>,
 }
 
 /// An object, as the source told of it or as it was written after.
 struct Known {
     uid: String,
+    /// Those of ours.
     conditions: Vec<Value>,
     /// The addresses that a ServiceEntry's status lists.
     addresses: Vec<Value>,
@@ -47,7 +51,7 @@ struct Waiting {
 pub(super) struct Write {
     pub(super) key: ObjectKey,
     pub(super) uid: String,
-    /// All conditions of the object, also those of others.
+    /// Those of ours that the object is to have.
     pub(super) conditions: Vec<Value>,
     /// All addresses of a ServiceEntry; empty for other kinds. What one writer leaves out in a server-side apply it
     /// takes away.
@@ -56,12 +60,16 @@ pub(super) struct Write {
 
 impl Write {
     /// What is written.
-    pub(super) fn status(&self) -> Value {
-        let mut status = json!({ "conditions": self.conditions });
+    pub(super) fn status(&self) -> StatusWrite {
+        let mut fields = Map::new();
         if self.key.kind == Kind::ServiceEntry {
-            status["addresses"] = json!(self.addresses);
+            fields.insert("addresses".to_owned(), json!(self.addresses));
         }
-        status
+        StatusWrite {
+            conditions: self.conditions.clone(),
+            types: conditions::OURS,
+            fields,
+        }
     }
 }
 
@@ -77,6 +85,12 @@ impl Queue {
         // What only stands for an object is not there to be written.
         if !has_status(object.kind()) || object.is_placeholder() {
             return;
+        }
+        if self.only_tells {
+            let told = self.known.get(&object.key());
+            if told.is_some_and(|told| told.uid == object.metadata.uid) {
+                return;
+            }
         }
         let known = Known {
             uid: object.metadata.uid.clone(),
@@ -95,7 +109,7 @@ impl Queue {
     pub(super) fn want(&mut self, key: &ObjectKey, conditions: Vec<Condition>) -> bool {
         // Most Services have nothing to be told; a replica that does not lead must not keep them all waiting.
         let has_none =
-            |known: &Known| conditions::merged(&known.conditions, &[], SystemTime::UNIX_EPOCH).is_none();
+            |known: &Known| conditions::dated(&known.conditions, &[], SystemTime::UNIX_EPOCH).is_none();
         if conditions.is_empty()
             && !self.waiting.contains_key(key)
             && self.known.get(key).is_none_or(has_none)
@@ -107,6 +121,9 @@ impl Queue {
 
     /// The addresses that a ServiceEntry's status is to list. False when there is no room.
     pub(super) fn want_addresses(&mut self, key: &ObjectKey, addresses: &[AllocatedAddress]) -> bool {
+        if self.only_tells {
+            return true;
+        }
         let written = |one: &AllocatedAddress| json!({ "host": one.host, "value": one.address.to_string() });
         let addresses = addresses.iter().map(written).collect();
         self.wait(key, |waiting| waiting.addresses = Some(addresses))
@@ -129,8 +146,7 @@ impl Queue {
             let key = key.clone();
             let write = self.known.get(&key).and_then(|known| {
                 let wanted = waiting.conditions.as_ref();
-                let conditions =
-                    wanted.and_then(|wanted| conditions::merged(&known.conditions, wanted, time));
+                let conditions = wanted.and_then(|wanted| conditions::dated(&known.conditions, wanted, time));
                 let addresses = waiting
                     .addresses
                     .clone()

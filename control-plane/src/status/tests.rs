@@ -83,9 +83,11 @@ fn conditions_of_others_stay_and_so_does_the_time_while_the_status_does() {
     bench.want(&[condition(true, "better")]);
     let write = bench.write();
     assert_eq!((&write.key, &*write.uid), (&object.key(), "1"));
+    assert_eq!(write.conditions, [as_written("True", "better", THEN)]);
+    let status = write.status();
     assert_eq!(
-        write.conditions,
-        [foreign.clone(), as_written("True", "better", THEN)]
+        status.conditions_among(&[as_written("False", "old", THEN), foreign.clone()]),
+        [foreign, as_written("True", "better", THEN)]
     );
     bench.0.written(write);
     // The source has not told of it yet, and nothing is written twice.
@@ -94,14 +96,11 @@ fn conditions_of_others_stay_and_so_does_the_time_while_the_status_does() {
     bench.want(&[condition(false, "bad")]);
     let now = "1970-01-01T00:00:01Z";
     let write = bench.write();
-    assert_eq!(
-        write.conditions,
-        [foreign.clone(), as_written("False", "bad", now)]
-    );
+    assert_eq!(write.conditions, [as_written("False", "bad", now)]);
     bench.0.written(write);
     // A policy that is no affair of node proxies any more.
     bench.want(&[]);
-    assert_eq!(bench.write().conditions, [foreign]);
+    assert_eq!(bench.write().conditions, Vec::<Value>::new());
 }
 
 #[test]
@@ -172,10 +171,8 @@ fn addresses_and_conditions_are_written_together_and_come_to_rest() {
     let written = |last: u8| json!([{ "host": "a.example", "value": format!("240.240.0.{last}") }]);
     assert!(bench.0.want_addresses(&object.key(), &[chosen(7)]));
     let write = bench.write();
-    assert_eq!(
-        write.status(),
-        json!({ "conditions": [], "addresses": written(7) })
-    );
+    assert_eq!(write.status().conditions, Vec::<Value>::new());
+    assert_eq!(write.status().fields["addresses"], written(7));
     bench.0.written(write);
     assert_eq!(bench.next(), Next::Wait(None));
     // What one writer leaves out of an apply is taken away, so a new condition comes with the addresses.
@@ -185,9 +182,9 @@ fn addresses_and_conditions_are_written_together_and_come_to_rest() {
     };
     assert!(bench.0.want(&object.key(), vec![bound]));
     let write = bench.write();
-    assert_eq!(write.status()["addresses"], written(7));
-    assert_eq!(write.status()["conditions"][0]["message"], "bound");
-    let status = write.status();
+    assert_eq!(write.status().fields["addresses"], written(7));
+    assert_eq!(write.conditions[0]["message"], "bound");
+    let status = json!({ "conditions": write.conditions, "addresses": written(7) });
     bench.0.written(write);
     // The source tells of it, and the compiler wants the same again.
     bench.0.put(&entry(status));
@@ -212,4 +209,72 @@ fn who_has_nothing_to_be_told_does_not_wait() {
         queue.next(Instant::now(), SystemTime::UNIX_EPOCH),
         Next::Wait(None)
     );
+}
+
+#[test]
+fn what_is_only_told_is_told_once() {
+    let object = policy("1", json!([]));
+    let mut bench = Bench::new(&object);
+    bench.0.only_tells = true;
+    bench.want(&[condition(false, "bad")]);
+    let write = bench.write();
+    bench.0.written(write);
+    // It changes, and nothing of what was told is on it.
+    bench.0.put(&object);
+    bench.want(&[condition(false, "bad")]);
+    assert_eq!(bench.next(), Next::Wait(None));
+    bench.want(&[condition(false, "worse")]);
+    assert_eq!(bench.write().conditions[0]["message"], "worse");
+    // Another object of the same name.
+    bench.0.put(&policy("2", json!([])));
+    assert_eq!(bench.write().uid, "2");
+}
+
+/// Takes what it is given, or fails.
+struct Writer(Mutex<Vec<Result<u64, WriteError>>>);
+
+impl ObjectWriter for Writer {
+    fn patch_annotation(
+        &self,
+        _: &ObjectKey,
+        _: &str,
+        _: &str,
+        _: Option<&str>,
+    ) -> futures_util::future::BoxFuture<'static, Result<u64, WriteError>> {
+        unreachable!("a status is no annotation")
+    }
+
+    fn write_status(
+        &self,
+        _: &ObjectKey,
+        _: &str,
+        _: object_store::StatusWrite,
+    ) -> futures_util::future::BoxFuture<'static, Result<u64, WriteError>> {
+        let result = self.0.lock().unwrap().pop();
+        Box::pin(async move { result.unwrap_or(Ok(1)) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_are_counted_by_what_became_of_them() {
+    let (conditions, object) = (Conditions::new(true), policy("1", json!([])));
+    let metrics = ControlPlaneMetrics::new("1.0");
+    let failed = WriteError::Remote {
+        key: object.key(),
+        problem: "busy".to_owned(),
+    };
+    let tell = Tell {
+        writer: Some(Arc::new(Writer(Mutex::new(vec![Err(failed)])))),
+        events: None,
+        metrics: metrics.clone(),
+    };
+    conditions.apply(&[StoreChange::Put(object.clone())]);
+    conditions.want(BTreeMap::from([(object.key(), vec![condition(true, "good")])]));
+    tokio::spawn(conditions.write(tell));
+    for (result, count) in [("failed", 1), ("written", 1)] {
+        let line = format!("ztunnel_control_plane_status_writes_total{{result=\"{result}\"}} {count}");
+        while !metrics.encode().contains(&line) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }

@@ -94,6 +94,12 @@ const DRY_RUN_KEY: &str = "ZTUNNEL_DRY_RUN_POLICIES";
 /// The first part of `Node.id` of those who are served, Istio's node proxy included.
 const ZTUNNEL: &str = "ztunnel";
 
+/// Whether a caller's account is one of these, by namespace and name.
+pub(crate) fn is_of(caller: &Caller, accounts: &[(String, String)]) -> bool {
+    let mut accounts = accounts.iter();
+    accounts.any(|(namespace, account)| *namespace == caller.namespace && *account == caller.service_account)
+}
+
 /// Whether the proxy says that it knows what a dry-run policy is.
 pub(crate) fn knows_dry_run(node: Option<&Node>) -> bool {
     match value(node, DRY_RUN_KEY) {
@@ -163,9 +169,7 @@ impl ProxyName {
         if sort != ZTUNNEL {
             return Err(Refusal::OtherProxy(sort.chars().take(MAX_TEXT).collect()));
         }
-        let is_trusted = trusted
-            .iter()
-            .any(|(namespace, account)| *namespace == caller.namespace && *account == caller.service_account);
+        let is_trusted = is_of(caller, trusted);
         let account = || format!("{}/{}", caller.namespace, caller.service_account);
         if let Some((field, said, token)) = self.differs(caller, is_trusted) {
             let (said, token) = (said.to_owned(), token.to_owned());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::{Body, Service, StdError, http};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Status, Streaming};
 
@@ -29,19 +29,23 @@ use super::bundle::{Bundle, BundleSession};
 use super::codec::DeltaCodec;
 use super::history::History;
 use super::node::{self, ProxyName, Refusal, Role};
-use super::places::{Place, Places};
 use super::proxies::{Connected, Proxies};
-use super::session::{Client, Next, Rejection, Request, Response, Session};
+use super::session::{self, Client, Next, Rejection, Request, Response, Session};
 use crate::config::DryRunPolicies;
 use crate::events::{self, Events, Notice};
+use crate::places::{Place, Places};
 
-/// The longest request that is read, in bytes. A proxy that comes back names every resource that it holds: 9 MB for
-/// 100 000 pods. It has shown its token before anything is read.
+/// The longest request of a node proxy that is read, in bytes. A proxy that comes back names every resource that it
+/// holds: 9 MB for 100 000 pods. It has shown its token before anything is read.
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// The longest request of any other pod.
+const MAX_DEDICATED_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// How many streams are open at once.
 const MAX_STREAMS: usize = 16_384;
 /// How many of them may be one pod's: one, and what is left of those before when it connects again and again.
 const MAX_STREAMS_PER_POD: usize = 16;
+/// The same for a pod that is no node proxy: any pod may come, and each stream may cost the longest request.
+const MAX_STREAMS_PER_DEDICATED_POD: usize = 4;
 /// How long a client may take to send its first request.
 const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a stream lasts before the client has to show its token again, and how much longer at random, so that
@@ -87,7 +91,8 @@ pub(crate) trait Roots: Send + Sync + 'static {
 struct Shared {
     settings: Settings,
     streams: Arc<Semaphore>,
-    of_pods: Places,
+    /// By namespace and uid.
+    of_pods: Places<String>,
 }
 
 impl DiscoveryService {
@@ -121,19 +126,59 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let delta = Delta(self.shared.clone());
+        let shared = self.shared.clone();
         Box::pin(async move {
             if !request.uri().path().ends_with("/DeltaAggregatedResources") {
                 let status = Status::unimplemented("only DeltaAggregatedResources is served");
                 return Ok(status.into_http());
             }
-            let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(MAX_REQUEST_BYTES);
+            // Before anything of the body is read: what may be sent depends on who sends it.
+            let metadata = MetadataMap::from_headers(request.headers().clone());
+            let from = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+            let caller = match authenticate(&shared, &metadata, from).await {
+                Ok(caller) => caller,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let limits = Limits::of(&caller, &shared.settings.trusted_node_accounts);
+            let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(limits.request_bytes);
+            let delta = Delta {
+                shared,
+                caller,
+                limits,
+            };
             Ok(grpc.streaming(delta, request).await)
         })
     }
 }
 
-struct Delta(Arc<Shared>);
+/// What one pod may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    request_bytes: usize,
+    streams: usize,
+}
+
+impl Limits {
+    fn of(caller: &Caller, node_accounts: &[(String, String)]) -> Limits {
+        if node::is_of(caller, node_accounts) {
+            Limits {
+                request_bytes: MAX_REQUEST_BYTES,
+                streams: MAX_STREAMS_PER_POD,
+            }
+        } else {
+            Limits {
+                request_bytes: MAX_DEDICATED_REQUEST_BYTES,
+                streams: MAX_STREAMS_PER_DEDICATED_POD,
+            }
+        }
+    }
+}
+
+struct Delta {
+    shared: Arc<Shared>,
+    caller: Caller,
+    limits: Limits,
+}
 
 impl StreamingService<DeltaDiscoveryRequest> for Delta {
     type Response = Response;
@@ -141,13 +186,12 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Self::ResponseStream>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let shared = self.0.clone();
+        let (shared, caller, most) = (self.shared.clone(), self.caller.clone(), self.limits.streams);
         Box::pin(async move {
-            let caller = authenticate(&shared, &request).await?;
             // Any pod may come; none may take the places of the others.
             let pod = format!("{}/{}", caller.namespace, caller.pod_uid);
-            let of_pod = shared.of_pods.take(pod, MAX_STREAMS_PER_POD).ok_or_else(|| {
-                tracing::warn!(%caller, "stream refused: {MAX_STREAMS_PER_POD} of this pod are open");
+            let of_pod = shared.of_pods.take(pod, most).ok_or_else(|| {
+                tracing::warn!(%caller, "stream refused: {most} of this pod are open");
                 shared.settings.metrics.stream_refused("too_many_streams");
                 Status::resource_exhausted("too many streams of this pod are open")
             })?;
@@ -175,9 +219,12 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
     }
 }
 
-async fn authenticate<T>(shared: &Shared, request: &tonic::Request<T>) -> Result<Caller, Status> {
-    let from = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-    let caller = match bearer_token(request.metadata()) {
+async fn authenticate(
+    shared: &Shared,
+    metadata: &MetadataMap,
+    from: Option<IpAddr>,
+) -> Result<Caller, Status> {
+    let caller = match bearer_token(metadata) {
         Ok(token) => shared.settings.authenticator.authenticate(token, from).await,
         Err(error) => Err(error),
     };
@@ -193,7 +240,7 @@ struct Stream {
     shared: Arc<Shared>,
     caller: Caller,
     responses: mpsc::Sender<Result<Response, Status>>,
-    _permits: (Place, OwnedSemaphorePermit),
+    _permits: (Place<String>, OwnedSemaphorePermit),
 }
 
 impl Stream {
@@ -279,6 +326,7 @@ impl Stream {
                 DryRunPolicies::All => true,
                 DryRunPolicies::None => false,
             },
+            max_response: session::MAX_RESPONSE_BYTES,
         };
         let mut session = Session::new(number, client, views.borrow_and_update().clone());
         let version = node::version(first.node.as_ref());

@@ -131,25 +131,56 @@ async fn one_pod_does_not_take_the_places_of_others() {
     .unwrap();
 }
 
-#[tokio::test]
-async fn another_account_is_served_as_its_own_pod_alone() {
-    let world = World::start().await;
+/// A pod of an application, that is there from now on.
+fn web(world: &World) -> Caller {
     put(&world.objects, pod("demo", "web-1", "web", "node-a", "10.9.0.7"));
     let key = ObjectKey::new(objects::Kind::Pod, "demo", "web-1");
-    let own = Caller {
+    Caller {
         namespace: "demo".to_owned(),
         service_account: "web".to_owned(),
         pod_name: "web-1".to_owned(),
         pod_uid: world.objects.get(&key).unwrap().unwrap().metadata.uid.clone(),
         node: "node-a".to_owned(),
+    }
+}
+
+/// How its dedicated proxy names itself.
+fn web_itself() -> Node {
+    let mut message = node("web-1", "node-a");
+    message.id = "ztunnel~10.9.0.7~web-1.demo~demo.svc.cluster.local".to_owned();
+    let fields = &mut message.metadata.as_mut().unwrap().fields;
+    fields.get_mut("NAMESPACE").unwrap().kind = Some(Kind::StringValue("demo".to_owned()));
+    message
+}
+
+/// Who comes back names what it has, which is much in a large mesh; but not any pod may make the server read as much.
+#[tokio::test]
+async fn a_pod_that_is_no_node_proxy_may_say_less_at_once() {
+    const TOO_MUCH: usize = 20;
+    let world = World::start().await;
+    let own = web(&world);
+    let versions: BTreeMap<_, _> = (0..TOO_MUCH)
+        .map(|index| (format!("name-{index}"), "x".repeat(1024 * 1024)))
+        .collect();
+    let ask = async |client: &mut Client| {
+        client.held.insert(ADDRESSES.to_owned(), versions.clone());
+        client.subscribe().await;
+        client.receive().await
     };
-    let itself = || {
-        let mut message = node("web-1", "node-a");
-        message.id = "ztunnel~10.9.0.7~web-1.demo~demo.svc.cluster.local".to_owned();
-        let fields = &mut message.metadata.as_mut().unwrap().fields;
-        fields.get_mut("NAMESPACE").unwrap().kind = Some(Kind::StringValue("demo".to_owned()));
-        message
-    };
+    assert!(ask(&mut world.connect().await).await.unwrap().is_some());
+    let channel = world.channel(Token::Inline(world.token(own)));
+    let status = ask(&mut Client::open(channel, web_itself()).await)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert!(status.message().contains("too large"), "{status}");
+}
+
+#[tokio::test]
+async fn another_account_is_served_as_its_own_pod_alone() {
+    let world = World::start().await;
+    let own = web(&world);
+    let itself = web_itself;
     let open = async |caller: &Caller, node: Node| {
         Client::open(world.channel(Token::Inline(world.token(caller.clone()))), node).await
     };

@@ -6,6 +6,11 @@ use std::path::Path;
 use kube_api::{ApiServer, Key, Options};
 use object_store::ObjectSource;
 
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use xds_client::{ClientConfig, Update};
+
 use super::*;
 
 const POLICY_EVENTS: &str = "events.events.k8s.io";
@@ -92,48 +97,82 @@ fn namespace(name: &str) -> serde_json::Value {
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
 }
 
+/// A Kubernetes API with a small mesh, and what a node proxy needs to call its control planes.
+struct Cluster {
+    folder: TempDir,
+    api: ApiServer,
+    signer: TokenSigner,
+    subject: TokenSubject,
+}
+
+impl Cluster {
+    async fn start() -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let signer = TokenSigner::load_or_create(&folder.path().join("token-key.pem")).unwrap();
+        std::fs::write(folder.path().join("token-keys.pem"), signer.public_key_pem()).unwrap();
+        let api = ApiServer::start(Options::default()).await.unwrap();
+        for name in ["istio-system", "demo"] {
+            api.put(namespace(name)).unwrap();
+        }
+        let proxy = api
+            .put(pod("istio-system", "zt-a", "ztunnel", "node-a", "10.9.0.1"))
+            .unwrap();
+        api.put(pod("demo", "a", "web", "node-b", "10.9.1.1")).unwrap();
+        api.put(pod("demo", "b", "web", "node-b", "10.9.1.2")).unwrap();
+        api.put(policy("allow")).unwrap();
+        let subject = TokenSubject {
+            issuer: "lab".to_owned(),
+            audience: "istio-ca".to_owned(),
+            caller: Caller {
+                namespace: "istio-system".to_owned(),
+                service_account: "ztunnel".to_owned(),
+                pod_name: "zt-a".to_owned(),
+                pod_uid: proxy.value()["metadata"]["uid"].as_str().unwrap().to_owned(),
+                node: "node-a".to_owned(),
+            },
+            service_account_uid: "sa-uid".to_owned(),
+            node_uid: "node-uid".to_owned(),
+            ttl: Duration::from_secs(600),
+        };
+        Cluster {
+            folder,
+            api,
+            signer,
+            subject,
+        }
+    }
+
+    async fn replica(&self, name: &str) -> Replica {
+        Replica::start(&self.api, self.folder.path(), name).await
+    }
+
+    fn token(&self) -> String {
+        self.signer.sign(&self.subject, SystemTime::now()).unwrap()
+    }
+
+    /// The file with the roots that the leader tells every namespace.
+    async fn root(&self) -> PathBuf {
+        let bundle = Key::new("configmaps", "istio-system", "istio-ca-root-cert");
+        until(async || self.api.store().get(&bundle).is_some()).await;
+        let bundle = self.api.store().get(&bundle).unwrap();
+        let root = self.folder.path().join("root-cert.pem");
+        std::fs::write(&root, bundle.value()["data"]["root-cert.pem"].as_str().unwrap()).unwrap();
+        root
+    }
+}
+
 #[tokio::test]
 async fn proxies_go_from_one_replica_to_another_for_what_changed_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let signer = TokenSigner::load_or_create(&folder.path().join("token-key.pem")).unwrap();
-    std::fs::write(folder.path().join("token-keys.pem"), signer.public_key_pem()).unwrap();
-    let api = ApiServer::start(Options::default()).await.unwrap();
-    for name in ["istio-system", "demo"] {
-        api.put(namespace(name)).unwrap();
-    }
-    let proxy = api
-        .put(pod("istio-system", "zt-a", "ztunnel", "node-a", "10.9.0.1"))
-        .unwrap();
-    api.put(pod("demo", "a", "web", "node-b", "10.9.1.1")).unwrap();
-    api.put(pod("demo", "b", "web", "node-b", "10.9.1.2")).unwrap();
-    api.put(policy("allow")).unwrap();
-    let subject = TokenSubject {
-        issuer: "lab".to_owned(),
-        audience: "istio-ca".to_owned(),
-        caller: Caller {
-            namespace: "istio-system".to_owned(),
-            service_account: "ztunnel".to_owned(),
-            pod_name: "zt-a".to_owned(),
-            pod_uid: proxy.value()["metadata"]["uid"].as_str().unwrap().to_owned(),
-            node: "node-a".to_owned(),
-        },
-        service_account_uid: "sa-uid".to_owned(),
-        node_uid: "node-uid".to_owned(),
-        ttl: Duration::from_secs(600),
-    };
-    let token = || signer.sign(&subject, SystemTime::now()).unwrap();
+    let cluster = Cluster::start().await;
+    let (api, token) = (&cluster.api, || cluster.token());
 
-    let one = Replica::start(&api, folder.path(), "one").await;
+    let one = cluster.replica("one").await;
     until(async || one.leads().await).await;
-    let two = Replica::start(&api, folder.path(), "two").await;
+    let two = cluster.replica("two").await;
     assert!(!two.leads().await, "there is one leader");
 
     // Both have the same root, which the leader tells every namespace.
-    let bundle = Key::new("configmaps", "istio-system", "istio-ca-root-cert");
-    until(async || api.store().get(&bundle).is_some()).await;
-    let bundle = api.store().get(&bundle).unwrap();
-    let root = folder.path().join("root-cert.pem");
-    std::fs::write(&root, bundle.value()["data"]["root-cert.pem"].as_str().unwrap()).unwrap();
+    let root = cluster.root().await;
 
     let mut client = one.connect(&root, token()).await;
     client.subscribe().await;
@@ -192,6 +231,104 @@ async fn proxies_go_from_one_replica_to_another_for_what_changed_alone() {
         .unwrap();
     assert_eq!(event.value()["reason"], status()["reason"]);
     assert_eq!(event.value()["regarding"]["kind"], "AuthorizationPolicy");
+    two.stop().await;
+}
+
+/// What a Service in front of replicas does: each connection goes to the replica of the moment, until that is gone.
+struct Balancer {
+    address: SocketAddr,
+    /// Where new connections go.
+    target: watch::Sender<SocketAddr>,
+    accepting: JoinHandle<()>,
+}
+
+impl Balancer {
+    async fn start(first: SocketAddr) -> Balancer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (target, current) = watch::channel(first);
+        let accepting = tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut current = current.clone();
+                tokio::spawn(async move {
+                    let to = *current.borrow_and_update();
+                    let Ok(mut server) = TcpStream::connect(to).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        // The node of that replica is gone, without a word to anybody.
+                        _ = current.changed() => {}
+                    }
+                });
+            }
+        });
+        Balancer {
+            address,
+            target,
+            accepting,
+        }
+    }
+}
+
+/// Takes over what a node proxy does.
+struct Holding(mpsc::UnboundedSender<Update>);
+
+impl xds_client::Handler for Holding {
+    async fn apply(&mut self, update: Update) -> Vec<xds_client::Rejection> {
+        let _ = self.0.send(update);
+        Vec::new()
+    }
+}
+
+/// The node proxy's own client, whose replica vanishes: it goes on with the other one, and hears what changed meanwhile.
+#[tokio::test]
+async fn the_node_proxys_client_goes_on_with_the_other_replica() {
+    let cluster = Cluster::start().await;
+    let (one, two) = (cluster.replica("one").await, cluster.replica("two").await);
+    let root = cluster.root().await;
+    let balancer = Balancer::start(one.running.address()).await;
+    let mut channel = ChannelConfig::new(format!("https://{}", balancer.address), RootSource::Path(root));
+    channel.alternative_name = Some("control-plane.test".to_owned());
+    channel.token = Token::Inline(cluster.token());
+    let config = ClientConfig {
+        types: vec![ADDRESSES.to_owned(), POLICIES.to_owned()],
+        offered_types: Vec::new(),
+        on_demand: None,
+        held: Vec::new(),
+        node: node("zt-a", "node-a"),
+        channel,
+        observer: None,
+    };
+    let (updates, mut told) = mpsc::unbounded_channel();
+    let (status, _status) = watch::channel(xds_client::Status::default());
+    let client = tokio::spawn(async move { xds_client::run(config, Holding(updates), status).await });
+    let (mut held, mut heard) = (BTreeSet::new(), Vec::new());
+    while held.len() < 4 {
+        let update = in_time(told.recv()).await.unwrap();
+        held.extend(update.resources.into_iter().map(|resource| resource.name));
+    }
+
+    balancer.target.send_replace(two.running.address());
+    one.stop().await;
+    cluster.api.remove(&Key::new("pods", "demo", "a"));
+    cluster
+        .api
+        .put(pod("demo", "c", "web", "node-b", "10.9.1.3"))
+        .unwrap();
+    let (new, gone) = ("Kubernetes//Pod/demo/c", "Kubernetes//Pod/demo/a");
+    while !held.contains(new) || held.contains(gone) {
+        let update = in_time(told.recv()).await.unwrap();
+        heard.extend(update.resources.iter().map(|resource| resource.name.clone()));
+        held.extend(update.resources.into_iter().map(|resource| resource.name));
+        for name in &update.removed {
+            held.remove(name);
+        }
+    }
+    assert_eq!(heard, [new], "what it has is not sent again");
+    client.abort();
+    balancer.accepting.abort();
     two.stop().await;
 }
 

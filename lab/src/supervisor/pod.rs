@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use object_store::{Directory, ObjectWriter};
+use object_store::Directory;
 use objects::{Container, Object, Pod, RestartPolicy};
 use serde_json::{Value, json};
 use sys::Namespace;

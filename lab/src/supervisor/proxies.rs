@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use object_store::{Directory, ObjectWriter};
+use object_store::Directory;
 use objects::{Kind, ObjectKey};
 use serde_json::{Value, json};
 use tokio::sync::watch;

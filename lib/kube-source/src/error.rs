@@ -33,6 +33,20 @@ pub(crate) enum Sort {
     Unreadable,
 }
 
+impl Sort {
+    /// One stable word, which tells nothing of what the server said.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Sort::Expired => "expired",
+            Sort::Absent => "absent",
+            Sort::Refused => "refused",
+            Sort::Error => "error",
+            Sort::Unreachable => "unreachable",
+            Sort::Unreadable => "unreadable",
+        }
+    }
+}
+
 impl Failure {
     pub(crate) fn of(error: &kube::Error) -> Failure {
         use kube::Error as E;

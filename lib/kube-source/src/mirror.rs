@@ -38,7 +38,9 @@ pub struct KindStatus {
     pub objects: usize,
     /// How many of them cannot be read as they are now.
     pub unreadable: usize,
-    /// Why they are not kept up to date at the moment.
+    /// Why they are not kept up to date at the moment, in one word.
+    pub reason: Option<&'static str>,
+    /// Why, in the server's words.
     pub problem: Option<String>,
 }
 
@@ -320,6 +322,7 @@ impl Mirror {
             state: known.state,
             objects: known.objects.len(),
             unreadable: known.unreadable,
+            reason: known.problem.as_ref().map(|(sort, _)| sort.word()),
             problem: known.problem.as_ref().map(|(_, problem)| problem.clone()),
         };
         self.kinds.iter().map(status).collect()

@@ -89,6 +89,7 @@ impl ObjectSource for KubernetesStore {
                 KindState::Absent => "absent",
             },
             unreadable: status.unreadable,
+            reason: status.reason,
             problem: status.problem,
         });
         told.collect()

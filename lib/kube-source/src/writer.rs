@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use kube::api::{Patch, PatchParams};
 use kube::core::{ApiResource, DynamicObject, DynamicResourceScope};
 use kube::{Api, Resource};
-use object_store::{ObjectWriter, WriteError};
+use object_store::{ObjectWriter, StatusWrite, WriteError};
 use objects::{Kind, ObjectKey};
 use serde_json::{Map, Value, json};
 
@@ -46,14 +46,17 @@ impl ObjectWriter for KubernetesStore {
     }
 
     /// A server-side apply: what is given is what this writer owns of the status, and what it gave before and does
-    /// not give now is removed. A condition of somebody else that is given as it is stays theirs.
-    fn patch_status(
+    /// not give now is removed.
+    ///
+    /// Only its own conditions are applied where the kind's conditions are a list by type. Where they are one value, as
+    /// in Istio's definitions, those of others have to be given too; then the apply holds only for the version of the
+    /// object that they were read from, and is made anew where somebody else was quicker.
+    fn write_status(
         &self,
         key: &ObjectKey,
         uid: &str,
-        mut status: Value,
+        status: StatusWrite,
     ) -> BoxFuture<'static, Result<u64, WriteError>> {
-        drop_nulls(&mut status);
         let write = Write {
             store: self.clone(),
             key: key.clone(),
@@ -62,23 +65,32 @@ impl ObjectWriter for KubernetesStore {
             parameters: PatchParams::apply(FIELD_MANAGER).force(),
         };
         Box::pin(async move {
-            if let Some(Value::Array(given)) = status.get_mut("conditions") {
-                let stored = write.stored().await?;
-                *given = conditions::ours(std::mem::take(given), &stored);
+            let mut attempt = 1;
+            loop {
+                match write.status_once(&status).await? {
+                    Outcome::Written(revision) => return Ok(revision),
+                    Outcome::Overtaken(problem) if attempt == MAX_ATTEMPTS => {
+                        return Err(WriteError::Remote {
+                            key: write.key,
+                            problem,
+                        });
+                    }
+                    Outcome::Overtaken(_) => attempt += 1,
+                }
             }
-            let mut metadata = json!({ "name": write.key.name, "uid": write.uid });
-            if write.key.kind.is_namespaced() {
-                metadata["namespace"] = Value::from(write.key.namespace.as_str());
-            }
-            let patch = json!({
-                "apiVersion": resource(write.key.kind, write.version()).api_version,
-                "kind": write.key.kind.as_str(),
-                "metadata": metadata,
-                "status": status,
-            });
-            write.send(&Patch::Apply(patch)).await
         })
     }
+}
+
+/// How often a status is written when others write it at the same time; then the caller hears of it.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// What became of an attempt.
+enum Outcome {
+    /// It holds since this revision.
+    Written(u64),
+    /// Somebody else wrote after the object was read; the server's words.
+    Overtaken(String),
 }
 
 /// One write on its way.
@@ -92,17 +104,79 @@ struct Write {
 
 impl Write {
     async fn send(&self, patch: &Patch<Value>) -> Result<u64, WriteError> {
-        let (api, name): (Api<Item>, _) = (self.api(), self.key.name.as_str());
-        let answer = match self.subresource {
-            Some(subresource) => {
-                api.patch_subresource(subresource, name, &self.parameters, patch)
-                    .await
-            }
-            None => api.patch(name, &self.parameters, patch).await,
-        };
-        match answer {
+        match self.patched(&self.parameters, patch).await {
             Ok(object) => Ok(self.written(&object)),
             Err(error) => Err(self.failed(&error).await),
+        }
+    }
+
+    async fn status_once(&self, status: &StatusWrite) -> Result<Outcome, WriteError> {
+        let stored = self.stored().await?;
+        let plan = conditions::plan(self.key.kind, status, &stored);
+        let mut fields = status.fields.clone();
+        fields.insert("conditions".to_owned(), Value::Array(plan.conditions));
+        let mut content = Value::Object(fields);
+        drop_nulls(&mut content);
+        let version = plan
+            .only_for_this_version
+            .then(|| stored.metadata.resource_version.clone());
+        let patch = Patch::Apply(self.patch_of(content, version.flatten()));
+        let applied = match self.patched(&self.parameters, &patch).await {
+            Ok(applied) => applied,
+            Err(error) => return self.overtaken(&error).await,
+        };
+        let present = applied
+            .value
+            .get("status")
+            .and_then(|status| status.get("conditions"));
+        let Some(rest) = conditions::without_leftovers(status, present) else {
+            return Ok(Outcome::Written(self.written(&applied)));
+        };
+        // An apply does not take away what somebody else has written as well, such as another control plane before us.
+        let version = Some(applied.version().to_owned());
+        let patch = Patch::Merge(self.patch_of(json!({ "conditions": rest }), version));
+        let parameters = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        match self.patched(&parameters, &patch).await {
+            Ok(removed) => Ok(Outcome::Written(self.written(&removed))),
+            Err(error) => self.overtaken(&error).await,
+        }
+    }
+
+    /// A patch of the status; with a version it holds for that one only.
+    fn patch_of(&self, status: Value, version: Option<String>) -> Value {
+        let mut metadata = json!({ "name": self.key.name, "uid": self.uid });
+        if self.key.kind.is_namespaced() {
+            metadata["namespace"] = Value::from(self.key.namespace.as_str());
+        }
+        if let Some(version) = version {
+            metadata["resourceVersion"] = Value::from(version);
+        }
+        json!({
+            "apiVersion": resource(self.key.kind, self.version()).api_version,
+            "kind": self.key.kind.as_str(),
+            "metadata": metadata,
+            "status": status,
+        })
+    }
+
+    async fn patched(&self, parameters: &PatchParams, patch: &Patch<Value>) -> Result<Item, kube::Error> {
+        let (api, name): (Api<Item>, _) = (self.api(), self.key.name.as_str());
+        match self.subresource {
+            Some(subresource) => api.patch_subresource(subresource, name, parameters, patch).await,
+            None => api.patch(name, parameters, patch).await,
+        }
+    }
+
+    /// Whether a write failed only because somebody else was quicker.
+    async fn overtaken(&self, error: &kube::Error) -> Result<Outcome, WriteError> {
+        match (error, self.failed(error).await) {
+            (kube::Error::Api(status), WriteError::Remote { problem, .. }) if status.is_conflict() => {
+                Ok(Outcome::Overtaken(problem))
+            }
+            (_, failed) => Err(failed),
         }
     }
 

@@ -16,4 +16,4 @@ mod writer;
 pub use directory::{Directory, MAX_OBJECT_BYTES, MAX_OBJECTS, Txn};
 pub use error::{SourceError, StoreError, WriteError};
 pub use source::{Batch, ObjectSource, Position, StoreChange, WatchStatus};
-pub use writer::ObjectWriter;
+pub use writer::{ObjectWriter, StatusWrite};

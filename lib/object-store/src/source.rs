@@ -48,7 +48,9 @@ pub struct WatchStatus {
     pub state: &'static str,
     /// How many objects cannot be read as they are now.
     pub unreadable: usize,
-    /// Why objects are not kept up to date at the moment.
+    /// Why objects are not kept up to date at the moment, in one stable word that tells nothing of the store.
+    pub reason: Option<&'static str>,
+    /// The same in the store's own words, which are not for everybody.
     pub problem: Option<String>,
 }
 

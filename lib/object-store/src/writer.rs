@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use objects::ObjectKey;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::WriteError;
 
@@ -22,16 +22,37 @@ pub trait ObjectWriter: Send + Sync + 'static {
         value: Option<&str>,
     ) -> BoxFuture<'static, Result<u64, WriteError>>;
 
-    /// Merges into the status by RFC 7386 (JSON merge patch): objects are merged, `null` removes, everything else
-    /// (lists too) replaces.
-    ///
-    /// A caller gives always the same fields, with all that it has to say: a store may keep account of who said what
-    /// (server-side apply does), and takes away what its caller said before and does not say any more. Conditions of
-    /// others that are given as they are stay those of the others.
-    fn patch_status(
+    /// Makes a status what this writer has to say; what others have written in it stays.
+    fn write_status(
         &self,
         key: &ObjectKey,
         uid: &str,
-        status: Value,
+        status: StatusWrite,
     ) -> BoxFuture<'static, Result<u64, WriteError>>;
+}
+
+/// All that a writer has to say in the status of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StatusWrite {
+    /// The writer's conditions that the object is to have.
+    pub conditions: Vec<Value>,
+    /// The types of conditions that are the writer's: of these the object is to have none but `conditions`. All others
+    /// are somebody else's.
+    pub types: &'static [&'static str],
+    /// Other fields of the status that are the writer's alone, such as `addresses`.
+    pub fields: Map<String, Value>,
+}
+
+impl StatusWrite {
+    /// All conditions of an object that has these: those of others as they are, and then the writer's.
+    pub fn conditions_among(&self, present: &[Value]) -> Vec<Value> {
+        let others = present.iter().filter(|condition| !self.is_ours(condition));
+        others.chain(&self.conditions).cloned().collect()
+    }
+
+    /// Whether a condition is the writer's by its type.
+    pub fn is_ours(&self, condition: &Value) -> bool {
+        let kind = condition.get("type").and_then(Value::as_str);
+        kind.is_some_and(|kind| self.types.contains(&kind))
+    }
 }

@@ -104,7 +104,7 @@ fn changes(round: &Round) -> BTreeMap<ObjectKey, Option<Arc<Object>>> {
 }
 
 fn worker() -> Worker {
-    let mesh = MeshSettings::new("istio-system", Flags::default());
+    let mesh = MeshSettings::new("istio-system", Flags::default(), "");
     let worker = Worker::new(compile::Settings::default(), mesh);
     worker.compile(merge::Work::default())
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Client;
-use super::subscription::{Changed, Difference, Shown, Subscription};
+use super::subscription::{Changed, Difference, FIELD_OVERHEAD, Shown, Subscription};
 use crate::xds::ResourceKind;
 use crate::xds::resource::Resource;
 use crate::xds::table::View;
@@ -99,7 +99,9 @@ impl Plan {
         let sent = steps
             .into_iter()
             .filter(|(step, owed)| *owed || !step.changed.is_empty() || !step.removed.is_empty());
-        let steps = sent.map(|(step, _)| step).collect();
+        let steps = sent
+            .flat_map(|(step, _)| step.parts(client.max_response))
+            .collect();
         Some(Plan { view, steps })
     }
 
@@ -119,6 +121,39 @@ impl Step {
             changed,
             removed,
         }
+    }
+
+    /// The step as responses of about this length, or one resource where that alone is longer. What is new or changed
+    /// comes before what is gone, as within one response.
+    fn parts(self, most: usize) -> Vec<Step> {
+        let whole: usize = self.lengths().sum();
+        if whole <= most {
+            return vec![self];
+        }
+        let (mut parts, mut part, mut length) = (Vec::new(), Step::new(self.kind, Vec::new(), Vec::new()), 0);
+        let mut make_room = |part: &mut Step, further: usize| {
+            if length > 0 && length + further > most {
+                let fresh = Step::new(part.kind, Vec::new(), Vec::new());
+                parts.push(std::mem::replace(part, fresh));
+                length = 0;
+            }
+            length += further;
+        };
+        for changed in self.changed {
+            make_room(&mut part, changed.length());
+            part.changed.push(changed);
+        }
+        for name in self.removed {
+            make_room(&mut part, name.len() + FIELD_OVERHEAD);
+            part.removed.push(name);
+        }
+        parts.push(part);
+        parts
+    }
+
+    fn lengths(&self) -> impl Iterator<Item = usize> {
+        let changed = self.changed.iter().map(Changed::length);
+        changed.chain(self.removed.iter().map(|name| name.len() + FIELD_OVERHEAD))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {

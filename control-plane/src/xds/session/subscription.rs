@@ -61,7 +61,17 @@ pub(super) struct Changed {
     pub(super) resource: Arc<Resource>,
 }
 
+/// What a field adds to its content on the wire, in bytes, at most.
+pub(super) const FIELD_OVERHEAD: usize = 11;
+
 impl Changed {
+    /// About how long it is in a response, in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.resource.encoded.len()
+            + self.name.len().saturating_sub(self.resource.name.len())
+            + FIELD_OVERHEAD
+    }
+
     /// The resource encoded under that name.
     pub(super) fn encoded(&self) -> Bytes {
         if self.name == self.resource.name {

@@ -29,6 +29,7 @@ impl Bench {
         let client = Client {
             node: "node-a".into(),
             dry_run,
+            max_response: MAX_RESPONSE_BYTES,
         };
         let session = Session::new(0xabc, client, Arc::new(history.clone()));
         Bench {
@@ -206,6 +207,62 @@ fn workload(uid: &str, ip: &str, node: &str, services: &[&str]) -> Resource {
         format!("{uid} {ip} {services:?}").into_bytes(),
         links,
     )
+}
+
+/// What Istio's node proxy and ours read at most.
+const READ_BY_PROXIES: usize = 200 * 1024 * 1024;
+const _: () = assert!(MAX_RESPONSE_BYTES + MAX_RESPONSE_BYTES / 4 < READ_BY_PROXIES);
+
+#[test]
+fn what_is_too_long_for_a_response_is_told_by_several_in_the_same_order() {
+    const COUNT: usize = 50;
+    let mut bench = Bench::new();
+    bench.session.client.max_response = 1000;
+    bench.change(|view| {
+        for index in 0..COUNT {
+            view.policies.put(policy(&format!("demo/p{index:02}"), "policy"));
+            view.addresses
+                .put(address(&format!("a{index:02}"), &"x".repeat(100)));
+        }
+        // Longer than any response may be: it goes alone.
+        view.addresses.put(address("b", &"x".repeat(5000)));
+    });
+    bench.wildcard(Authorization);
+    bench.wildcard(Address);
+    let mut told: Vec<(ResourceKind, Vec<String>)> = Vec::new();
+    while let Next::Send(response) = bench.session.next(bench.now) {
+        let length: usize = response.resources.iter().map(Bytes::len).sum();
+        assert!(length <= 1000 || response.resources.len() == 1, "{length}");
+        let sent = Sent::new(response);
+        told.push((sent.kind, sent.names.clone()));
+        assert!(
+            matches!(bench.session.next(bench.now), Next::Wait(Some(_))),
+            "each is answered first"
+        );
+        bench.ack(&sent);
+    }
+    let kinds: Vec<_> = told.iter().map(|(kind, _)| *kind).collect();
+    let addresses = kinds.iter().position(|kind| *kind == Address).unwrap();
+    assert!(kinds[..addresses].iter().all(|kind| *kind == Authorization) && addresses > 1);
+    assert!(kinds[addresses..].iter().all(|kind| *kind == Address) && kinds.len() - addresses > 5);
+    let names = |kind| {
+        let of_kind = told.iter().filter(move |(other, _)| *other == kind);
+        of_kind.flat_map(|(_, names)| names.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Authorization).len(), COUNT);
+    let mut expected: Vec<_> = (0..COUNT).map(|index| format!("a{index:02}")).collect();
+    expected.push("b".to_owned());
+    assert_eq!(names(Address), expected);
+    assert_eq!(bench.session.acknowledged(), bench.view.revision);
+
+    // What is gone too.
+    bench.change(|view| {
+        for index in 0..COUNT {
+            view.addresses.remove(&format!("a{index:02}"));
+        }
+    });
+    let gone = bench.settle();
+    assert!(gone.len() == 1, "names alone are short: {}", gone.len());
 }
 
 #[test]

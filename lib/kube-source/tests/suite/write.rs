@@ -1,8 +1,10 @@
 //! Annotations and status, written and watched.
 
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube_api::{ApiServer, Key, Options};
 use kube_source::FIELD_MANAGER;
-use object_store::{ObjectWriter, WriteError};
+use object_store::{ObjectWriter, StatusWrite, WriteError};
 use objects::Kind;
 use serde_json::{Value, json};
 
@@ -72,6 +74,14 @@ async fn an_annotation_is_written_once_and_known_from_its_revision_on() {
     ));
 }
 
+fn status(conditions: Vec<Value>) -> StatusWrite {
+    StatusWrite {
+        conditions,
+        types: &["ZtunnelAccepted", "istio.io/WaypointBound"],
+        ..StatusWrite::default()
+    }
+}
+
 #[tokio::test]
 async fn conditions_are_applied_and_those_of_others_stay_theirs() {
     let server = ApiServer::start(Options::default()).await.unwrap();
@@ -87,7 +97,7 @@ async fn conditions_are_applied_and_those_of_others_stay_theirs() {
     let policy = reader.objects.values().next().unwrap().clone();
     let (key, uid) = (policy.key(), policy.metadata.uid.clone());
     let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status, "reason": "Accepted", "message": "" });
-    let write = |conditions: Vec<Value>| store.patch_status(&key, &uid, json!({ "conditions": conditions }));
+    let write = |conditions: Vec<Value>| store.write_status(&key, &uid, status(conditions));
     let stored = || {
         server
             .store()
@@ -115,19 +125,113 @@ async fn conditions_are_applied_and_those_of_others_stay_theirs() {
     assert!(again <= reader.revision, "nothing was written");
     assert_eq!(stored()["metadata"]["resourceVersion"], version);
 
-    let (absent, gone) = (
-        objects::ObjectKey::new(key.kind, "demo", "q"),
-        json!({ "conditions": [] }),
-    );
-    let gone = store.patch_status(&absent, &uid, gone).await;
+    let absent = objects::ObjectKey::new(key.kind, "demo", "q");
+    let gone = store.write_status(&absent, &uid, status(Vec::new())).await;
     assert!(matches!(gone, Err(WriteError::Gone { .. })), "{gone:?}");
-    let other = store
-        .patch_status(&key, "another", json!({ "conditions": [] }))
-        .await;
+    let other = store.write_status(&key, "another", status(Vec::new())).await;
     assert!(matches!(other, Err(WriteError::Gone { .. })), "{other:?}");
 
     // What is not said any more is taken away.
     write(Vec::new()).await.unwrap();
     let left = &stored()["status"]["conditions"];
     assert!(left.as_array().is_none_or(Vec::is_empty), "{left}");
+}
+
+/// A list of conditions that is one value, as Istio's definitions have it: who writes one writes all.
+#[tokio::test]
+async fn who_writes_at_the_same_time_loses_nothing() {
+    const ROUNDS: usize = 40;
+    let server = ApiServer::start(Options::default()).await.unwrap();
+    let policy = json!({ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "p", "namespace": "demo" }, "spec": { "rules": [{}] } });
+    server.put(policy).unwrap();
+    let store = store(&server.url(), &[Kind::AuthorizationPolicy]);
+    let mut reader = Reader::new(&store);
+    reader.next().await;
+    let policy = reader.objects.values().next().unwrap().clone();
+    let write = async |types: &'static [&'static str]| {
+        for round in 0..ROUNDS {
+            let written = StatusWrite {
+                conditions: vec![json!({ "type": types[0], "status": "True", "message": round.to_string() })],
+                types,
+                ..StatusWrite::default()
+            };
+            // Overtaken ever again it says so, and its caller comes again.
+            while let Err(error) = store
+                .write_status(&policy.key(), &policy.metadata.uid, written.clone())
+                .await
+            {
+                assert!(matches!(error, WriteError::Remote { .. }), "{error}");
+            }
+        }
+    };
+    tokio::join!(write(&["ZtunnelAccepted"]), write(&["WaypointAccepted"]));
+    let stored = server.store().get(&Key::new(POLICIES, "demo", "p")).unwrap();
+    let conditions = stored.value()["status"]["conditions"].as_array().unwrap();
+    let mut said: Vec<_> = conditions
+        .iter()
+        .map(|one| (one["type"].as_str().unwrap(), one["message"].as_str().unwrap()))
+        .collect();
+    said.sort_unstable();
+    let last = (ROUNDS - 1).to_string();
+    assert_eq!(said, [("WaypointAccepted", &*last), ("ZtunnelAccepted", &*last)]);
+}
+
+/// Of a list by type only ours is sent, and one of ours that another control plane has written too goes with ours.
+#[tokio::test]
+async fn what_another_manager_left_of_ours_is_taken_away_and_nothing_else() {
+    let server = ApiServer::start(Options::default()).await.unwrap();
+    server
+        .put(
+            json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web", "namespace": "demo" },
+            "spec": { "ports": [{ "port": 80 }] } }),
+        )
+        .unwrap();
+    let store = store(&server.url(), &[Kind::Service]);
+    let mut reader = Reader::new(&store);
+    reader.next().await;
+    let service = reader.objects.values().next().unwrap().clone();
+    let condition = |kind: &str| {
+        json!({ "type": kind, "status": "True", "reason": "R", "message": "m",
+        "lastTransitionTime": "2026-08-01T00:00:00Z" })
+    };
+    let services = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Service"));
+    let client = kube_source::ApiServer::at(&server.url(), None, None)
+        .unwrap()
+        .client();
+    let api: Api<DynamicObject> = Api::namespaced_with(client, "demo", &services);
+    let other = json!({ "apiVersion": "v1", "kind": "Service",
+        "status": { "conditions": [condition("istio.io/WaypointBound"), condition("Other")] } });
+    api.patch_status(
+        "web",
+        &PatchParams::apply("istio-ambient-service"),
+        &Patch::Apply(other),
+    )
+    .await
+    .unwrap();
+    let types = || {
+        let stored = server.store().get(&Key::new("services", "demo", "web")).unwrap();
+        let conditions = stored.value()["status"]["conditions"].as_array().cloned();
+        let kind = |condition: &Value| condition["type"].as_str().unwrap().to_owned();
+        conditions
+            .unwrap_or_default()
+            .iter()
+            .map(kind)
+            .collect::<Vec<_>>()
+    };
+    let write = |conditions: Vec<Value>| {
+        store.write_status(&service.key(), &service.metadata.uid, status(conditions))
+    };
+    write(vec![condition("istio.io/WaypointBound")]).await.unwrap();
+    assert_eq!(types(), ["istio.io/WaypointBound", "Other"]);
+    // Neither manager's word alone keeps it.
+    write(Vec::new()).await.unwrap();
+    assert_eq!(types(), ["Other"]);
+    let stored = server.store().get(&Key::new("services", "demo", "web")).unwrap();
+    let managers = stored.value()["metadata"]["managedFields"].as_array().unwrap();
+    let owner = managers
+        .iter()
+        .find(|entry| entry["fieldsV1"].to_string().contains("Other"))
+        .unwrap();
+    assert_eq!(owner["manager"], "istio-ambient-service");
 }

@@ -132,6 +132,7 @@ fn session(history: &Arc<History>, dry_run: bool) -> Session {
     let client = Client {
         node: "node-a".into(),
         dry_run,
+        max_response: crate::xds::session::MAX_RESPONSE_BYTES,
     };
     Session::new(1, client, history.clone())
 }

@@ -1,0 +1,86 @@
+//! Which conditions are sent, by who has written what.
+
+use serde_json::json;
+
+use super::*;
+
+const TYPES: &[&str] = &["ZtunnelAccepted", "istio.io/WaypointBound"];
+
+fn condition(kind: &str, status: &str) -> Value {
+    json!({ "type": kind, "status": status })
+}
+
+fn wanted(conditions: &[Value]) -> StatusWrite {
+    StatusWrite {
+        conditions: conditions.to_vec(),
+        types: TYPES,
+        ..StatusWrite::default()
+    }
+}
+
+/// An object with these conditions, of which somebody has set the fields `conditions`.
+fn stored(fields: Value, conditions: &[Value]) -> DynamicObject {
+    let managed = json!([{
+        "manager": "somebody", "operation": "Apply", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:status": { "f:conditions": fields } },
+    }]);
+    let object = json!({
+        "metadata": { "name": "p", "managedFields": managed }, "status": { "conditions": conditions },
+    });
+    serde_json::from_value(object).unwrap()
+}
+
+#[test]
+fn of_a_list_by_type_only_ours_are_sent() {
+    let (theirs, ours) = (condition("Ready", "True"), condition("ZtunnelAccepted", "True"));
+    let alone = Plan {
+        conditions: vec![ours.clone()],
+        only_for_this_version: false,
+    };
+    let by_type = stored(
+        json!({ "k:{\"type\":\"Ready\"}": { ".": {} } }),
+        std::slice::from_ref(&theirs),
+    );
+    let status = wanted(std::slice::from_ref(&ours));
+    assert_eq!(plan(Kind::AuthorizationPolicy, &status, &by_type), alone);
+    // A Service's are one whoever has written, or nobody.
+    let whole = stored(json!({}), std::slice::from_ref(&theirs));
+    assert_eq!(plan(Kind::Service, &status, &whole), alone);
+}
+
+#[test]
+fn a_list_that_is_one_value_is_sent_whole_for_the_version_that_was_read() {
+    let (theirs, ours) = (
+        condition("WaypointAccepted", "True"),
+        condition("ZtunnelAccepted", "True"),
+    );
+    let old = condition("ZtunnelAccepted", "False");
+    let stored = stored(json!({}), &[old, theirs.clone()]);
+    let expected = Plan {
+        conditions: vec![theirs, ours.clone()],
+        only_for_this_version: true,
+    };
+    assert_eq!(
+        plan(Kind::AuthorizationPolicy, &wanted(&[ours]), &stored),
+        expected
+    );
+}
+
+#[test]
+fn what_an_apply_leaves_is_found() {
+    let (theirs, bound) = (
+        condition("Ready", "True"),
+        condition("istio.io/WaypointBound", "True"),
+    );
+    let present = json!([theirs, bound]);
+    assert_eq!(
+        without_leftovers(&wanted(&[]), Some(&present)),
+        Some(vec![theirs.clone()])
+    );
+    assert_eq!(
+        without_leftovers(&wanted(std::slice::from_ref(&bound)), Some(&present)),
+        None
+    );
+    assert_eq!(without_leftovers(&wanted(&[]), Some(&json!([theirs]))), None);
+    assert_eq!(without_leftovers(&wanted(&[]), None), None);
+}
