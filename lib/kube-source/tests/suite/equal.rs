@@ -179,7 +179,10 @@ fn pod(index: usize, phase: &str) -> Value {
 async fn served(source: &dyn ObjectSource) -> BTreeMap<(&'static str, String), Vec<u8>> {
     let mut reader = Reader::new(source);
     reader.next().await;
-    let mut compiler = Compiler::new(Settings::default());
+    let mut compiler = Compiler::new(Settings {
+        network_gateway_namespaces: vec!["shop".to_owned()],
+        ..Settings::default()
+    });
     let objects = reader.objects.into_iter();
     compiler.apply(objects.map(|(key, object)| (key, Some(object))));
     let addresses = compiler.addresses().iter();
