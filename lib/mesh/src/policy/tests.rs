@@ -164,15 +164,21 @@ fn what_is_not_understood_is_refused_with_its_place() {
         &["not_destination_ports[1]", "no port"],
         refused_match(|m| m.not_destination_ports.push(0)),
     );
-    let nobody = message::ServiceAccountMatch::default;
-    has(
-        &["service_accounts[1]"],
-        refused_match(|m| m.service_accounts.push(nobody())),
-    );
-    has(
-        &["not_service_accounts[1]"],
-        refused_match(|m| m.not_service_accounts.push(nobody())),
-    );
+    // Half a name is none.
+    let account = |namespace: &str, name: &str| message::ServiceAccountMatch {
+        namespace: namespace.into(),
+        service_account: name.into(),
+    };
+    for nobody in [account("", ""), account("ns", ""), account("", "sa")] {
+        has(
+            &["service_accounts[1]"],
+            refused_match(|m| m.service_accounts.push(nobody.clone())),
+        );
+        has(
+            &["not_service_accounts[1]"],
+            refused_match(|m| m.not_service_accounts.push(nobody.clone())),
+        );
+    }
     let extension = proto::workload::Extension {
         name: "future".into(),
         config: None,

@@ -306,6 +306,30 @@ fn a_policy_that_the_control_plane_closed_says_why() {
         "policy shop/old (generation 4) applies here but was not understood, so everything is refused: \
          spec.selector.matchLabels.a: must be a string"
     );
+    // None of its rules is told as one that the author wrote. A closed PeerAuthentication only demands mTLS.
+    let strict_of = |closed: origin::Origin| everything("shop/converted_peer_authentication_old", &closed);
+    let snapshot = synced(&[
+        everything("shop/old", &old),
+        strict_of(closed("PeerAuthentication", "old")),
+    ]);
+    let connection = Connection {
+        peer: None,
+        source_ip: ip("10.0.1.7"),
+        workload: &read_pod(pod("shop", "cart", &["10.0.0.1"])),
+        destination: "10.0.0.1:8080".parse().unwrap(),
+    };
+    let explanation = explain(&connection, &snapshot);
+    let [mtls, other] = &explanation.policies[..] else {
+        panic!("{explanation:?}");
+    };
+    assert!(
+        matches!(&mtls.outcome, PolicyOutcome::Tried { matched: Some(0), .. }),
+        "{mtls:?}"
+    );
+    assert!(
+        matches!(&other.outcome, PolicyOutcome::NotUnderstood { reason } if reason.contains("must be a string")),
+        "{other:?}"
+    );
     // Tried only, it says the same.
     let mut tried = policy("shop/old", Scope::Namespace, Action::Deny, vec![rule(&[])]);
     tried.dry_run = true;
