@@ -1,5 +1,5 @@
-//! How long a decision takes: against policies that do not select the workload, against principals in a rule, and
-//! when it is a refusal, with the search for the nearest miss.
+//! How long a decision takes: against policies that do not select the workload, against principals and address blocks in
+//! a rule, against rules, and when it is a refusal, with the search for the nearest miss.
 //!
 //! All are measured in turns in one run, so that what else the machine does weighs on all; the table has medians, and
 //! ratios to the smallest case.
@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{Decisions, Table};
+use benches::{Callers, Decisions, Table};
 use criterion::{BenchmarkId, Criterion};
 
 /// The promised median at the most policies and principals.
@@ -16,18 +16,34 @@ const PROMISED: Duration = Duration::from_micros(5);
 const POLICIES: [u32; 4] = [10, 100, 1000, 10_000];
 /// Principals in the rule that decides.
 const PRINCIPALS: [u32; 4] = [1, 10, 100, 1000];
+/// Address blocks in the rule that decides.
+const BLOCKS: [u32; 4] = [1, 10, 100, 1000];
+/// Rules of the policy that decides; the last one does.
+const RULES: [u32; 3] = [10, 100, 1000];
 const ROUNDS: usize = 2_001;
 /// Decisions of one measurement: the clock itself costs some tens of nanoseconds.
 const BATCH: u64 = 20;
 
 fn main() {
     let (most_policies, most_principals) = (POLICIES[POLICIES.len() - 1], PRINCIPALS[PRINCIPALS.len() - 1]);
-    let by_policies = POLICIES.map(|policies| (format!("{policies} policies"), Decisions::new(policies, 1)));
+    let case = |policies, callers| Decisions::new(policies, callers);
+    let by_policies =
+        POLICIES.map(|policies| (format!("{policies} policies"), case(policies, Callers::Principals(1))));
     let by_principals =
-        PRINCIPALS.map(|principals| (format!("{principals} principals"), Decisions::new(10, principals)));
-    let both = [("both", most_policies, most_principals)]
-        .map(|(name, policies, principals)| (name.to_owned(), Decisions::new(policies, principals)));
-    let cases: Vec<_> = by_policies.into_iter().chain(by_principals).chain(both).collect();
+        PRINCIPALS.map(|count| (format!("{count} principals"), case(10, Callers::Principals(count))));
+    let by_blocks = BLOCKS.map(|count| (format!("{count} blocks"), case(10, Callers::Blocks(count))));
+    let by_rules = RULES.map(|count| (format!("{count} rules"), case(10, Callers::Rules(count))));
+    let both = (
+        "both".to_owned(),
+        case(most_policies, Callers::Principals(most_principals)),
+    );
+    let cases: Vec<_> = by_policies
+        .into_iter()
+        .chain(by_principals)
+        .chain(by_blocks)
+        .chain(by_rules)
+        .chain([both])
+        .collect();
 
     let mut allowing = Table::of_times("Decision that allows");
     let mut refusing = Table::of_times("Decision that refuses, with the nearest miss");

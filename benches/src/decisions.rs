@@ -1,6 +1,8 @@
 //! Policies to decide by: some that select the workload, many that do not.
 
 use std::hint::black_box;
+use std::net::IpAddr;
+use std::ops::Range;
 
 use mesh::{Change, Connection, Decision, Identity, Snapshot, Workload, authorize};
 use prost::Message;
@@ -10,20 +12,31 @@ use proto::security::string_match::MatchType;
 const NAMESPACE: &str = "shop";
 const STRICT: &str = "istio-system/istio_converted_static_strict";
 
+/// Whom the ALLOW policy lets in.
+#[derive(Clone, Copy, Debug)]
+pub enum Callers {
+    /// So many principals, in one rule.
+    Principals(u32),
+    /// So many address blocks, in one rule.
+    Blocks(u32),
+    /// One principal in each of so many rules.
+    Rules(u32),
+}
+
 /// A workload under STRICT, a DENY policy of its namespace, and an ALLOW policy that it lists.
 pub struct Decisions {
     snapshot: Snapshot,
     workload: Workload,
-    listed: Identity,
-    stranger: Identity,
+    listed: (Identity, IpAddr),
+    stranger: (Identity, IpAddr),
 }
 
 impl Decisions {
     /// Beside the three, this many policies that do not select the workload: of other namespaces, and of its own with
-    /// selectors. The ALLOW policy's rule has this many principals.
-    pub fn new(others: u32, principals: u32) -> Self {
+    /// selectors. The ALLOW policy lets these callers in.
+    pub fn new(others: u32, callers: Callers) -> Self {
         let mut snapshot = Snapshot::new();
-        let selecting = [strict(), deny(), allow(principals)];
+        let selecting = [strict(), deny(), allow(callers)];
         let others = (0..others).map(other);
         snapshot.apply(
             selecting
@@ -37,11 +50,18 @@ impl Decisions {
                 })
                 .chain([Change::PoliciesSynced]),
         );
+        let (Callers::Principals(count) | Callers::Blocks(count) | Callers::Rules(count)) = callers;
         Self {
             snapshot,
             workload: workload(),
-            listed: Identity::new("cluster.local", "web", &account(principals - 1)),
-            stranger: Identity::new("cluster.local", "elsewhere", "stranger"),
+            listed: (
+                Identity::new("cluster.local", "web", &account(count - 1)),
+                address(count - 1).into(),
+            ),
+            stranger: (
+                Identity::new("cluster.local", "elsewhere", "stranger"),
+                [172, 16, 0, 1].into(),
+            ),
         }
     }
 
@@ -55,10 +75,10 @@ impl Decisions {
         self.decide(&self.stranger)
     }
 
-    fn decide(&self, peer: &Identity) -> Decision {
+    fn decide(&self, (peer, source_ip): &(Identity, IpAddr)) -> Decision {
         let connection = Connection {
             peer: Some(peer),
-            source_ip: [10, 0, 0, 9].into(),
+            source_ip: *source_ip,
             workload: &self.workload,
             destination: ([10, 0, 0, 1], 8080).into(),
         };
@@ -140,18 +160,43 @@ fn principal(number: u32) -> wire::StringMatch {
     )))
 }
 
-fn allow(principals: u32) -> wire::Authorization {
-    let one = wire::Match {
-        principals: (0..principals).map(principal).collect(),
+/// Every other address, so that no two make one block.
+fn address(number: u32) -> [u8; 4] {
+    (0x0a01_0000 + 2 * number).to_be_bytes()
+}
+
+fn block(number: u32) -> wire::Address {
+    wire::Address {
+        address: address(number).to_vec().into(),
+        length: 32,
+    }
+}
+
+fn allow(callers: Callers) -> wire::Authorization {
+    let principals = |numbers: Range<u32>| wire::Match {
+        principals: numbers.map(principal).collect(),
         ..Default::default()
     };
-    policy(
-        NAMESPACE,
-        "allow",
-        wire::Scope::WorkloadSelector,
-        wire::Action::Allow,
-        one,
-    )
+    let matches = match callers {
+        Callers::Principals(count) => vec![principals(0..count)],
+        Callers::Blocks(count) => vec![wire::Match {
+            source_ips: (0..count).map(block).collect(),
+            ..Default::default()
+        }],
+        Callers::Rules(count) => (0..count).map(|number| principals(number..number + 1)).collect(),
+    };
+    let mut rules = matches.into_iter().map(|one| {
+        policy(
+            NAMESPACE,
+            "allow",
+            wire::Scope::WorkloadSelector,
+            wire::Action::Allow,
+            one,
+        )
+    });
+    let mut first = rules.next().unwrap_or_default();
+    first.rules.extend(rules.flat_map(|next| next.rules));
+    first
 }
 
 fn other(number: u32) -> wire::Authorization {

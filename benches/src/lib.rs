@@ -14,7 +14,7 @@ mod signing;
 mod table;
 
 pub use certificates::{Mesh, workload};
-pub use decisions::Decisions;
+pub use decisions::{Callers, Decisions};
 pub use endpoints::Endpoints;
 pub use manifests::Manifests;
 pub use paths::{Kind, Path, Work};

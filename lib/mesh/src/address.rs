@@ -89,6 +89,13 @@ impl IpPrefix {
         self.length == if self.address.is_ipv4() { 32 } else { 128 }
     }
 
+    /// Whether all of `other` lies inside.
+    pub(crate) fn covers(&self, other: &IpPrefix) -> bool {
+        self.length <= other.length
+            && self.address.is_ipv4() == other.address.is_ipv4()
+            && masked(other.address, self.length) == self.address
+    }
+
     /// Whether the address is inside. The families never mix. The unspecified address is in no prefix, not even in
     /// that of all addresses: nobody has it, and it stands for an address that is not known.
     pub fn contains(&self, ip: IpAddr) -> bool {

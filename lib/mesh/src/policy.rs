@@ -16,7 +16,8 @@ mod wire;
 use std::sync::Arc;
 
 pub use condition::{
-    Accounts, Attribute, Clause, Condition, Match, Rule, ServiceAccountMatch, StringMatch, Strings, Values,
+    Accounts, Attribute, Blocks, Clause, Condition, Match, Ports, Rule, ServiceAccountMatch, StringMatch,
+    Strings, Values,
 };
 pub(crate) use matching::Attributes;
 pub use origin::{

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::index::{AccountIndex, INDEXED_FROM, StringIndex};
+use super::index::{AccountIndex, BlockIndex, INDEXED_FROM, PortIndex, StringIndex};
 use crate::address::IpPrefix;
 
 /// Matches when all its clauses do; without clauses always.
@@ -45,11 +45,11 @@ pub enum Values {
     /// Of the caller's identity without `spiffe://`.
     Principals(Strings),
     /// Of the address the caller connects from.
-    SourceIps(Vec<IpPrefix>),
+    SourceIps(Blocks),
     /// Of the destination's own address.
-    DestinationIps(Vec<IpPrefix>),
+    DestinationIps(Blocks),
     /// Of the application's port.
-    DestinationPorts(Vec<u16>),
+    DestinationPorts(Ports),
 }
 
 /// What a condition is about.
@@ -83,6 +83,20 @@ pub struct Accounts {
     pub(super) index: Option<Box<AccountIndex>>,
 }
 
+/// A list of address blocks, indexed when it is long.
+#[derive(Debug, Clone, Default)]
+pub struct Blocks {
+    list: Vec<IpPrefix>,
+    pub(super) index: Option<Box<BlockIndex>>,
+}
+
+/// A list of ports, indexed when it is long.
+#[derive(Debug, Clone, Default)]
+pub struct Ports {
+    list: Vec<u16>,
+    pub(super) index: Option<Box<PortIndex>>,
+}
+
 /// How a string is compared. `Display` is as in an `AuthorizationPolicy`: `text`, `text*`, `*text`, `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum StringMatch {
@@ -105,12 +119,15 @@ pub struct ServiceAccountMatch {
     pub service_account: Arc<str>,
 }
 
-/// The matches of a long clause that ask for nothing but the caller's name, taken together.
+/// The matches of a long clause that ask for one attribute and nothing else, taken together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClauseIndex {
     pub(super) namespaces: StringIndex,
     pub(super) principals: StringIndex,
     pub(super) service_accounts: AccountIndex,
+    pub(super) sources: BlockIndex,
+    pub(super) destinations: BlockIndex,
+    pub(super) ports: PortIndex,
     /// The positions of all others.
     pub(super) others: Vec<usize>,
 }
@@ -206,6 +223,7 @@ impl Values {
 impl ClauseIndex {
     fn new(matches: &[Match]) -> Self {
         let (mut namespaces, mut principals, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sources, mut destinations, mut ports) = (Vec::new(), Vec::new(), Vec::new());
         let mut others = Vec::new();
         for (position, one) in matches.iter().enumerate() {
             match one.conditions() {
@@ -218,7 +236,9 @@ impl ClauseIndex {
                     Values::Namespaces(list) => namespaces.extend(list.iter()),
                     Values::Principals(list) => principals.extend(list.iter()),
                     Values::ServiceAccounts(list) => accounts.extend(list.iter()),
-                    _ => others.push(position),
+                    Values::SourceIps(list) => sources.extend(list.iter()),
+                    Values::DestinationIps(list) => destinations.extend(list.iter()),
+                    Values::DestinationPorts(list) => ports.extend(list.iter()),
                 },
                 _ => others.push(position),
             }
@@ -227,6 +247,9 @@ impl ClauseIndex {
             namespaces: StringIndex::new(namespaces),
             principals: StringIndex::new(principals),
             service_accounts: AccountIndex::new(accounts),
+            sources: BlockIndex::new(sources),
+            destinations: BlockIndex::new(destinations),
+            ports: PortIndex::new(ports),
             others,
         }
     }
@@ -271,6 +294,8 @@ macro_rules! list {
 
 list!(Strings of StringMatch by StringIndex);
 list!(Accounts of ServiceAccountMatch by AccountIndex);
+list!(Blocks of IpPrefix by BlockIndex);
+list!(Ports of u16 by PortIndex);
 
 impl fmt::Display for StringMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use proto::security as message;
 use proto::security::string_match::MatchType;
 
 use super::{
-    Accounts, Action, Clause, Condition, MAX_POLICY_SIZE, Match, Origin, Policy, Rule, Scope,
+    Accounts, Action, Blocks, Clause, Condition, MAX_POLICY_SIZE, Match, Origin, Policy, Ports, Rule, Scope,
     ServiceAccountMatch, StringMatch, Strings, Values, wire,
 };
 use crate::address::{IpPrefix, ip_from_bytes};
@@ -99,8 +99,8 @@ fn one_match(raw: message::Match) -> Result<Match, String> {
     }
     let strings = |name, list| each(name, list, string_match).map(Strings::from);
     let accounts = |name, list| each(name, list, service_account).map(Accounts::from);
-    let blocks = |name, list| each(name, list, prefix);
-    let ports = |name, list| each(name, list, port);
+    let blocks = |name, list| each(name, list, prefix).map(Blocks::from);
+    let ports = |name, list| each(name, list, port).map(Ports::from);
     let is = |values| Condition {
         negated: false,
         values,

@@ -1,4 +1,6 @@
-//! Lists of strings and accounts that are searched without walking them.
+//! Lists of values that are searched without walking them.
+
+mod numbers;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -6,6 +8,7 @@ use std::sync::Arc;
 
 use super::{ServiceAccountMatch, StringMatch};
 use crate::identity::Identity;
+pub(super) use numbers::{BlockIndex, PortIndex};
 
 /// Lists of fewer values are walked: that is faster and takes no memory.
 pub(super) const INDEXED_FROM: usize = 8;

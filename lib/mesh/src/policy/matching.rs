@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::condition::{Accounts, ClauseIndex, Strings};
+use super::condition::{Accounts, Blocks, ClauseIndex, Ports, Strings};
 use super::{Attribute, Clause, Condition, Match, Policy, Rule, ServiceAccountMatch, StringMatch, Values};
-use crate::address::IpPrefix;
 use crate::identity::Identity;
 
 /// What policies are held against.
@@ -74,7 +73,7 @@ impl Clause {
         match &self.index {
             Some(index) => {
                 let mut others = index.others.iter().filter_map(|position| matches.get(*position));
-                index.accepts_name(attributes) || others.any(|one| one.applies(attributes))
+                index.accepts(attributes) || others.any(|one| one.applies(attributes))
             }
             None => matches.is_empty() || matches.iter().any(|one| one.applies(attributes)),
         }
@@ -82,12 +81,16 @@ impl Clause {
 }
 
 impl ClauseIndex {
-    fn accepts_name(&self, attributes: &Attributes<'_>) -> bool {
-        attributes.peer.as_ref().is_some_and(|peer| {
+    fn accepts(&self, attributes: &Attributes<'_>) -> bool {
+        let is_named = attributes.peer.as_ref().is_some_and(|peer| {
             self.principals.matches(&peer.principal)
                 || self.namespaces.matches(peer.identity.namespace())
                 || self.service_accounts.matches(peer.identity)
-        })
+        });
+        is_named
+            || self.sources.contains(attributes.source_ip)
+            || self.destinations.contains(attributes.destination_ip)
+            || self.ports.contains(attributes.destination_port)
     }
 }
 
@@ -113,15 +116,11 @@ impl Values {
             Self::Namespaces(list) => peer.is_some_and(|peer| list.fit(peer.identity.namespace())),
             Self::ServiceAccounts(list) => peer.is_some_and(|peer| list.fit(peer.identity)),
             Self::Principals(list) => peer.is_some_and(|peer| list.fit(&peer.principal)),
-            Self::SourceIps(list) => any_contains(list, attributes.source_ip),
-            Self::DestinationIps(list) => any_contains(list, attributes.destination_ip),
-            Self::DestinationPorts(list) => list.contains(&attributes.destination_port),
+            Self::SourceIps(list) => list.fit(attributes.source_ip),
+            Self::DestinationIps(list) => list.fit(attributes.destination_ip),
+            Self::DestinationPorts(list) => list.fit(attributes.destination_port),
         }
     }
-}
-
-fn any_contains(list: &[IpPrefix], ip: IpAddr) -> bool {
-    list.iter().any(|prefix| prefix.contains(ip))
 }
 
 impl Strings {
@@ -138,6 +137,24 @@ impl Accounts {
         match &self.index {
             Some(index) => index.matches(identity),
             None => self.iter().any(|one| one.matches(identity)),
+        }
+    }
+}
+
+impl Blocks {
+    fn fit(&self, ip: IpAddr) -> bool {
+        match &self.index {
+            Some(index) => index.contains(ip),
+            None => self.iter().any(|one| one.contains(ip)),
+        }
+    }
+}
+
+impl Ports {
+    fn fit(&self, port: u16) -> bool {
+        match &self.index {
+            Some(index) => index.contains(port),
+            None => self.contains(&port),
         }
     }
 }
