@@ -30,6 +30,7 @@ pub struct Compiler {
     policies: BTreeMap<String, Authorization>,
     conditions: BTreeMap<ObjectKey, Vec<Condition>>,
     choices: vip::Choices,
+    made: u64,
 }
 
 /// What changes on the wire.
@@ -113,6 +114,11 @@ impl Compiler {
         peer_authentication::deciding_for_namespace(&self.index, root, namespace).map(Object::key)
     }
 
+    /// How many objects, hosts and networks were made again by now: what all changes cost.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
     /// What stands in front of a Pod, Service, ServiceEntry or WorkloadEntry that is known here.
     pub fn in_front_of(&self, key: &ObjectKey) -> InFront {
         waypoint::in_front_of(&self.index, &self.settings, key)
@@ -121,6 +127,28 @@ impl Compiler {
     /// Takes objects that changed (`None`: gone) and answers what changes on the wire. All of them are taken before
     /// anything is made, so the answer shows no state in between.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>) -> Output {
+        self.apply_for(None, changes)
+    }
+
+    /// The same for somebody who looks at nothing but the policies, the services and these pods, and then takes the
+    /// changes back by this method and for the same pods: other workloads stay as they were before, and the cost does
+    /// not grow with them.
+    ///
+    /// The changes must be of AuthorizationPolicies and PeerAuthentications: what a workload is besides the policies
+    /// that it lists must not change.
+    pub fn apply_policies_for(
+        &mut self,
+        pods: &BTreeSet<ObjectKey>,
+        changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>,
+    ) -> Output {
+        self.apply_for(Some(pods), changes)
+    }
+
+    fn apply_for(
+        &mut self,
+        pods: Option<&BTreeSet<ObjectKey>>,
+        changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>,
+    ) -> Output {
         let mut dirty = Dirty::default();
         let mut given = BTreeSet::new();
         for (key, object) in changes {
@@ -130,7 +158,9 @@ impl Compiler {
         }
         let mut output = Output::default();
         let has_peer_authentications = dirty.peer_authentications();
-        let stale = dirty.stale(&self.index, &self.settings);
+        let stale = dirty.stale(&self.index, &self.settings, pods);
+        let made = stale.sources.len() + stale.hosts.len() + stale.networks.len();
+        self.made = self.made.saturating_add(made as u64);
         for key in &stale.sources {
             let object = self.index.get_key(key).cloned();
             self.make(key, object.as_deref(), &mut output);

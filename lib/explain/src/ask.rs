@@ -1,12 +1,13 @@
 //! A question, answered.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mesh::authorize::{ExplainedPolicy, explain};
 use mesh::inbound::{self, Asked, Authority};
 use mesh::{Connection, Decision, Identity, Snapshot, Workload, authorize};
-use objects::{Kind, Protocol, Service, ServiceType, TargetPort};
+use objects::{Kind, Object, ObjectKey, Protocol, Service, ServiceType, TargetPort};
 
 use crate::answer::{Answer, EndpointAnswer, Ground, Unanswerable};
 use crate::question::{Caller, Target};
@@ -50,7 +51,23 @@ impl World {
         })
     }
 
-    /// The same, and what became of each policy on the way ([`EndpointAnswer::policies`]).
+    /// The same with further objects, which are gone afterwards: each is added, or takes the place of the one with its
+    /// key. Policies are weighed for the pods that the question is about, so that the cost does not grow with the
+    /// others.
+    ///
+    /// # Errors
+    /// As [`World::ask`].
+    pub fn ask_with(
+        &mut self,
+        objects: impl IntoIterator<Item = Arc<Object>>,
+        caller: &Caller,
+        target: &Target,
+    ) -> Result<Answer, Unanswerable> {
+        let pods = self.pods_behind(target);
+        self.with_for(Some(&pods), objects, |world| world.ask(caller, target))
+    }
+
+    /// The same as [`World::ask`], and what became of each policy on the way ([`EndpointAnswer::policies`]).
     ///
     /// # Errors
     /// As [`World::ask`].
@@ -59,6 +76,29 @@ impl World {
             let explanation = explain(connection, snapshot);
             (explanation.decision, explanation.policies)
         })
+    }
+
+    /// The pods whose policies decide about connections to the target.
+    fn pods_behind(&self, target: &Target) -> BTreeSet<ObjectKey> {
+        match target {
+            Target::Pod { namespace, name, .. } => [ObjectKey::new(Kind::Pod, namespace, name)].into(),
+            Target::Service { namespace, name, .. } => {
+                let service = self.service_key(namespace, name);
+                let workloads = self.snapshot().endpoints(&service);
+                let pods = workloads.filter(|workload| workload.is_pod());
+                pods.map(|workload| ObjectKey::new(Kind::Pod, &workload.namespace, &workload.name))
+                    .collect()
+            }
+        }
+    }
+
+    /// What a node proxy calls a Service: `namespace/hostname`.
+    fn service_key(&self, namespace: &str, name: &str) -> String {
+        format!("{namespace}/{}", self.hostname(namespace, name))
+    }
+
+    fn hostname(&self, namespace: &str, name: &str) -> String {
+        format!("{name}.{namespace}.svc.{}", self.settings().cluster_domain)
     }
 
     fn answer(&self, caller: &Caller, target: &Target, decide: Decide) -> Result<Answer, Unanswerable> {
@@ -161,12 +201,11 @@ impl World {
             .as_service()
             .ok_or_else(|| Unanswerable::NoSuchService(key.clone()))?;
         let is_named = has_named_port(content, port).map_err(unusable)?;
-        let hostname: Arc<str> = format!("{name}.{namespace}.svc.{}", self.settings().cluster_domain).into();
-        let resource = format!("{namespace}/{hostname}");
+        let resource = self.service_key(namespace, name);
         if self.snapshot().service(&resource).is_none() {
             return Err(unusable("a node proxy would not understand it".to_owned()));
         }
-        let authority = Authority::Hostname(Arc::clone(&hostname), port);
+        let authority = Authority::Hostname(self.hostname(namespace, name).into(), port);
         let (mut found, mut notes) = (Vec::new(), Vec::new());
         for workload in self.snapshot().endpoints(&resource) {
             let shown = format!("{}/{}", workload.namespace, workload.name);

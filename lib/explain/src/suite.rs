@@ -153,9 +153,7 @@ impl Case {
     /// # Errors
     /// When the answer is not the expected one.
     pub fn run(&self, world: &mut World) -> Result<(), Failed> {
-        let answer = world.with(self.objects.iter().cloned(), |world| {
-            world.ask(&self.from, &self.to)
-        });
+        let answer = world.ask_with(self.objects.iter().cloned(), &self.from, &self.to);
         let answer = Box::new(answer.map_err(Failed::Unanswerable)?);
         if answer.verdict != self.expect {
             let expect = self.expect;

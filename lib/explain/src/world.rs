@@ -67,6 +67,11 @@ impl World {
         self.compiler.settings()
     }
 
+    /// How much was made of objects by now, in objects: what changes and questions cost.
+    pub fn made(&self) -> u64 {
+        self.compiler.made()
+    }
+
     /// What a node proxy would know.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -79,25 +84,7 @@ impl World {
         objects: impl IntoIterator<Item = Arc<Object>>,
         question: impl FnOnce(&World) -> T,
     ) -> T {
-        let objects: Vec<_> = objects
-            .into_iter()
-            .map(|object| (object.key(), Some(object)))
-            .collect();
-        let before = self.snapshot.clone();
-        let addresses = objects
-            .iter()
-            .any(|(key, _)| stands_for_pods(key.kind))
-            .then(|| self.addresses.clone());
-        let old = self.set(objects);
-        let answer = question(self);
-        if !old.is_empty() {
-            // First, so that each pod finds the address again that it had.
-            self.addresses = addresses.unwrap_or(std::mem::take(&mut self.addresses));
-            self.set(old);
-            // The same as what was read again, without having to read it.
-            self.snapshot = before;
-        }
-        answer
+        self.with_for(None, objects, question)
     }
 
     /// Puts objects in (`None`: takes them out); gives what was there before.
@@ -105,6 +92,50 @@ impl World {
         &mut self,
         changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>,
     ) -> BTreeMap<ObjectKey, Option<Arc<Object>>> {
+        let (before, output) = self.put(None, changes);
+        self.snapshot.apply(changes_of(output));
+        before
+    }
+
+    /// As [`World::with`], for a question about these pods alone. Where the objects are policies, others are left as
+    /// they were.
+    pub(crate) fn with_for<T>(
+        &mut self,
+        pods: Option<&BTreeSet<ObjectKey>>,
+        objects: impl IntoIterator<Item = Arc<Object>>,
+        question: impl FnOnce(&World) -> T,
+    ) -> T {
+        let objects: Vec<_> = objects
+            .into_iter()
+            .map(|object| (object.key(), Some(object)))
+            .collect();
+        if objects.is_empty() {
+            return question(self);
+        }
+        let kinds = || objects.iter().map(|(key, _)| key.kind);
+        let pods = pods.filter(|_| kinds().all(is_policy));
+        let snapshot = self.snapshot.clone();
+        let addresses = kinds().any(stands_for_pods).then(|| self.addresses.clone());
+        let (before, output) = self.put(pods, objects);
+        self.snapshot.apply(changes_of(output));
+        let answer = question(self);
+        // First, so that each pod finds the address again that it had.
+        if let Some(addresses) = addresses {
+            self.addresses = addresses;
+        }
+        self.put(pods, before);
+        // The same as what would be read again, without having to read it.
+        self.snapshot = snapshot;
+        answer
+    }
+
+    /// Puts objects in, or takes them out; gives what was there before, and what a node proxy is to be told. With
+    /// `pods`, these are all that is asked about until the changes are taken back.
+    fn put(
+        &mut self,
+        pods: Option<&BTreeSet<ObjectKey>>,
+        changes: impl IntoIterator<Item = (ObjectKey, Option<Arc<Object>>)>,
+    ) -> (BTreeMap<ObjectKey, Option<Arc<Object>>>, Output) {
         let mut before = BTreeMap::new();
         let mut stale = BTreeSet::new();
         for (key, object) in changes {
@@ -132,9 +163,11 @@ impl World {
         for key in stale {
             compiled.extend(self.make_pod(key));
         }
-        let output = self.compiler.apply(compiled);
-        self.snapshot.apply(changes_of(output));
-        before
+        let output = match pods {
+            Some(pods) => self.compiler.apply_policies_for(pods, compiled),
+            None => self.compiler.apply(compiled),
+        };
+        (before, output)
     }
 
     /// A policy as a node proxy is sent it.
@@ -243,6 +276,11 @@ impl World {
             .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
             .map(|(_, object)| object)
     }
+}
+
+/// What a pod is besides the policies that it lists does not follow from these.
+fn is_policy(kind: Kind) -> bool {
+    matches!(kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication)
 }
 
 /// Pods are not compiled as given.

@@ -175,9 +175,12 @@ fn objects_of_one_question_count_and_leave_no_trace() {
                     vec![peer, generator::authorization_policy(&mut random, "new")]
                 }
             };
+            let (caller, target) = support::question(&mesh, connection);
             let asked = reused.with(more.iter().map(object), |world| {
                 ask(world, &mesh, connection).to_string()
             });
+            let narrowly = reused.ask_with(more.iter().map(object), &caller, &target);
+            assert_eq!(narrowly.unwrap().to_string(), asked, "round {round}");
             let keys: Vec<_> = more.iter().map(|value| object(value).key()).collect();
             let kept = mesh
                 .objects

@@ -154,10 +154,28 @@ impl Dirty {
         self.peer_authentications
     }
 
-    /// What to make again.
-    pub(super) fn stale(mut self, index: &Index, settings: &Settings) -> Stale {
+    /// What to make again. Where `pods` are given, policies changed, and of the workloads that are widely touched only
+    /// these are.
+    pub(super) fn stale(
+        mut self,
+        index: &Index,
+        settings: &Settings,
+        pods: Option<&BTreeSet<ObjectKey>>,
+    ) -> Stale {
         self.follow(index, settings);
         let mut sources = self.keys;
+        if let Some(pods) = pods {
+            let is_touched = |key: &&ObjectKey| {
+                self.kinds.contains(&Kind::Pod)
+                    || self.namespaces.contains(&(Kind::Pod, key.namespace.clone()))
+                    || sources.contains(key)
+            };
+            let touched: Vec<ObjectKey> = pods.iter().filter(is_touched).cloned().collect();
+            sources.retain(|key| key.kind != Kind::Pod);
+            sources.extend(touched);
+            self.kinds.retain(|kind| !WORKLOADS.contains(kind));
+            self.namespaces.retain(|(kind, _)| !WORKLOADS.contains(kind));
+        }
         for kind in &self.kinds {
             sources.extend(index.all(*kind).map(|object| object.key()));
         }

@@ -1,5 +1,7 @@
 //! What there is to say beside the verdict: what it rests on that nobody wrote.
 
+use std::collections::BTreeSet;
+
 use objects::{Kind, Spec};
 use proto::security::Authorization;
 
@@ -85,17 +87,20 @@ impl World {
 
     /// Policies that are a waypoint's affair, in the namespaces of these endpoints.
     fn waypoint_policies(&self, answers: &[&EndpointAnswer]) -> Option<String> {
-        let namespaces: Vec<&str> = answers
+        let namespaces: BTreeSet<&str> = answers
             .iter()
             .filter_map(|answer| answer.pod.split_once('/'))
             .map(|(namespace, _)| namespace)
             .collect();
         let mut found = Vec::new();
-        for object in self.objects_of(Kind::AuthorizationPolicy) {
+        let policies = namespaces
+            .iter()
+            .flat_map(|namespace| self.objects_in(Kind::AuthorizationPolicy, namespace));
+        for object in policies {
             let Spec::AuthorizationPolicy(policy) = &object.spec else {
                 continue;
             };
-            if !policy.target_refs.is_empty() && namespaces.contains(&object.metadata.namespace.as_str()) {
+            if !policy.target_refs.is_empty() {
                 found.push(format!("{}/{}", object.metadata.namespace, object.metadata.name));
             }
         }

@@ -100,3 +100,42 @@ cases:
             && Suite::read("t", "").is_err()
     );
 }
+
+/// Cases about Services too are answered by their own policies, for each endpoint.
+#[test]
+fn a_policy_of_a_case_counts_for_every_endpoint_of_a_service() {
+    let text = format!(
+        "{SHOP}apiVersion: v1
+kind: Pod
+metadata: {{namespace: shop, name: web-2, labels: {{app: web, version: two}}}}
+spec: {{containers: [{{name: a}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{namespace: shop, name: web}}
+spec: {{selector: {{app: web}}, ports: [{{port: 80}}]}}
+"
+    );
+    let suite = suite(
+        "
+cases:
+- {name: open, from: shop/client, to: 'service:shop/web:80', expect: allow}
+- name: one of two refuses
+  objects:
+  - apiVersion: security.istio.io/v1
+    kind: AuthorizationPolicy
+    metadata: {name: second, namespace: shop}
+    spec: {selector: {matchLabels: {version: two}}, action: DENY, rules: [{}]}
+  from: shop/client
+  to: service:shop/web:80
+  expect: deny
+  by: shop/second
+- {name: open again, from: shop/client, to: 'service:shop/web:80', expect: allow}
+",
+    );
+    let mut world = world(&text);
+    for case in &suite.cases {
+        case.run(&mut world)
+            .unwrap_or_else(|failed| panic!("{}: {failed}", case.name));
+    }
+}

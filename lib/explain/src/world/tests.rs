@@ -20,6 +20,84 @@ spec:
 ---
 ";
 
+/// Of the pods `web`; a waypoint stands in front of it.
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: web, labels: {istio.io/use-waypoint: way}}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {namespace: shop, name: way}
+spec: {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+";
+
+/// Policies of every reach, one of which takes the place of [`STRICT`].
+fn policies() -> Vec<String> {
+    let peer = |rest: &str| {
+        format!("apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{{rest}\n")
+    };
+    let authorization = |rest: &str| {
+        format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{{rest}\n")
+    };
+    vec![
+        peer("namespace: shop, name: strict}\nspec: {mtls: {mode: PERMISSIVE}}"),
+        peer("namespace: istio-system, name: a}\nspec: {mtls: {mode: STRICT}}"),
+        peer(
+            "namespace: shop, name: p}\nspec: {selector: {matchLabels: {app: web}}, \
+             mtls: {mode: STRICT}, portLevelMtls: {80: {mode: PERMISSIVE}}}",
+        ),
+        authorization("namespace: shop, name: a}\nspec: {selector: {matchLabels: {app: web}}}"),
+        authorization("namespace: istio-system, name: a}\nspec: {selector: {matchLabels: {app: web}}}"),
+        authorization("namespace: shop, name: a}\nspec: {action: DENY, rules: [{}]}"),
+        authorization(
+            "namespace: shop, name: t}\nspec: {targetRefs: [{kind: Service, group: '', name: web}], rules: [{}]}",
+        ),
+        authorization(
+            "namespace: shop, name: t}\nspec: {targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, \
+             name: way}], rules: [{}]}",
+        ),
+    ]
+}
+
+/// A case's own policies cost what they mean for the pods that it asks about, however many others list them too.
+#[test]
+fn what_policies_of_one_question_cost_does_not_grow_with_the_pods() {
+    let made = |pods: usize| {
+        let mut text = format!("{SHOP}{SERVICE}");
+        for number in 0..pods {
+            text += &format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: shop, name: p{number}, labels: {{app: other}}}}\n\
+                 spec: {{containers: [{{name: a}}]}}\n"
+            );
+        }
+        let mut world = world(&text);
+        let mut costs = Vec::new();
+        for policy in policies() {
+            for target in ["shop/web:80", "service:shop/web:80"] {
+                let (caller, target) = ("sa:a/b".parse().unwrap(), target.parse().unwrap());
+                let before = world.made();
+                world.ask_with(objects(&policy), &caller, &target).unwrap();
+                costs.push(world.made() - before);
+            }
+        }
+        let before = world.made();
+        world.with(objects(STRICT), |_| ());
+        (costs, world.made() - before)
+    };
+    let (few, all_of_few) = made(2);
+    let (many, all_of_many) = made(50);
+    assert_eq!(few, many);
+    assert!(few.iter().all(|cost| (2..=20).contains(cost)), "{few:?}");
+    assert_eq!(
+        all_of_many,
+        all_of_few + 2 * 48,
+        "asked about all, all of them count"
+    );
+}
+
 #[test]
 fn objects_of_one_question_are_gone_afterwards() {
     let mut world = world(SHOP);
@@ -43,7 +121,7 @@ metadata: {name: shop}
 /// After any number of questions with objects of their own, the world is the one it was.
 #[test]
 fn a_world_comes_back_as_it_was() {
-    let text = format!("{SHOP}{DEPLOYMENT}{STRICT}");
+    let text = format!("{SHOP}{DEPLOYMENT}{SERVICE}{STRICT}");
     let mut tried = world(&text);
     let pod = |name: &str, rest: &str| {
         format!(
@@ -59,6 +137,15 @@ fn a_world_comes_back_as_it_was() {
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n".to_owned(),
     ] {
         tried.with(objects(&more), |_| ());
+    }
+    for (number, more) in policies().iter().enumerate() {
+        let target = ["shop/web:80", "service:shop/web:80", "outside/legacy:80"][number % 3];
+        let answer = tried.ask_with(
+            objects(more),
+            &"sa:a/b".parse().unwrap(),
+            &target.parse().unwrap(),
+        );
+        assert!(answer.is_ok(), "{more}");
     }
     let fresh = world(&text);
     let shown = |world: &super::World| {

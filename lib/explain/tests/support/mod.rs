@@ -27,6 +27,14 @@ pub(crate) fn object(value: &Value) -> Arc<Object> {
 
 /// What the mesh says about a connection.
 pub(crate) fn ask(world: &World, mesh: &Mesh, connection: &Connection) -> Answer {
+    let (caller, target) = question(mesh, connection);
+    world
+        .ask(&caller, &target)
+        .unwrap_or_else(|error| panic!("{connection:?}: {error}"))
+}
+
+/// A connection as a question.
+pub(crate) fn question(mesh: &Mesh, connection: &Connection) -> (Caller, Target) {
     let caller = match (connection.identity, connection.source) {
         (Some((namespace, name)), address) => Caller::Account {
             namespace: namespace.to_owned(),
@@ -47,9 +55,7 @@ pub(crate) fn ask(world: &World, mesh: &Mesh, connection: &Connection) -> Answer
         name: text("name"),
         port: connection.port,
     };
-    world
-        .ask(&caller, &target)
-        .unwrap_or_else(|error| panic!("{connection:?}: {error}"))
+    (caller, target)
 }
 
 /// The connection for the oracle.
