@@ -1,7 +1,7 @@
 //! Addresses for pods that have none yet.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use objects::ObjectKey;
 
@@ -17,7 +17,17 @@ const DOCUMENTATION: [u32; 3] = [
 /// Where those are not enough: the block for benchmarks (RFC 2544), 198.18.0.0/15.
 const BENCHMARKS: u32 = u32::from_be_bytes([198, 18, 0, 0]);
 
-/// Which pod has which made-up address. A pod keeps its own as long as it is there.
+/// The block for documentation of the other family (RFC 3849), so that callers of both can be asked about.
+const DOCUMENTATION_V6: u128 = 0x2001_0db8 << 96;
+
+/// The made-up addresses of one pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MadeUp {
+    pub(super) v4: Ipv4Addr,
+    pub(super) v6: Ipv6Addr,
+}
+
+/// Which pod has which made-up addresses. A pod keeps its own as long as it is there.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Addresses {
     given: BTreeMap<ObjectKey, u32>,
@@ -26,10 +36,10 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// The pod's address; the lowest free one for a pod that had none. `None` when there is no more.
-    pub(super) fn of(&mut self, pod: &ObjectKey) -> Option<IpAddr> {
+    /// The pod's addresses; the lowest free ones for a pod that had none. `None` when there are no more.
+    pub(super) fn of(&mut self, pod: &ObjectKey) -> Option<MadeUp> {
         if let Some(index) = self.given.get(pod) {
-            return Some(address(*index));
+            return Some(made_up(*index));
         }
         let index = match self.free.pop_first() {
             Some(index) => index,
@@ -40,7 +50,7 @@ impl Addresses {
             None => return None,
         };
         self.given.insert(pod.clone(), index);
-        Some(address(index))
+        Some(made_up(index))
     }
 
     /// The pod needs none any more.
@@ -51,36 +61,44 @@ impl Addresses {
     }
 }
 
-fn address(index: u32) -> IpAddr {
+fn made_up(index: u32) -> MadeUp {
     let number = match DOCUMENTATION.get(index as usize / 254) {
         Some(block) => block + 1 + index % 254,
         None => BENCHMARKS + 1 + (index - 3 * 254),
     };
-    IpAddr::V4(Ipv4Addr::from(number))
+    MadeUp {
+        v4: Ipv4Addr::from(number),
+        v6: Ipv6Addr::from(DOCUMENTATION_V6 + 1 + u128::from(index)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::net::IpAddr;
 
     use objects::{Kind, ObjectKey};
 
-    use super::{Addresses, MAX_MADE_UP_ADDRESSES, address};
+    use super::{Addresses, MAX_MADE_UP_ADDRESSES, made_up};
 
     #[test]
     fn every_address_is_another_and_none_leaves_its_block() {
-        let all: BTreeSet<IpAddr> = (0..MAX_MADE_UP_ADDRESSES).map(address).collect();
-        assert_eq!(all.len(), MAX_MADE_UP_ADDRESSES as usize);
-        assert_eq!(address(0), IpAddr::from([192, 0, 2, 1]));
-        assert_eq!(address(253), IpAddr::from([192, 0, 2, 254]));
-        assert_eq!(address(254), IpAddr::from([198, 51, 100, 1]));
-        assert_eq!(address(761), IpAddr::from([203, 0, 113, 254]));
-        assert_eq!(address(762), IpAddr::from([198, 18, 0, 1]));
-        assert_eq!(
-            address(MAX_MADE_UP_ADDRESSES - 1),
-            IpAddr::from([198, 19, 255, 254])
-        );
+        let all = || (0..MAX_MADE_UP_ADDRESSES).map(made_up);
+        let (v4, v6): (BTreeSet<_>, BTreeSet<_>) = all().map(|one| (one.v4, one.v6)).unzip();
+        assert_eq!([v4.len(), v6.len()], [MAX_MADE_UP_ADDRESSES as usize; 2]);
+        for (index, first, second) in [
+            (0, "192.0.2.1", "2001:db8::1"),
+            (253, "192.0.2.254", "2001:db8::fe"),
+            (254, "198.51.100.1", "2001:db8::ff"),
+            (761, "203.0.113.254", "2001:db8::2fa"),
+            (762, "198.18.0.1", "2001:db8::2fb"),
+            (MAX_MADE_UP_ADDRESSES - 1, "198.19.255.254", "2001:db8::2:2f8"),
+        ] {
+            let one = made_up(index);
+            assert_eq!(
+                (one.v4.to_string(), one.v6.to_string()),
+                (first.to_owned(), second.to_owned())
+            );
+        }
     }
 
     #[test]

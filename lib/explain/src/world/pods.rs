@@ -116,7 +116,7 @@ pub(super) fn make(world: &mut World, key: &ObjectKey) -> Option<Pod> {
             if let Some(address) = address {
                 patch.insert(
                     "status".to_owned(),
-                    json!({"podIP": address, "podIPs": [{"ip": address}]}),
+                    json!({"podIP": address.v4, "podIPs": [{"ip": address.v4}, {"ip": address.v6}]}),
                 );
             }
             if patch.is_empty() {

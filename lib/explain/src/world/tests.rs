@@ -240,13 +240,18 @@ spec: {rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}
                 .clone()
         })
         .into();
+    let texts: Vec<Vec<String>> = addresses
+        .iter()
+        .map(|list| list.iter().map(ToString::to_string).collect())
+        .collect();
     assert_eq!(
-        addresses,
-        [
-            vec![[192, 0, 2, 2].into()],
-            vec![std::net::IpAddr::from([192, 0, 2, 1])]
-        ]
+        texts,
+        [["192.0.2.2", "2001:db8::2"], ["192.0.2.1", "2001:db8::1"]]
     );
+    // Callers of both families can be asked about.
+    for caller in ["plaintext:10.0.0.1", "plaintext:fd00::1"] {
+        assert_eq!(told(&world, caller, "shop/web:80"), "allow no_allow_policy");
+    }
     assert!(
         ask(&world, "shop/client", "shop/web:80")
             .unwrap()
