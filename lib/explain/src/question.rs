@@ -1,5 +1,7 @@
 //! Who calls whom, as people type it.
 
+mod meant;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -56,11 +58,15 @@ pub enum Target {
 pub enum QuestionError {
     /// No form of a caller.
     #[error(
-        "{0:?} is no caller: write NAMESPACE/POD, sa:NAMESPACE/NAME, sa:NAMESPACE/NAME@IP or plaintext:IP"
+        "{0:?} is no caller: write NAMESPACE/POD, sa:NAMESPACE/NAME, sa:NAMESPACE/NAME@IP or plaintext:IP{hint}",
+        hint = meant::hint(meant::caller(.0))
     )]
     Caller(String),
     /// No form of a target.
-    #[error("{0:?} is no target: write NAMESPACE/POD:PORT or service:NAMESPACE/NAME:PORT")]
+    #[error(
+        "{0:?} is no target: write NAMESPACE/POD:PORT or service:NAMESPACE/NAME:PORT{hint}",
+        hint = meant::hint(meant::target(.0))
+    )]
     Target(String),
     /// The address cannot be read.
     #[error("{text:?}: {address:?} is no IP address, such as 10.0.0.1 or 2001:db8::1")]

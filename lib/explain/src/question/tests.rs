@@ -90,3 +90,51 @@ fn what_is_wrong_is_named() {
         );
     }
 }
+
+#[test]
+fn other_forms_are_answered_with_what_may_be_meant() {
+    let caller = |text: &str| text.parse::<Caller>().unwrap_err().to_string();
+    for (text, meant) in [
+        ("spiffe://cluster.local/ns/shop/sa/web", "sa:shop/web"),
+        ("cluster.local/ns/shop/sa/web", "sa:shop/web"),
+        ("serviceaccount:shop/web", "sa:shop/web"),
+        ("pod:shop/web-0", "shop/web-0"),
+        ("pod/shop/web-0", "shop/web-0"),
+        ("shop/web-0:80", "shop/web-0"),
+        ("10.0.0.1", "plaintext:10.0.0.1"),
+    ] {
+        let told = caller(text);
+        assert!(
+            told.ends_with(&format!("plaintext:IP; did you mean {meant}?")),
+            "{told}"
+        );
+    }
+    let target = |text: &str| text.parse::<Target>().unwrap_err().to_string();
+    for (text, meant) in [
+        ("svc:shop/web:80", "service:shop/web:80"),
+        ("service/shop/web:80", "service:shop/web:80"),
+        ("web.shop:80", "service:shop/web:80"),
+        ("service:web.shop:80", "service:shop/web:80"),
+        ("web.shop.svc.cluster.local:80", "service:shop/web:80"),
+        ("pod/shop/web-0:80", "shop/web-0:80"),
+    ] {
+        let told = target(text);
+        assert!(
+            told.ends_with(&format!("/NAME:PORT; did you mean {meant}?")),
+            "{told}"
+        );
+    }
+    for text in ["", "web", "0.0.0.0", "spiffe://a/b", "a/b/c/d/e", "sa:web"] {
+        assert!(!caller(text).contains("did you mean"), "{text}");
+    }
+    for text in [
+        "",
+        "web:80",
+        "a/b",
+        "www.example.com:80",
+        "deployment/a/b:80",
+        "10.0.0.1:80",
+    ] {
+        assert!(!target(text).contains("did you mean"), "{text}");
+    }
+}
