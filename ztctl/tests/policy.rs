@@ -211,6 +211,34 @@ fn the_example_of_policy_tests_passes() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+/// Policy tests are kept beside the policies: a directory of manifests may hold them.
+#[test]
+fn a_directory_of_manifests_may_hold_policy_tests() {
+    let (directory, tests) = (example(""), example("tests.yaml"));
+    for question in [
+        &["can", "production/frontend", "production/backend-0:8080"][..],
+        &["lint"],
+        &["strict-report"],
+    ] {
+        let output = policy(&[question, &["-f", &directory]].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let output = policy(&[question, &["-f", &tests]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(
+            stderr(&output).contains("run them by `ztctl policy test "),
+            "{output:?}"
+        );
+    }
+    let files = TempDir::new().unwrap();
+    fs::copy(example("pods.yaml"), files.path().join("pods.yaml")).unwrap();
+    let path = files.path().join("tests.yaml");
+    let text = "manifests: [.]\ncases:\n\
+                - {name: a, from: legacy/batch, to: 'production/frontend:8080', expect: allow}\n";
+    fs::write(&path, text).unwrap();
+    let output = policy(&["test", path.to_str().unwrap()]);
+    assert_eq!(stdout(&output), "1 passed, 0 failed\n", "{output:?}");
+}
+
 #[test]
 fn each_failed_case_has_a_line_and_a_bad_file_a_place() {
     let files = TempDir::new().unwrap();

@@ -83,6 +83,13 @@ pub enum Failed {
 }
 
 impl Suite {
+    /// Whether a text is meant as policy tests rather than as manifests, by the fields at its margin. They are kept
+    /// beside the policies, so that a directory of manifests may hold one.
+    pub fn is_meant(text: &str) -> bool {
+        let has = |field: &str| text.lines().any(|line| line.starts_with(field));
+        has("cases:") && !has("kind:") && !has("apiVersion:")
+    }
+
     /// Reads a file of policy tests; `file` is its name for messages.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lab::{Layout, Manifests};
+use lab::Layout;
 use lint::{Finding, Input, Settings, Severity};
 use serde_json::json;
 
-use super::{Failure, NO, Output};
+use super::{Failure, NO, Output, manifests};
 use crate::args::Name;
 use crate::print;
 
@@ -45,7 +45,7 @@ impl Lint {
             objects.iter().map(|object| object.as_ref().clone()).collect()
         } else {
             let mut input = Input::default();
-            for (file, text) in Manifests::texts(&self.filename)? {
+            for (file, text) in manifests::texts(&self.filename)? {
                 input.add(objects::parse_leniently(&file, &text));
             }
             input
