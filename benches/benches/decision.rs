@@ -27,10 +27,18 @@ const BATCH: u64 = 20;
 fn main() {
     let (most_policies, most_principals) = (POLICIES[POLICIES.len() - 1], PRINCIPALS[PRINCIPALS.len() - 1]);
     let case = |policies, callers| Decisions::new(policies, callers);
-    let by_policies =
-        POLICIES.map(|policies| (format!("{policies} policies"), case(policies, Callers::Principals(1))));
-    let by_principals =
-        PRINCIPALS.map(|count| (format!("{count} principals"), case(10, Callers::Principals(count))));
+    let by_policies = POLICIES.map(|policies| {
+        (
+            format!("{policies} policies"),
+            case(policies, Callers::Principals(1)),
+        )
+    });
+    let by_principals = PRINCIPALS.map(|count| {
+        (
+            format!("{count} principals"),
+            case(10, Callers::Principals(count)),
+        )
+    });
     let by_blocks = BLOCKS.map(|count| (format!("{count} blocks"), case(10, Callers::Blocks(count))));
     let by_rules = RULES.map(|count| (format!("{count} rules"), case(10, Callers::Rules(count))));
     let both = (

@@ -413,6 +413,22 @@ fn kubectl_works_on_the_lab() {
     assert!(applied.stdout.contains("strict created"), "{}", applied.stdout);
     let [server, visitor] = ["shop/server", "outside/visitor"].map(|name| lab.pod(name));
     eventually("STRICT by kubectl apply", SOON, || !is_served(&visitor, &server));
+    // Asked about as any cluster is, the lab answers what has just been seen.
+    let mut question = Command::new(tests::binary("ztctl"));
+    question
+        .args([
+            "policy",
+            "can",
+            "outside/visitor",
+            "shop/server:8080",
+            "--kubernetes",
+        ])
+        .env("KUBECONFIG", kubeconfig.trim());
+    let answer = tests::run(question, None, SOON).expect_code(1).stdout;
+    assert!(
+        answer.contains("PeerAuthentication requires mTLS (shop/strict"),
+        "{answer}"
+    );
     let table = kubectl(&["get", "peerauthentications", "-A"], "")
         .expect_code(0)
         .stdout;

@@ -244,7 +244,7 @@ fn no_helm(command: &CommandLine, chart: Option<&Path>) -> u8 {
 }
 
 /// A program in PATH.
-fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|directory| directory.join(name))

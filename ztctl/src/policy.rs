@@ -1,15 +1,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use compile::Settings;
 use explain::{Basis, Unanswerable, World};
 use lab::{LabError, Layout};
+
+use cluster::Cluster;
+use mesh::Mesh;
 
 use crate::args::Name;
 
 mod can;
+mod cluster;
 mod lint;
 mod manifests;
+mod mesh;
 mod strict_report;
 mod test;
 
@@ -44,18 +48,9 @@ pub(crate) struct On {
     #[command(flatten)]
     pub(crate) name: Name,
     #[command(flatten)]
+    cluster: Cluster,
+    #[command(flatten)]
     mesh: Mesh,
-}
-
-/// What is the same for the whole mesh.
-#[derive(Args)]
-pub(crate) struct Mesh {
-    /// The trust domain of every identity
-    #[arg(long, default_value = "cluster.local")]
-    trust_domain: String,
-    /// The namespace whose policies apply to the whole mesh
-    #[arg(long, default_value = "istio-system")]
-    root_namespace: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,26 +90,24 @@ pub(crate) async fn run(command: PolicyCommand) -> u8 {
 impl On {
     /// The mesh to ask.
     pub(crate) async fn world(&self) -> Result<World, Failure> {
-        let settings = self.mesh.settings();
-        if self.filename.is_empty() {
-            let objects = lab::objects(&Layout::new(&self.name.name)?).await?;
-            return Ok(World::new(Basis::Applied, settings, objects));
-        }
-        Ok(World::new(
-            Basis::Manifests,
-            settings,
-            manifests::read(&self.filename)?,
-        ))
+        let (basis, objects) = if self.cluster.kubernetes {
+            let objects = self.cluster.objects(self.mesh.root_namespace()).await?;
+            (Basis::Applied, objects)
+        } else if self.is_lab() {
+            (
+                Basis::Applied,
+                lab::objects(&Layout::new(&self.name.name)?).await?,
+            )
+        } else {
+            (Basis::Manifests, manifests::read(&self.filename)?)
+        };
+        let (settings, objects) = self.mesh.of(objects)?;
+        Ok(World::new(basis, settings, objects))
     }
-}
 
-impl Mesh {
-    fn settings(&self) -> Settings {
-        Settings {
-            trust_domain: self.trust_domain.clone(),
-            root_namespace: self.root_namespace.clone(),
-            ..Settings::default()
-        }
+    /// Whether a running lab is meant.
+    pub(crate) fn is_lab(&self) -> bool {
+        self.filename.is_empty() && !self.cluster.kubernetes
     }
 }
 

@@ -182,6 +182,38 @@ fn wrong_use_and_unanswerable_questions_are_told_apart() {
     );
 }
 
+/// The ConfigMap `istio` of the root namespace counts in manifests as in a mesh.
+#[test]
+fn the_settings_of_the_mesh_are_read_where_they_are_given() {
+    let files = TempDir::new().unwrap();
+    let settings = files.path().join("settings.yaml");
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                data: {mesh: 'trustDomain: shop.example'}\n";
+    fs::write(&settings, text).unwrap();
+    let question = [
+        "can",
+        "production/frontend",
+        "service:production/backend:80",
+        "-f",
+        settings.to_str().unwrap(),
+    ];
+    // The policies name another trust domain.
+    let output = on_example(&question);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = on_example(&[&question[..], &["--trust-domain", "cluster.local"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let linted = on_example(&["lint", "-f", settings.to_str().unwrap()]);
+    assert!(stdout(&linted).contains("wrong-trust-domain"), "{linted:?}");
+    assert!(!stdout(&on_example(&["lint"])).contains("wrong-trust-domain"));
+    fs::write(&settings, text.replace("shop.example", "SHOP")).unwrap();
+    let output = on_example(&question);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        stderr(&output).contains("ConfigMap istio-system/istio"),
+        "{output:?}"
+    );
+}
+
 #[test]
 fn kinds_that_nobody_reads_are_passed_over_and_foreign_policies_are_named() {
     let files = TempDir::new().unwrap();
@@ -215,13 +247,17 @@ fn the_example_of_policy_tests_passes() {
 #[test]
 fn a_directory_of_manifests_may_hold_policy_tests() {
     let (directory, tests) = (example(""), example("tests.yaml"));
-    for question in [
-        &["can", "production/frontend", "production/backend-0:8080"][..],
-        &["lint"],
-        &["strict-report"],
+    // Of the directory itself, the pods; no policy.
+    for (question, code) in [
+        (
+            &["can", "production/frontend", "production/backend-0:8080"][..],
+            0,
+        ),
+        (&["lint"], 0),
+        (&["strict-report"], 1),
     ] {
         let output = policy(&[question, &["-f", &directory]].concat());
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
         let output = policy(&[question, &["-f", &tests]].concat());
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(

@@ -17,7 +17,7 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    fn new(mut value: Map<String, Value>) -> Item {
+    pub(crate) fn new(mut value: Map<String, Value>) -> Item {
         // Often more than half of the object, and of no use to anybody here.
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
             metadata.remove("managedFields");

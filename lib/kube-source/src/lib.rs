@@ -13,6 +13,8 @@
 //! # }
 //! ```
 //!
+//! [`object_of`] makes an object of what the API gave somebody else.
+//!
 //! How it works: for every kind there is one task that lists the objects page by page and then watches them.
 //! `machine` decides what it does next and how long it waits after a failure; `mirror` holds the latest state of
 //! every object and what the reader has not been told yet. Both are plain state machines that are given time and
@@ -49,5 +51,6 @@ pub use config::{ApiServer, ConfigError};
 pub use connect::DialError;
 pub use kinds::Wanted;
 pub use mirror::{KindState, KindStatus};
+pub use read::object_of;
 pub use store::KubernetesStore;
 pub use writer::FIELD_MANAGER;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use objects::{Kind, Object, ObjectKey, ParseErrors};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::item::Item;
 use crate::prune::prune;
@@ -29,6 +29,21 @@ const DISPENSABLE: [&str; 6] = [
     "spec.ipFamilies",
     "status.phase",
 ];
+
+/// Reads an object as the API gave it, with the rules of the store: its key, and the object or what is wrong with it. Of
+/// a policy with which anything is wrong remains what closes. `None` for something without a name.
+pub fn object_of(
+    kind: Kind,
+    api_version: &str,
+    value: Map<String, Value>,
+) -> Option<(ObjectKey, Result<Arc<Object>, String>)> {
+    let seen = read(kind, api_version, Item::new(value))?;
+    let object = seen.object.or_else(|problem| {
+        let closed = Object::closed(&seen.key, &problem);
+        closed.map(Arc::new).ok_or(problem)
+    });
+    Some((seen.key, object))
+}
 
 /// Reads an item that came from the list or watch of a kind; none for something without a name.
 pub(crate) fn read(kind: Kind, api_version: &str, item: Item) -> Option<Seen> {

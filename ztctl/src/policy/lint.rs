@@ -7,7 +7,8 @@ use lab::Layout;
 use lint::{Finding, Input, Settings, Severity};
 use serde_json::json;
 
-use super::{Failure, NO, Output, manifests};
+use super::cluster::Cluster;
+use super::{Failure, NO, Output, manifests, mesh};
 use crate::args::Name;
 use crate::print;
 
@@ -19,14 +20,17 @@ pub(crate) struct Lint {
     filename: Vec<PathBuf>,
     #[command(flatten)]
     name: Name,
-    /// The trust domain of every identity, and its aliases
-    #[arg(long, default_value = "cluster.local")]
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The trust domain of every identity, and its aliases. Without it that of the ConfigMap istio in the root
+    /// namespace, else cluster.local
+    #[arg(long)]
     trust_domain: Vec<String>,
     /// The namespace whose policies apply to the whole mesh
     #[arg(long, default_value = "istio-system")]
     root_namespace: String,
     /// A network plugin enforces NetworkPolicy in the cluster that is meant; nothing does in a lab
-    #[arg(long, requires = "filename")]
+    #[arg(long)]
     network_policy_enforced: bool,
     /// The node agent lets the kubelet's probes pass by the proxy, as that of Istio does
     #[arg(long)]
@@ -40,7 +44,16 @@ pub(crate) struct Lint {
 
 impl Lint {
     pub(super) async fn run(self) -> Result<u8, Failure> {
-        let input = if self.filename.is_empty() {
+        let is_lab = self.filename.is_empty() && !self.cluster.kubernetes;
+        if self.network_policy_enforced && is_lab {
+            return Err(Failure::Usage(
+                "nothing enforces NetworkPolicy in a lab: use --network-policy-enforced with -f or --kubernetes".to_owned(),
+            ));
+        }
+        let input = if self.cluster.kubernetes {
+            let objects = self.cluster.objects(&self.root_namespace).await?;
+            objects.iter().map(|object| object.as_ref().clone()).collect()
+        } else if is_lab {
             let objects = lab::objects(&Layout::new(&self.name.name)?).await?;
             objects.iter().map(|object| object.as_ref().clone()).collect()
         } else {
@@ -50,13 +63,19 @@ impl Lint {
             }
             input
         };
+        let mut trust_domains = self.trust_domain;
+        if trust_domains.is_empty() {
+            let objects = input.objects.iter().map(|read| &read.object);
+            let said = mesh::config(objects, &self.root_namespace)?.trust_domain;
+            trust_domains.push(said.unwrap_or_else(|| compile::Settings::default().trust_domain));
+        }
         let settings = Settings {
-            trust_domains: self.trust_domain,
+            trust_domains,
             root_namespace: self.root_namespace,
             network_policy_enforced: self.network_policy_enforced,
             probes_exempt: self.probes_exempt,
             // A lab has none.
-            waypoints_run: !self.filename.is_empty(),
+            waypoints_run: !is_lab,
         };
         let found = lint::lint(&input, &settings);
         match self.output {

@@ -12,7 +12,7 @@ pub(crate) struct Ask {
     namespace: Option<String>,
     /// A network plugin enforces NetworkPolicy in the cluster that is meant, so callers that it keeps away lose nothing;
     /// nothing does in a lab
-    #[arg(long, requires = "filename")]
+    #[arg(long)]
     network_policy_enforced: bool,
     #[command(flatten)]
     on: On,
@@ -22,6 +22,11 @@ pub(crate) struct Ask {
 
 impl Ask {
     pub(super) async fn run(self) -> Result<u8, Failure> {
+        if self.network_policy_enforced && self.on.is_lab() {
+            return Err(Failure::Usage(
+                "nothing enforces NetworkPolicy in a lab: use --network-policy-enforced with -f or --kubernetes".to_owned(),
+            ));
+        }
         let mut world = self.on.world().await?;
         let report = world.strict_report(self.namespace.as_deref(), self.network_policy_enforced);
         if report.looked_at == 0 {

@@ -9,7 +9,8 @@ use explain::suite::{MAX_BYTES, Suite};
 use explain::{Basis, World};
 use serde_json::json;
 
-use super::{Failure, Mesh, NO, Output, manifests};
+use super::mesh::Mesh;
+use super::{Failure, NO, Output, manifests};
 use crate::print;
 
 #[derive(Args)]
@@ -39,7 +40,8 @@ impl Test {
         let (mut passed, mut failed) = (0u64, 0u64);
         let mut cases = Vec::new();
         for (file, suite, objects) in suites {
-            let mut world = World::new(Basis::Manifests, self.mesh.settings(), objects);
+            let (settings, objects) = self.mesh.of(objects)?;
+            let mut world = World::new(Basis::Manifests, settings, objects);
             for case in &suite.cases {
                 let result = case.run(&mut world);
                 match &result {
