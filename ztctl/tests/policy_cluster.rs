@@ -121,7 +121,13 @@ fn a_cluster_is_asked_as_it_is() {
     );
     let (code, said, _) = policy(
         path.path(),
-        &["strict-report", "--kubernetes", "--network-policy-enforced"],
+        &[
+            "strict-report",
+            "-n",
+            "shop",
+            "--kubernetes",
+            "--network-policy-enforced",
+        ],
     );
     assert_eq!((code, said.contains("shop/late")), (Some(0), true), "{said}");
     let (code, said, _) = policy(path.path(), &["lint", "--kubernetes"]);
