@@ -36,6 +36,7 @@ REFUSED = [
     ({"controlPlane": {"trustedNodeAccounts": ["ztunnel"]}}, "trustedNodeAccounts"),
     ({"controlPlane": {"autoscaling": {"minReplicas": 0}}}, "minReplicas"),
     ({"controlPlane": {"autoscaling": {"minReplicas": 9}}}, "minReplicas is more than maxReplicas"),
+    ({"nodeAgent": {"excludeNamespaces": ["a,b"]}}, "excludeNamespaces"),
     ({"ztunnel": {"terminationGracePeriodSeconds": "30s"}}, "terminationGracePeriodSeconds"),
     ({"ztunnel": {"stateDirectory": "var/lib"}}, "stateDirectory"),
     ({"ztunnel": {"outboundPolicy": "DENY"}}, "outboundPolicy"),

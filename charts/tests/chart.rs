@@ -6,10 +6,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+#[path = "chart/accounts.rs"]
+mod accounts;
 #[path = "chart/admission.rs"]
 mod admission;
 #[path = "chart/definitions.rs"]
 mod definitions;
+#[path = "chart/evaluation.rs"]
+mod evaluation;
 
 #[test]
 fn what_is_written_is_what_is_here() {

@@ -1,62 +1,16 @@
 //! The admission policies: the expressions refuse and warn of what they are there for, and nothing else.
 
-use kube_cel::{VapEvaluator, VapExpression};
 use serde_json::{Value, json};
+
+use crate::evaluation::{self, Request, says};
 
 /// What the policy of this name says about an object; empty where it does not apply.
 fn verdict(policy: &str, object: &Value) -> Vec<String> {
-    let rendered = charts::rendered("defaults").unwrap();
-    let policy = rendered
-        .iter()
-        .find(|thing| thing["kind"] == "ValidatingAdmissionPolicy" && thing["metadata"]["name"] == policy)
-        .unwrap();
-    let spec = &policy["spec"];
-    let variables: Vec<(String, String)> = list(&spec["variables"])
-        .map(|variable| (text(&variable["name"]), text(&variable["expression"])))
-        .collect();
-    let evaluator = VapEvaluator::builder().object(object.clone()).build();
-    let evaluate = |expression: &Value, message: &Value| {
-        let expression = VapExpression {
-            expression: inlined(&text(expression), &variables),
-            message: message.as_str().map(str::to_owned),
-            message_expression: None,
-        };
-        let result = evaluator.evaluate(&[expression]).remove(0);
-        // An error in an expression would pass for a refusal.
-        let said = result.message.unwrap_or_default();
-        assert!(
-            result.passed || message.is_null() || said == text(message),
-            "{said}"
-        );
-        result.passed
+    let request = Request {
+        object: object.clone(),
+        ..Request::default()
     };
-    for condition in list(&spec["matchConditions"]) {
-        if !evaluate(&condition["expression"], &Value::Null) {
-            return Vec::new();
-        }
-    }
-    list(&spec["validations"])
-        .filter(|validation| !evaluate(&validation["expression"], &validation["message"]))
-        .map(|validation| text(&validation["message"]))
-        .collect()
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap().to_owned()
-}
-
-/// The evaluator knows no variables: their expressions are put in place of them, the later ones first.
-fn inlined(expression: &str, variables: &[(String, String)]) -> String {
-    variables
-        .iter()
-        .rev()
-        .fold(expression.to_owned(), |expression, (name, value)| {
-            expression.replace(&format!("variables.{name}"), &format!("({value})"))
-        })
+    evaluation::verdict(policy, &request)
 }
 
 fn object(kind: &str, namespace: &str, spec: &str) -> Value {
@@ -82,6 +36,12 @@ fn what_nobody_could_enforce_is_refused() {
     for (spec, expected) in [
         ("{action: CUSTOM, rules: [{}], provider: {name: a}}", "the action"),
         ("{action: AUDIT, rules: [{}]}", "the action"),
+        ("{action: CUSTOM, targetRefs: [], rules: [{}]}", "the action"),
+        ("{action: DENY, targetRefs: []}", "needs rules"),
+        (
+            "{targetRefs: [], rules: [{to: [{operation: {ports: [http]}}]}]}",
+            "a port is",
+        ),
         ("{action: DENY}", "needs rules"),
         ("{action: DENY, rules: []}", "needs rules"),
         ("{rules: [{from: []}]}", "empty from"),
@@ -137,10 +97,7 @@ fn what_nobody_could_enforce_is_refused() {
     ] {
         let object = policy(spec);
         let found = verdict("ztunnel-mesh-refuse", &object);
-        assert!(
-            found.len() == 1 && found[0].contains(expected),
-            "{spec}: {found:?}"
-        );
+        says(&found, expected, &spec);
         assert!(!reader_accepts(&object), "{spec}: our reader accepts it");
     }
 }
@@ -157,6 +114,12 @@ fn what_can_be_enforced_is_let_in() {
         "{rules: [{to: [{operation: {paths: [/a]}}]}, {when: [{key: 'request.headers[x]', values: ['spiffe://a']}]}]}",
         "{rules: [{when: [{key: destination.port, values: ['80']}, {key: source.ip, notValues: [10.0.0.1]}]}]}",
     ] {
+        let object = policy(spec);
+        assert_eq!(verdict("ztunnel-mesh-refuse", &object), [""; 0], "{spec}");
+        assert!(reader_accepts(&object), "{spec}: our reader refuses it");
+    }
+    // An empty list attaches to nothing.
+    for spec in ["{targetRefs: []}", "{targetRefs: [], action: DENY, rules: [{}]}"] {
         let object = policy(spec);
         assert_eq!(verdict("ztunnel-mesh-refuse", &object), [""; 0], "{spec}");
         assert!(reader_accepts(&object), "{spec}: our reader refuses it");
@@ -192,19 +155,18 @@ fn what_is_enforced_in_part_is_told() {
         (policy("{selector: {}}"), "empty selector"),
         (policy("{selector: {matchLabels: {}}}"), "empty selector"),
         (peer("b", "{selector: {}}"), "empty selector"),
+        (policy("{targetRefs: []}"), "empty targetRefs"),
+        (
+            policy("{selector: {matchLabels: {a: b}}, rules: [{to: [{operation: {hosts: [a]}}]}]}"),
+            "HTTP",
+        ),
     ] {
         let found = verdict("ztunnel-mesh-warn", &object);
-        assert!(
-            found.len() == 1 && found[0].contains(expected),
-            "{object}: {found:?}"
-        );
+        says(&found, expected, &object);
     }
     let root = peer("istio-system", "{selector: {matchLabels: {a: b}}}");
     let found = verdict("ztunnel-mesh-warn-root", &root);
-    assert!(
-        found.len() == 1 && found[0].contains("root namespace"),
-        "{found:?}"
-    );
+    says(&found, "root namespace", &"root namespace");
     let whole = peer("istio-system", "{mtls: {mode: STRICT}}");
     assert_eq!(verdict("ztunnel-mesh-warn-root", &whole), [""; 0]);
     for object in [

@@ -158,6 +158,13 @@ impl Found<'_> {
             );
             return;
         }
+        if self.object.raw()["spec"].get("targetRefs").is_some() {
+            self.add(
+                "spec.targetRefs",
+                "an empty list attaches the policy to nothing: it is enforced on every workload of the namespace, as if the \
+                 list were left out",
+            );
+        }
         let http = policy.http_attributes();
         if !http.is_empty() {
             let effect = match policy.action {
