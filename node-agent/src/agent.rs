@@ -9,10 +9,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     finder::NamespaceFinder,
-    firewall::{Firewall, FirewallError},
     health,
     plan::{Annotation, Goal, Rules},
     pod::{PodTask, Tools},
+    preflight::{NotReady, Outcome, Preflight},
     proxies::Proxies,
     status::{self, Board, PodState, PodStatus},
     tracker::{PodView, Tracker},
@@ -28,6 +28,8 @@ pub const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// The node whose pods it enrols.
     pub node: String,
+    /// Namespaces whose pods are not enrolled, beside those that never are.
+    pub excluded_namespaces: Vec<String>,
     /// Where node proxies connect.
     pub zds_socket: PathBuf,
     /// Where it answers for its status.
@@ -45,9 +47,9 @@ pub struct Settings {
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The redirection rules cannot be written on this machine.
+    /// Something is missing on this machine without which no pod can be enrolled.
     #[error(transparent)]
-    Firewall(#[from] FirewallError),
+    NotReady(#[from] NotReady),
     /// A socket cannot be listened on.
     #[error("cannot listen on {path}: {source}", path = .path.display())]
     Socket {
@@ -76,7 +78,14 @@ pub async fn run(
     writer: Arc<dyn ObjectWriter>,
     finder: Arc<dyn NamespaceFinder>,
 ) -> Result<(), AgentError> {
-    let firewall = Firewall::choose(&settings.network_settings).await?;
+    // Where pods are found by their processes, the finder has looked at them already.
+    let found = Preflight::run(&settings.network_settings, None).await;
+    for finding in &found.findings {
+        if let Outcome::Lesser(lack) = &finding.outcome {
+            tracing::warn!("{}: {lack}", finding.what);
+        }
+    }
+    let firewall = found.ready()?;
     tracing::info!(
         node = settings.node,
         "redirection rules are written with {}",
@@ -116,7 +125,7 @@ pub async fn run(
         tasks: BTreeMap::new(),
         running: JoinSet::new(),
     };
-    let mut tracker = Tracker::new(&settings.node);
+    let mut tracker = Tracker::new(&settings.node).excluding(settings.excluded_namespaces);
     let mut objects = source.watch();
     // Proxies wait at the socket until every pod that they must not let go of is known.
     let mut zds = Some(zds);
@@ -132,7 +141,7 @@ pub async fn run(
             }
             Err(error) => {
                 tracing::warn!("the objects cannot be read: {error}");
-                board.failed(&error.to_string());
+                board.failed((&error).into(), &error.to_string());
             }
         }
     }

@@ -15,11 +15,16 @@ use crate::finder::{NamespaceFinder, PinnedNamespaces, ProcessNamespaces};
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "node-agent", version)]
 pub struct Config {
+    /// Try out whether this node has what agent and node proxy need, say what is missing and what to do, and end: with exit
+    /// code 0 when nothing is missing that must be there, 1 otherwise. Needs --proc and --network-settings only where they
+    /// are elsewhere
+    #[arg(long)]
+    pub check: bool,
     /// Name of the node whose pods are enrolled
-    #[arg(long, env = "NODE_NAME")]
-    pub node: String,
+    #[arg(long, env = "NODE_NAME", required_unless_present = "check")]
+    pub node: Option<String>,
     /// Directory of objects
-    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    #[arg(long, required_unless_present_any = ["kubernetes", "check"], conflicts_with = "kubernetes")]
     pub objects: Option<PathBuf>,
     /// Follow the pods of the node in a Kubernetes API in place of a directory: that of the cluster whose pod this is, or
     /// the one at --kubernetes-url
@@ -34,8 +39,11 @@ pub struct Config {
     /// File with the token that the API server is sent; without it, none is sent
     #[arg(long, requires = "kubernetes_url")]
     pub kubernetes_token: Option<PathBuf>,
+    /// Namespaces whose pods are not enrolled whatever their labels say, separated by commas, beside kube-system
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACES")]
+    pub exclude_namespaces: Vec<String>,
     /// Directory of pinned network namespaces, each named by its pod's uid
-    #[arg(long, required_unless_present = "proc", conflicts_with = "proc")]
+    #[arg(long, required_unless_present_any = ["proc", "check"], conflicts_with = "proc")]
     pub namespaces: Option<PathBuf>,
     /// Find the network namespaces of pods by their processes, as a Kubernetes node has them: this is the node's /proc
     #[arg(long)]
@@ -50,8 +58,8 @@ pub struct Config {
     #[arg(long, default_value_t = 30)]
     pub grace_period: u32,
     /// Socket that answers GET /status
-    #[arg(long)]
-    pub status_socket: PathBuf,
+    #[arg(long, required_unless_present = "check")]
+    pub status_socket: Option<PathBuf>,
     /// Address that answers GET /healthz/ready and /healthz/live, for probes; without it, there is none
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub health_listen: Option<SocketAddr>,
@@ -85,7 +93,7 @@ impl Config {
             )?,
             None => ApiServer::in_cluster()?,
         };
-        let wanted = Wanted::for_node(&self.node);
+        let wanted = Wanted::for_node(self.node.as_deref().unwrap_or_default());
         Ok(Arc::new(KubernetesStore::new(server, wanted)))
     }
 
@@ -131,6 +139,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_check_needs_nothing_else() {
+        let config = Config::try_parse_from(["node-agent", "--check"]).unwrap();
+        assert!(config.check && config.proc.is_none());
+        assert!(!parse(&["--kubernetes", "--proc=/p"]).unwrap().check);
+        for missing in [
+            &["--node=n", "--kubernetes", "--proc=/p"][..],
+            &["--status-socket=/s", "--node=n", "--kubernetes"],
+        ] {
+            let all = ["node-agent"].into_iter().chain(missing.iter().copied());
+            assert!(Config::try_parse_from(all).is_err(), "{missing:?}");
+        }
+    }
+
     /// What the chart starts in its containers is understood here.
     #[test]
     fn the_chart_starts_what_there_is() {
@@ -149,6 +171,12 @@ mod tests {
                 let all = ["node-agent", "--node=n"].into_iter().chain(arguments);
                 let config = Config::try_parse_from(all).unwrap_or_else(|error| panic!("{values}: {error}"));
                 assert!(config.kubernetes && config.proc.is_some());
+                let excluded: &[&str] = if values == "everything" {
+                    &["monitoring", "storage"]
+                } else {
+                    &[]
+                };
+                assert_eq!(config.exclude_namespaces, excluded);
 
                 // Paths that it uses are mounted, those that it writes to writably.
                 let mounts = container["volumeMounts"].as_array().unwrap();
@@ -159,7 +187,7 @@ mod tests {
                     })
                 };
                 assert!(mounted(&config.zds_socket, true));
-                assert!(mounted(&config.status_socket, true));
+                assert!(mounted(config.status_socket.as_deref().unwrap(), true));
                 assert!(mounted(&config.network_settings, true));
                 assert!(mounted(config.proc.as_deref().unwrap(), false));
 

@@ -64,19 +64,25 @@ fn answer(path: &str, board: &Board) -> (StatusCode, String) {
     match path {
         LIVE => (StatusCode::OK, "alive\n".to_owned()),
         READY => {
-            let (read, error) = board.progress();
-            match (read, error) {
+            // Anybody may ask: what exactly an API server answered is in the log and on the status socket.
+            match board.progress() {
                 (true, None) => (StatusCode::OK, "ready\n".to_owned()),
                 // Who was enrolled stays so, and nobody gains by the agent being taken for unready.
-                (true, Some(error)) => (
+                (true, Some(trouble)) => (
                     StatusCode::OK,
-                    format!("ready, but objects cannot be read at present: {error}\n"),
+                    format!(
+                        "ready, but objects cannot be read at present: {}\n",
+                        trouble.as_str()
+                    ),
                 ),
-                (false, error) => {
-                    let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+                (false, trouble) => {
+                    let why = trouble.map(|trouble| format!(": {}", trouble.as_str()));
                     (
                         StatusCode::SERVICE_UNAVAILABLE,
-                        format!("the pods of this node are not known yet{why}\n"),
+                        format!(
+                            "the pods of this node are not known yet{}\n",
+                            why.unwrap_or_default()
+                        ),
                     )
                 }
             }
@@ -93,6 +99,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::status::Trouble;
 
     #[tokio::test]
     async fn probes_learn_whether_the_pods_are_known() {
@@ -110,17 +117,23 @@ mod tests {
         };
         assert!(ask(READY).await.starts_with("HTTP/1.1 503"));
         assert!(ask(LIVE).await.starts_with("HTTP/1.1 200"));
-        board.failed("no permission");
-        assert!(ask(READY).await.contains("no permission"));
+        board.failed(Trouble::ApiServer, "no permission at 10.0.0.1");
+        let answer = ask(READY).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.ends_with("not known yet: ApiServer\n"),
+            "{answer}"
+        );
         board.caught_up(1);
         assert!(ask(READY).await.starts_with("HTTP/1.1 200"));
         // Later trouble with the objects takes nobody out of service.
-        board.failed("API server away");
+        board.failed(Trouble::Unreadable, "/objects: no such file");
         let answer = ask(READY).await;
         assert!(
-            answer.starts_with("HTTP/1.1 200") && answer.contains("API server away"),
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("at present: Unreadable\n"),
             "{answer}"
         );
+        // Whoever may open the socket learns all.
+        assert_eq!(board.read().error.as_deref(), Some("/objects: no such file"));
         assert!(ask("/").await.starts_with("HTTP/1.1 404"));
     }
 

@@ -3,16 +3,33 @@
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use node_agent::{CHECK_INTERVAL, Config, Settings};
+use node_agent::{CHECK_INTERVAL, Config, Preflight, Settings};
 use telemetry::{Format, LogOutput, LogSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let config = Config::parse();
+    if config.check {
+        return check(config);
+    }
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("node-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn check(config: Config) -> ExitCode {
+    let proc = config.proc.unwrap_or_else(|| "/proc".into());
+    let found = Preflight::run(&config.network_settings, Some(proc)).await;
+    print!("{found}");
+    match found.ready() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => {
+            eprintln!("node-agent: this node cannot be in the mesh: see what is MISSING");
             ExitCode::FAILURE
         }
     }
@@ -34,9 +51,11 @@ async fn start(config: Config) -> Result<(), Box<dyn Error>> {
     let objects = config.store()?;
     let finder = config.finder()?;
     let settings = Settings {
-        node: config.node,
+        // This and the socket are demanded of the command line.
+        node: config.node.unwrap_or_default(),
+        excluded_namespaces: config.exclude_namespaces,
         zds_socket: config.zds_socket,
-        status_socket: config.status_socket,
+        status_socket: config.status_socket.unwrap_or_default(),
         health_listen: config.health_listen,
         network_settings: config.network_settings,
         grace: Duration::from_secs(config.grace_period.into()),

@@ -19,7 +19,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use object_store::{ObjectSource, Position};
+use object_store::{ObjectSource, Position, SourceError};
 use serde::Serialize;
 use tokio::{net::UnixListener, sync::Semaphore};
 
@@ -96,7 +96,46 @@ pub enum PodState {
 /// The present status. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Board {
-    status: Arc<Mutex<(Status, BTreeMap<String, PodStatus>)>>,
+    posted: Arc<Mutex<Posted>>,
+}
+
+/// Why the objects cannot be read at present, in one word for whoever may not read more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The kernel gives no notifications of changed files.
+    NoNotifications,
+    /// What is stored cannot be read.
+    Unreadable,
+    /// The Kubernetes API does not answer as it should.
+    ApiServer,
+}
+
+impl Trouble {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trouble::NoNotifications => "NoNotifications",
+            Trouble::Unreadable => "Unreadable",
+            Trouble::ApiServer => "ApiServer",
+        }
+    }
+}
+
+impl From<&SourceError> for Trouble {
+    fn from(error: &SourceError) -> Self {
+        match error {
+            SourceError::Notify { .. } => Trouble::NoNotifications,
+            SourceError::Store(_) => Trouble::Unreadable,
+            SourceError::Remote { .. } => Trouble::ApiServer,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Posted {
+    status: Status,
+    trouble: Option<Trouble>,
+    pods: BTreeMap<String, PodStatus>,
 }
 
 impl Board {
@@ -111,46 +150,54 @@ impl Board {
             error: None,
             pods: Vec::new(),
         };
+        let posted = Posted {
+            status,
+            trouble: None,
+            pods: BTreeMap::new(),
+        };
         Self {
-            status: Arc::new(Mutex::new((status, BTreeMap::new()))),
+            posted: Arc::new(Mutex::new(posted)),
         }
     }
 
     /// Changes what is known of the pods, by uid; nobody reads or writes the board meanwhile.
     pub fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<String, PodStatus>) -> R) -> R {
-        change(&mut self.lock().1)
+        change(&mut self.lock().pods)
     }
 
     /// Everything up to this revision of the store is on the board.
     pub fn caught_up(&self, revision: u64) {
-        let status = &mut self.lock().0;
-        status.revision = Some(revision);
-        status.error = None;
+        let mut posted = self.lock();
+        posted.status.revision = Some(revision);
+        posted.status.error = None;
+        posted.trouble = None;
     }
 
     /// The objects cannot be read.
-    pub fn failed(&self, error: &str) {
-        self.lock().0.error = Some(error.to_owned());
+    pub fn failed(&self, trouble: Trouble, error: &str) {
+        let mut posted = self.lock();
+        posted.status.error = Some(error.to_owned());
+        posted.trouble = Some(trouble);
     }
 
     /// Whether everything was read once, and why objects cannot be read at present.
-    pub(crate) fn progress(&self) -> (bool, Option<String>) {
-        let status = &self.lock().0;
-        (status.revision.is_some(), status.error.clone())
+    pub(crate) fn progress(&self) -> (bool, Option<Trouble>) {
+        let posted = self.lock();
+        (posted.status.revision.is_some(), posted.trouble)
     }
 
     /// A copy of what the board says.
     pub fn read(&self) -> Status {
-        let board = self.lock();
+        let posted = self.lock();
         Status {
-            pods: board.1.values().cloned().collect(),
-            ..board.0.clone()
+            pods: posted.pods.values().cloned().collect(),
+            ..posted.status.clone()
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Status, BTreeMap<String, PodStatus>)> {
+    fn lock(&self) -> MutexGuard<'_, Posted> {
         // Plain values: a panic elsewhere cannot leave them half written.
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Which pods of this node are to be enrolled, kept up to date from the stream of objects. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use object_store::{Batch, StoreChange};
 use objects::{
     Kind, Object, ObjectKey, REDIRECTION_ANNOTATION, REDIRECTION_ENABLED, REDIRECTION_PENDING, Spec,
-    enrolment::{Enrolment, wanted},
+    enrolment::{Enrolment, Reason, wanted},
 };
 use zds::PodInfo;
 
@@ -38,6 +42,7 @@ pub struct PodView {
 #[derive(Debug)]
 pub struct Tracker {
     node: String,
+    excluded: BTreeSet<String>,
     pods: BTreeMap<ObjectKey, Arc<Object>>,
     namespaces: BTreeMap<String, Arc<Object>>,
     views: BTreeMap<String, PodView>,
@@ -48,10 +53,18 @@ impl Tracker {
     pub fn new(node: impl Into<String>) -> Self {
         Self {
             node: node.into(),
+            excluded: BTreeSet::new(),
             pods: BTreeMap::new(),
             namespaces: BTreeMap::new(),
             views: BTreeMap::new(),
         }
+    }
+
+    /// Pods of these namespaces are not enrolled either, beside those of [`objects::enrolment::EXCLUDED_NAMESPACES`].
+    #[must_use]
+    pub fn excluding(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
+        self.excluded.extend(namespaces);
+        self
     }
 
     /// Takes in a batch and returns the pods of this node that are other than before, with those that are gone
@@ -129,6 +142,8 @@ impl Tracker {
         let metadata = &object.metadata;
         let (goal, reason) = if pod.status.phase.is_terminal() {
             (Goal::Gone, Some("it has ended".to_owned()))
+        } else if self.excluded.contains(&metadata.namespace) {
+            (Goal::Direct, Some(Reason::ExcludedNamespace.to_string()))
         } else {
             match wanted(
                 object,

@@ -45,6 +45,7 @@ impl Node {
         let settings = Settings {
             node: "node-a".into(),
             zds_socket: self.path("zds"),
+            excluded_namespaces: Vec::new(),
             status_socket: self.path("status"),
             health_listen: None,
             network_settings: "/proc/sys/net".into(),

@@ -35,6 +35,25 @@ fn goals(views: &[PodView]) -> Vec<(&str, Goal)> {
 }
 
 #[test]
+fn excluded_namespaces_stay_out_whatever_their_labels_say() {
+    let changes = || {
+        vec![
+            put(pod("web", "u1", "node-a", "")),
+            put(namespace("demo", "ambient")),
+        ]
+    };
+    let mut tracker = Tracker::new("node-a").excluding(["demo".to_owned()]);
+    let views = tracker.apply(&batch(1, changes()));
+    assert_eq!(goals(&views), [("u1", Goal::Direct)]);
+    assert_eq!(views[0].reason.as_deref(), Some("its namespace is excluded"));
+    let mut tracker = Tracker::new("node-a").excluding(["demo2".to_owned()]);
+    assert_eq!(
+        goals(&tracker.apply(&batch(1, changes()))),
+        [("u1", Goal::Enrolled)]
+    );
+}
+
+#[test]
 fn follows_labels_of_namespaces() {
     let mut tracker = Tracker::new("node-a");
     let first = tracker.apply(&batch(
