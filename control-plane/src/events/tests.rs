@@ -115,14 +115,14 @@ async fn events_reach_the_api_and_count() {
         tokio::time::timeout(Duration::from_secs(30), waiting)
     };
     made(201).await.unwrap();
-    let stored = server.store().all("events.events.k8s.io");
+    let stored = server.store().all("events");
     let event = stored[0].value();
-    assert_eq!(event["regarding"]["name"], "web");
+    assert_eq!(event["involvedObject"]["name"], "web");
     assert_eq!(
         (&event["type"], &event["reason"]),
         (&json!("Warning"), &json!("CertificateRefused"))
     );
-    assert_eq!(event["reportingController"], CONTROLLER);
+    assert_eq!(event["reportingComponent"], CONTROLLER);
     task.abort();
 
     // Another process tells of the same: there is one Event still.
@@ -130,6 +130,6 @@ async fn events_reach_the_api_and_count() {
     let task = tokio::spawn(again.clone().write(client, "cp-1".to_owned(), metrics));
     again.record(notice("web"));
     made(409).await.unwrap();
-    assert_eq!(server.store().all("events.events.k8s.io").len(), 1);
+    assert_eq!(server.store().all("events").len(), 1);
     task.abort();
 }

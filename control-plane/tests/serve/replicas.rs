@@ -13,7 +13,8 @@ use xds_client::{ClientConfig, Update};
 
 use super::*;
 
-const POLICY_EVENTS: &str = "events.events.k8s.io";
+/// Kept in the form of the core group.
+const POLICY_EVENTS: &str = "events";
 
 struct Replica {
     running: Running,
@@ -227,10 +228,10 @@ async fn proxies_go_from_one_replica_to_another_for_what_changed_alone() {
     let events = api.store().all(POLICY_EVENTS);
     let event = events
         .iter()
-        .find(|event| event.value()["regarding"]["name"] == "partly")
+        .find(|event| event.value()["involvedObject"]["name"] == "partly")
         .unwrap();
     assert_eq!(event.value()["reason"], status()["reason"]);
-    assert_eq!(event.value()["regarding"]["kind"], "AuthorizationPolicy");
+    assert_eq!(event.value()["involvedObject"]["kind"], "AuthorizationPolicy");
     two.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! From a request to its answer.
 
 use std::convert::Infallible;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::faults::{Faults, Verb};
 use crate::kinds::{Resource, resource_id};
+use crate::logs::Logs;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::render::Renderer;
@@ -27,7 +28,7 @@ use crate::review::{self, Access};
 use crate::status::StatusError;
 use crate::store::Store;
 use crate::tokens::Tokens;
-use crate::{discovery, openapi, protobuf};
+use crate::{discovery, logs, openapi, protobuf, scale};
 
 /// The largest body of a request, in bytes: 3 MiB, as a server has it.
 pub const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -56,6 +57,8 @@ pub(crate) struct Api {
     pub(crate) bookmark_interval: Duration,
     /// Whether there are bookmarks after what does not concern a watch.
     pub(crate) prompt_bookmarks: bool,
+    /// Where the output of containers is.
+    pub(crate) logs: Option<Arc<dyn Logs>>,
 }
 
 /// One request for an object or a collection.
@@ -63,15 +66,17 @@ pub(crate) struct Call<'a> {
     pub(crate) api: &'a Arc<Api>,
     pub(crate) resource: Arc<Resource>,
     pub(crate) version: String,
-    /// The version with its group.
-    pub(crate) api_version: String,
+    /// The version with its group that the owners of fields are recorded with.
+    pub(crate) owned_version: String,
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
-    /// Empty, or `status`.
+    /// Empty, `status`, `scale` or `log`.
     pub(crate) subresource: String,
     pub(crate) query: Query,
     pub(crate) form: Form,
     pub(crate) manager: String,
+    /// What the answer warns of.
+    pub(crate) warnings: Mutex<Vec<String>>,
 }
 
 impl Api {
@@ -130,6 +135,8 @@ impl Api {
         match subresource.as_str() {
             "" => {}
             "status" if resource.status => {}
+            "scale" if scale::is_scaled(&resource) => {}
+            "log" if logs::has_logs(&resource) => {}
             _ => return Ok(no_such_page()),
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
@@ -144,7 +151,7 @@ impl Api {
         };
         let call = Call {
             api: self,
-            api_version: resource.api_version(&target.version),
+            owned_version: resource.owned_version(&target.version),
             resource,
             version: target.version,
             namespace: target.namespace,
@@ -153,16 +160,43 @@ impl Api {
             query,
             form: Form::of(&parts.headers)?,
             manager,
+            warnings: Mutex::default(),
         };
         let verb = call.verb(&parts.method)?;
-        let (delay, answer) = self.faults.strike(verb, &call.resource.id());
+        let (delay, answer) = self.faults.strike(verb, &call.resource.qualified());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         if let Some(answer) = answer {
             return Err(answer);
         }
+        let mut response = self.perform(&call, verb, parts, body).await?;
+        for warning in call.warnings() {
+            // RFC 9111 says no more of it, and RFC 7234 section 5.5 how it is written; 299 lasts.
+            let text = format!("299 - {}", serde_json::Value::from(warning));
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                response.headers_mut().append(WARNING, value);
+            }
+        }
+        Ok(response)
+    }
+
+    async fn perform(
+        &self,
+        call: &Call<'_>,
+        verb: Verb,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<Response<Body>, StatusError> {
         match verb {
+            Verb::Get if call.subresource == "log" => call.log(parts.uri.query().unwrap_or_default()).await,
+            Verb::Get if call.subresource == "scale" => call.scale(),
+            Verb::Update if call.subresource == "scale" => call.set_scale(&json_body(parts, body).await?),
+            Verb::Patch if call.subresource == "scale" => {
+                let kind = request::media_type(&parts.headers);
+                let kind = crate::patch::PatchKind::of(&kind, &call.resource)?;
+                call.patch_scale(kind, &read_json(body).await?)
+            }
             Verb::Get => call.get(),
             Verb::List => call.list().await,
             Verb::Watch => call.watch(),
@@ -221,6 +255,7 @@ impl Call<'_> {
             ("GET", _) if self.query.watch && self.subresource.is_empty() => Verb::Watch,
             ("GET", true) => Verb::Get,
             ("GET", false) => Verb::List,
+            (_, true) if self.subresource == "log" => return Err(StatusError::method_not_allowed()),
             ("PUT", true) => Verb::Update,
             ("PATCH", true) => Verb::Patch,
             ("POST", false) if !self.resource.namespaced || self.namespace.is_some() => Verb::Create,
@@ -239,6 +274,16 @@ impl Call<'_> {
             include_object: &self.query.include_object,
             now: OffsetDateTime::now_utc(),
         }
+    }
+
+    /// Warns whoever asked.
+    pub(crate) fn warn(&self, warnings: Vec<String>) {
+        *self.warnings.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *warnings)
     }
 
     pub(crate) fn not_found(&self, name: &str) -> StatusError {
@@ -282,6 +327,17 @@ fn failure(error: &StatusError) -> Response<Body> {
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response
+}
+
+/// Text whose end may not be known yet.
+pub(crate) fn stream_text(
+    pieces: impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> Response<Body> {
+    let mut response = stream(pieces);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 

@@ -107,11 +107,16 @@ pub(crate) fn of_built_in(plural: &str) -> Vec<Column> {
         ]),
         "events" => {
             columns = vec![
-                cell("Last Seen", |object| object["lastTimestamp"].clone(), 0).dated(),
+                cell("Last Seen", event_last, 0).dated(),
                 path("Type", ".type", 0),
                 path("Reason", ".reason", 0),
                 cell("Object", event_object, 0),
+                path("Subobject", ".involvedObject.fieldPath", 1),
+                cell("Source", event_source, 1),
                 path("Message", ".message", 0),
+                cell("First Seen", event_first, 1).dated(),
+                cell("Count", event_count, 1),
+                path("Name", ".metadata.name", 1),
             ]
         }
         "customresourcedefinitions" => columns.push(path("Created At", ".metadata.creationTimestamp", 0)),
@@ -320,6 +325,35 @@ fn slice_endpoints(object: &Value) -> Value {
     let endpoints = items(&object["endpoints"]).iter();
     let addresses = endpoints.flat_map(|endpoint| items(&endpoint["addresses"]));
     joined(addresses.filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+/// The times of an Event, as clients of either group write them.
+fn event_first(object: &Value) -> Value {
+    first_text(&[&object["firstTimestamp"], &object["eventTime"]])
+}
+
+fn event_last(object: &Value) -> Value {
+    let series = &object["series"]["lastObservedTime"];
+    first_text(&[series, &object["lastTimestamp"], &event_first(object)])
+}
+
+fn event_count(object: &Value) -> Value {
+    let counts = [&object["series"]["count"], &object["count"]];
+    let count = counts.into_iter().find_map(Value::as_i64);
+    json!(count.filter(|count| *count > 0).unwrap_or(1))
+}
+
+fn event_source(object: &Value) -> Value {
+    let component = first_text(&[&object["source"]["component"], &object["reportingComponent"]]);
+    let host = first_text(&[&object["source"]["host"], &object["reportingInstance"]]);
+    let parts = [component, host];
+    let parts = parts.iter().filter_map(Value::as_str);
+    json!(parts.collect::<Vec<_>>().join(", "))
+}
+
+fn first_text(values: &[&Value]) -> Value {
+    let found = values.iter().find(|value| value.is_string());
+    found.map_or(Value::Null, |value| (*value).clone())
 }
 
 fn event_object(object: &Value) -> Value {

@@ -1,6 +1,6 @@
 //! Deleting: preconditions, grace, finalizers, and what goes with a namespace or a definition.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode};
@@ -227,10 +227,20 @@ impl Call<'_> {
         self.api.store.nudge();
     }
 
+    /// The same call for the object itself in place of its subresource.
+    pub(crate) fn of_object(&self) -> Call<'_> {
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        Call {
+            name: self.name.clone(),
+            query: self.query.clone(),
+            ..self.inner(self.resource.clone(), namespace)
+        }
+    }
+
     fn inner(&self, resource: Arc<Resource>, namespace: &str) -> Call<'_> {
         Call {
             api: self.api,
-            api_version: self.api_version.clone(),
+            owned_version: resource.owned_version(&self.version),
             resource,
             version: self.version.clone(),
             namespace: Some(namespace.to_owned()),
@@ -239,6 +249,7 @@ impl Call<'_> {
             query: crate::request::Query::default(),
             form: self.form,
             manager: self.manager.clone(),
+            warnings: Mutex::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::kinds::Resource;
 use crate::registry::Served;
 use crate::review::REVIEWS;
+use crate::{logs, scale};
 
 const VERBS: [&str; 8] = [
     "create",
@@ -81,6 +82,27 @@ pub(crate) fn resources(served: &Served, group: &str, version: &str) -> Option<V
                 "namespaced": resource.namespaced,
                 "kind": resource.kind,
                 "verbs": STATUS_VERBS,
+            }));
+        }
+        if scale::is_scaled(&resource) {
+            let [group, version, kind] = scale::KIND;
+            list.push(json!({
+                "name": format!("{}/scale", resource.plural),
+                "singularName": "",
+                "namespaced": true,
+                "group": group,
+                "version": version,
+                "kind": kind,
+                "verbs": STATUS_VERBS,
+            }));
+        }
+        if logs::has_logs(&resource) {
+            list.push(json!({
+                "name": format!("{}/log", resource.plural),
+                "singularName": "",
+                "namespaced": true,
+                "kind": resource.kind,
+                "verbs": ["get"],
             }));
         }
         if is_account(&resource) {
@@ -168,6 +190,14 @@ fn aggregated_resource(resource: &Resource, version: &str) -> Value {
     let mut subresources = Vec::new();
     if resource.status {
         subresources.push(json!({ "subresource": "status", "responseKind": kind, "verbs": STATUS_VERBS }));
+    }
+    if scale::is_scaled(resource) {
+        let [group, version, kind] = scale::KIND;
+        let kind = json!({ "group": group, "version": version, "kind": kind });
+        subresources.push(json!({ "subresource": "scale", "responseKind": kind, "verbs": STATUS_VERBS }));
+    }
+    if logs::has_logs(resource) {
+        subresources.push(json!({ "subresource": "log", "responseKind": kind, "verbs": ["get"] }));
     }
     if is_account(resource) {
         subresources.push(json!({

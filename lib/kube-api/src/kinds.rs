@@ -29,6 +29,50 @@ pub(crate) struct Resource {
     /// What a definition brought, for those that are not built in.
     pub(crate) custom: Option<Custom>,
     pub(crate) columns: Vec<Column>,
+    /// For a resource that shows the objects of another group under other names.
+    pub(crate) view: Option<View>,
+}
+
+/// The names by which a resource shows what another one keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    /// The id of the resource that keeps the objects.
+    of: &'static str,
+    /// Fields of the object: the name here, and there.
+    fields: &'static [(&'static str, &'static str)],
+}
+
+/// Events of `events.k8s.io` are those of the core group (API reference, "Event v1 events.k8s.io").
+const EVENTS: View = View {
+    of: "events",
+    fields: &[
+        ("regarding", "involvedObject"),
+        ("note", "message"),
+        ("reportingController", "reportingComponent"),
+        ("deprecatedSource", "source"),
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedCount", "count"),
+    ],
+};
+
+impl View {
+    /// The name under which a field is kept.
+    pub(crate) fn kept<'a>(&self, name: &'a str) -> &'a str {
+        let found = self.fields.iter().find(|(here, _)| *here == name);
+        found.map_or(name, |(_, there)| there)
+    }
+
+    fn rename(object: &mut Value, names: impl Iterator<Item = (&'static str, &'static str)>) {
+        let Some(fields) = object.as_object_mut() else {
+            return;
+        };
+        for (from, to) in names {
+            if let Some(value) = fields.remove(from) {
+                fields.insert(to.to_owned(), value);
+            }
+        }
+    }
 }
 
 /// What only resources by definition have.
@@ -52,9 +96,25 @@ impl Custom {
 }
 
 impl Resource {
-    /// The name by which store and faults know it: `pods`, `peerauthentications.security.istio.io`.
+    /// The name by which the store knows it: `pods`, `peerauthentications.security.istio.io`.
     pub(crate) fn id(&self) -> String {
-        resource_id(&self.group, &self.plural)
+        self.view
+            .map_or_else(|| self.qualified(), |view| view.of.to_owned())
+    }
+
+    /// Gives the fields of an object that came in the names under which they are kept.
+    pub(crate) fn keep(&self, object: &mut Value) {
+        if let Some(view) = &self.view {
+            View::rename(object, view.fields.iter().copied());
+        }
+    }
+
+    /// An object as it is shown here, where that may be other than it is kept.
+    pub(crate) fn shown(&self, object: &Value) -> Option<Value> {
+        let fields = self.view?.fields.iter();
+        let mut object = object.clone();
+        View::rename(&mut object, fields.map(|(here, there)| (*there, *here)));
+        Some(object)
     }
 
     /// `v1`, `security.istio.io/v1`.
@@ -66,9 +126,17 @@ impl Resource {
         }
     }
 
-    /// How messages call it: `pods`, `peerauthentications.security.istio.io`.
+    /// How messages and faults call it: `pods`, `peerauthentications.security.istio.io`.
     pub(crate) fn qualified(&self) -> String {
-        self.id()
+        resource_id(&self.group, &self.plural)
+    }
+
+    /// The version that the owners of fields are recorded with. Those of a view own the fields that are kept.
+    pub(crate) fn owned_version(&self, version: &str) -> String {
+        match self.view {
+            Some(_) => version.to_owned(),
+            None => self.api_version(version),
+        }
     }
 }
 
@@ -206,6 +274,7 @@ pub(crate) fn built_in() -> Vec<Arc<Resource>> {
                 update_needs_version: matches!(line.plural, "leases" | "customresourcedefinitions"),
                 custom: None,
                 columns: crate::columns::of_built_in(line.plural),
+                view: (line.group == "events.k8s.io").then_some(EVENTS),
             })
         })
         .collect()

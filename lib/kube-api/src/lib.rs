@@ -33,16 +33,18 @@
 //! moment, watches with bookmarks and 410, optimistic concurrency, status subresources and generations, JSON, merge
 //! and strategic merge patches, server-side apply with field managers, finalizers, tokens bound to pods and nodes.
 //! Custom kinds are served when their CustomResourceDefinition is stored, and not before; what is written of them is
-//! held against its schema and rules.
+//! held against its schema and rules; what is written of built-in kinds, against Kubernetes' types and the rules that
+//! readers count on.
 //!
 //! What it deliberately does not: no authorization (access reviews are answered by [`ApiServer::decide_access`]), no
-//! admission but what [`Options`] names, no validation of the fields of built-in kinds, no warnings, no controllers (no endpoints, no
+//! admission but what [`Options`] names, few of the rules of built-in kinds, no controllers (no endpoints, no
 //! default service accounts, no garbage collection), no protobuf (but for bodies of the few kinds that kubectl sends so), no YAML bodies, no conversion between versions
-//! other than of `apiVersion`; `events.k8s.io` and core events are two resources. Where it differs from a real
+//! other than of `apiVersion` and between the two forms of Events. Where it differs from a real
 //! server, the real one is right: a client must not rely on a habit of this one.
 
 mod api;
 mod backing;
+mod built_in;
 mod columns;
 mod defaults;
 mod definitions;
@@ -50,6 +52,7 @@ mod delete;
 mod discovery;
 mod faults;
 mod kinds;
+mod logs;
 mod managed;
 mod openapi;
 mod patch;
@@ -61,6 +64,7 @@ mod render;
 mod request;
 mod review;
 mod rules;
+mod scale;
 mod schema;
 mod selector;
 mod server;
@@ -75,6 +79,7 @@ pub use api::{MAX_BODY_BYTES, MAX_WATCHERS};
 pub use backing::{Backing, Exchange, resource};
 pub use definitions::mesh_definitions;
 pub use faults::{Faults, Requests, Verb};
+pub use logs::{Container, Logs, MAX_LOG_BYTES};
 pub use records::{MAX_RECORDS, Record};
 pub use server::{ApiServer, MAX_CONNECTIONS, Options};
 pub use status::StatusError;

@@ -37,7 +37,7 @@ impl Registry {
         let mut resources = self.built_in.clone();
         for object in store.all(DEFINITIONS) {
             if let Some(resource) = from_definition(object.value()) {
-                let taken = |other: &Arc<Resource>| other.id() == resource.id();
+                let taken = |other: &Arc<Resource>| other.qualified() == resource.qualified();
                 if !resources.iter().any(taken) {
                     resources.push(Arc::new(resource));
                 }
@@ -84,7 +84,7 @@ impl Served {
         let uid = |resource: &Resource| resource.custom.as_ref().map(|custom| custom.uid.clone());
         self.resources
             .iter()
-            .any(|other| other.id() == resource.id() && uid(other) == uid(resource))
+            .any(|other| other.qualified() == resource.qualified() && uid(other) == uid(resource))
     }
 
     /// The groups but the core group, each with its versions, the preferred one first.
@@ -183,6 +183,7 @@ fn from_definition(definition: &Value) -> Option<Resource> {
             uid: text(&definition["metadata"]["uid"]).unwrap_or_default(),
             rules: std::sync::OnceLock::new(),
         }),
+        view: None,
         columns: columns::of_definition(first.get("additionalPrinterColumns")),
         versions,
     })

@@ -73,6 +73,8 @@ impl Renderer<'_> {
                     // Items of built-in kinds carry no kind in a list; those by definition do.
                     if self.resource.custom.is_some() {
                         text.extend_from_slice(&self.typed(object));
+                    } else if let Some(shown) = self.resource.shown(object.value()) {
+                        text.extend_from_slice(shown.to_string().as_bytes());
                     } else {
                         text.extend_from_slice(&object.encoded());
                     }
@@ -90,7 +92,8 @@ impl Renderer<'_> {
             json!(self.resource.kind),
             json!(self.resource.api_version(self.version))
         );
-        let encoded = object.encoded();
+        let shown = self.resource.shown(object.value());
+        let encoded = shown.map_or_else(|| object.encoded(), |shown| Bytes::from(shown.to_string()));
         let mut text = Vec::with_capacity(head.len() + encoded.len());
         text.extend_from_slice(head.as_bytes());
         if encoded.len() > 2 {
@@ -142,7 +145,7 @@ impl Renderer<'_> {
 
 /// The object with `kind` and `apiVersion`.
 pub(crate) fn typed(object: &Value, resource: &Resource, version: &str) -> Value {
-    let mut object = object.clone();
+    let mut object = resource.shown(object).unwrap_or_else(|| object.clone());
     object["kind"] = json!(resource.kind);
     object["apiVersion"] = json!(resource.api_version(version));
     object

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::kinds::Resource;
 use crate::status::StatusError;
 
-/// Checks `kind`, `apiVersion` and namespace of a body against the path, and takes the first two away.
+/// Checks `kind`, `apiVersion` and namespace of a body against the path, takes the first two away, and gives the fields the
+/// names under which they are kept.
 pub(crate) fn check_identity(
     resource: &Resource,
     version: &str,
@@ -80,6 +81,7 @@ pub(crate) fn check_identity(
         }
         _ => {}
     }
+    resource.keep(object);
     Ok(())
 }
 

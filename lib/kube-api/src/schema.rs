@@ -1,6 +1,6 @@
-//! Holding objects of custom kinds against the schema of their definition: unknown fields are dropped or refused, what
-//! does not fit is refused, and then the definition's rules in CEL are asked (Kubernetes documentation, "Extend the
-//! Kubernetes API with CustomResourceDefinitions").
+//! Holding objects against what their kind says: unknown fields are dropped, told or refused, and what does not fit is
+//! refused. For built-in kinds Kubernetes' own types say it; for others the schema of their definition, and then its rules
+//! in CEL (Kubernetes documentation, "Extend the Kubernetes API with CustomResourceDefinitions").
 
 #[cfg(test)]
 mod tests;
@@ -8,26 +8,30 @@ mod tests;
 use kube_cel::Validator;
 use serde_json::{Map, Value};
 
+use crate::built_in;
 use crate::kinds::{Custom, Resource};
 use crate::rules::text;
 use crate::status::StatusError;
 
-/// What becomes of fields that the schema does not know.
+/// What becomes of fields that the kind does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnknownFields {
     /// They are dropped without a word.
-    #[default]
     Dropped,
+    /// They are dropped, and the answer warns of it.
+    #[default]
+    Told,
     /// The write is refused.
     Refused,
 }
 
 impl UnknownFields {
-    /// By the parameter `fieldValidation` of a request. A server also warns where it is asked to; this one does not.
+    /// By the parameter `fieldValidation` of a request.
     pub(crate) fn parse(word: &str) -> Result<UnknownFields, StatusError> {
         match word {
             "Strict" => Ok(UnknownFields::Refused),
-            "" | "Ignore" | "Warn" => Ok(UnknownFields::Dropped),
+            "Ignore" => Ok(UnknownFields::Dropped),
+            "" | "Warn" => Ok(UnknownFields::Told),
             _ => Err(StatusError::bad_request(format!(
                 "fieldValidation: Unsupported value: {word:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
             ))),
@@ -35,35 +39,30 @@ impl UnknownFields {
     }
 }
 
-/// Checks what a write would store. What it leaves as it is in `old` is not looked at: something that is stored
-/// already does not keep its labels or its status from being written.
+/// Checks what a write would store, and returns what the client is to be warned of. What the write leaves as it is in `old`
+/// is not looked at: something that is stored already does not keep its labels or its status from being written.
 pub(crate) fn admit(
     resource: &Resource,
+    version: &str,
     old: Option<&Value>,
     new: &mut Value,
     unknown: UnknownFields,
-) -> Result<(), StatusError> {
+) -> Result<Vec<String>, StatusError> {
     let Some(custom) = &resource.custom else {
-        return Ok(());
+        return admit_built_in(resource, version, old, new, unknown);
     };
     let Some(schema) = custom.schema.as_deref() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let mut changed = changes(old, new);
     if changed.as_object().is_none_or(Map::is_empty) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let (unknown_fields, wrong): (Vec<_>, Vec<_>) = charts::schema::check_against(schema, &changed)
         .into_iter()
         .partition(|problem| problem.unknown_field);
-    if unknown == UnknownFields::Refused && !unknown_fields.is_empty() {
-        let named: Vec<String> = unknown_fields
-            .iter()
-            .map(|problem| format!("unknown field {:?}", problem.field))
-            .collect();
-        let message = format!("strict decoding error: {}", named.join(", "));
-        return Err(StatusError::bad_request(message));
-    }
+    let unknown_fields: Vec<String> = unknown_fields.into_iter().map(|problem| problem.field).collect();
+    let warnings = unknown.tell(resource, version, &unknown_fields)?;
     for field in ["spec", "status"] {
         if let (Some(schema), Some(value)) = (schema["properties"].get(field), changed.get_mut(field)) {
             prune(schema, value);
@@ -91,10 +90,101 @@ pub(crate) fn admit(
     }
     let broken = broken_rules(custom, old, &changed);
     if broken.is_empty() {
-        Ok(())
+        Ok(warnings)
     } else {
         refuse(&broken)
     }
+}
+
+fn admit_built_in(
+    resource: &Resource,
+    version: &str,
+    old: Option<&Value>,
+    new: &mut Value,
+    unknown: UnknownFields,
+) -> Result<Vec<String>, StatusError> {
+    let mut changed = changes(old, new);
+    let metadata = without_managers(&new["metadata"]);
+    if old.is_none_or(|old| without_managers(&old["metadata"]) != metadata) {
+        changed["metadata"] = metadata;
+    }
+    let fields: Vec<String> = changed
+        .as_object()
+        .into_iter()
+        .flat_map(Map::keys)
+        .cloned()
+        .collect();
+    let unknown_fields = built_in::prune(resource, version, &mut changed).map_err(|wrong| {
+        let problem = format!("{}: {}", wrong.field, wrong.problem);
+        StatusError::bad_request(not_handled(resource, version, &problem))
+    })?;
+    let warnings = unknown.tell(resource, version, &unknown_fields)?;
+    if !unknown_fields.is_empty() {
+        let managers = new["metadata"].get("managedFields").cloned();
+        for field in &fields {
+            match changed.get(field) {
+                Some(value) => new[field.as_str()] = value.clone(),
+                None => crate::rules::remove(new, field),
+            }
+        }
+        if let Some(managers) = managers {
+            new["metadata"]["managedFields"] = managers;
+        }
+    }
+    let broken = if fields
+        .iter()
+        .any(|field| field != "metadata" && field != "status")
+        || old.is_none()
+    {
+        built_in::broken(resource, new)
+    } else {
+        Vec::new()
+    };
+    if broken.is_empty() {
+        return Ok(warnings);
+    }
+    let broken: Vec<_> = broken
+        .iter()
+        .map(|(field, problem)| (field.as_str(), problem.as_str()))
+        .collect();
+    let name = text(new, "name");
+    Err(StatusError::invalid_fields(
+        &resource.kind,
+        &resource.group,
+        &name,
+        &broken,
+    ))
+}
+
+impl UnknownFields {
+    /// The warnings about these fields, or the refusal.
+    fn tell(self, resource: &Resource, version: &str, fields: &[String]) -> Result<Vec<String>, StatusError> {
+        let told: Vec<String> = fields
+            .iter()
+            .map(|field| format!("unknown field {field:?}"))
+            .collect();
+        match self {
+            UnknownFields::Refused if !told.is_empty() => {
+                let problem = format!("strict decoding error: {}", told.join(", "));
+                Err(StatusError::bad_request(not_handled(resource, version, &problem)))
+            }
+            UnknownFields::Told => Ok(told),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+fn not_handled(resource: &Resource, version: &str, problem: &str) -> String {
+    let kind = &resource.kind;
+    format!("{kind} in version {version:?} cannot be handled as a {kind}: {problem}")
+}
+
+fn without_managers(metadata: &Value) -> Value {
+    let mut metadata = metadata.clone();
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.remove("managedFields");
+    }
+    metadata
 }
 
 /// What is new or other than before, but the metadata.

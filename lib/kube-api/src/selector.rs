@@ -41,7 +41,14 @@ impl Filter {
     pub(crate) fn parse(labels: &str, fields: &str, resource: &Resource) -> Result<Filter, StatusError> {
         let labels = parse_labels(labels)
             .map_err(|problem| StatusError::bad_request(format!("unable to parse requirement: {problem}")))?;
-        let fields = parse_fields(fields)?;
+        let mut fields = parse_fields(fields)?;
+        if let Some(view) = &resource.view {
+            for test in &mut fields {
+                let (first, rest) = test.path.split_once('.').unwrap_or((&test.path, ""));
+                let dot = if rest.is_empty() { "" } else { "." };
+                test.path = format!("{}{dot}{rest}", view.kept(first));
+            }
+        }
         if let Some(test) = fields
             .iter()
             .find(|test| !selectable(resource).contains(&test.path.as_str()))

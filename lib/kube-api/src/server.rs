@@ -18,6 +18,7 @@ use crate::api::{Api, MAX_WATCHERS, now};
 use crate::definitions::mesh_definitions;
 use crate::faults::Faults;
 use crate::kinds::DEFINITIONS;
+use crate::logs::Logs;
 use crate::records::{Record, Records};
 use crate::registry::Registry;
 use crate::status::StatusError;
@@ -54,6 +55,8 @@ pub struct Options {
     /// Whether a watch also gets a bookmark after each change that does not concern it, so that its client knows at once
     /// that there is nothing to know. No other server does that: no client may wait for it.
     pub prompt_bookmarks: bool,
+    /// Where the output of containers is; without, there is none.
+    pub logs: Option<Arc<dyn Logs>>,
     /// Further sockets to serve, beside that of `address`.
     pub listeners: Vec<TcpListener>,
     /// TLS, where it is wanted; see [`tls::server_auth::ServerIdentity::with_http1`] for clients without HTTP/2.
@@ -75,6 +78,7 @@ impl Default for Options {
             service_addresses: true,
             bookmark_interval: Duration::from_secs(60),
             prompt_bookmarks: false,
+            logs: None,
             listeners: Vec::new(),
             tls: None,
             authority_pem: String::new(),
@@ -113,6 +117,7 @@ impl ApiServer {
             service_addresses: options.service_addresses,
             bookmark_interval: options.bookmark_interval.max(Duration::from_millis(1)),
             prompt_bookmarks: options.prompt_bookmarks,
+            logs: options.logs,
             store,
         });
         let authority = options.tls.is_some().then_some(options.authority_pem);

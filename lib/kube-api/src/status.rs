@@ -195,10 +195,10 @@ impl StatusError {
 
 /// The machine-readable word for what is wrong with a field.
 fn reason_of(problem: &str) -> &'static str {
-    match problem.split_once(':') {
-        Some(("Required value", _)) => "FieldValueRequired",
-        Some(("Forbidden", _)) => "FieldValueForbidden",
-        Some(("Unsupported value", _)) => "FieldValueNotSupported",
+    match problem.split(':').next().unwrap_or_default() {
+        "Required value" => "FieldValueRequired",
+        "Forbidden" => "FieldValueForbidden",
+        "Unsupported value" => "FieldValueNotSupported",
         _ => "FieldValueInvalid",
     }
 }

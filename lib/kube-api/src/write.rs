@@ -19,7 +19,7 @@ use crate::{defaults, rules, schema};
 const NAME_ATTEMPTS: usize = 8;
 
 /// What a patch or update makes of the object.
-enum Edit {
+pub(crate) enum Edit {
     /// Replaces it.
     Whole(Value),
     Patch(PatchKind, Value),
@@ -99,15 +99,15 @@ impl Call<'_> {
                     name,
                 ));
             }
-            defaults::fill(&self.resource, &mut object, self.addresses(revision));
             self.check_fields(None, &mut object)?;
+            defaults::fill(&self.resource, &mut object, self.addresses(revision));
             managed::record_update(&self.resource, None, &mut object, &self.manager(&now))?;
             Ok(object)
         })
     }
 
     /// Changes the object; true when it was made by that.
-    fn edit(&self, edit: &Edit) -> Result<(bool, Arc<Stored>), StatusError> {
+    pub(crate) fn edit(&self, edit: &Edit) -> Result<(bool, Arc<Stored>), StatusError> {
         let name = self.name.as_deref().unwrap_or_default();
         let key = self.key(name);
         let now = now();
@@ -126,8 +126,8 @@ impl Call<'_> {
                 }
                 let mut object = self.applied(None, config, &now)?;
                 rules::prepare_create(&self.resource, &mut object, &now, &uid())?;
-                defaults::fill(&self.resource, &mut object, self.addresses(revision));
                 self.check_fields(None, &mut object)?;
+                defaults::fill(&self.resource, &mut object, self.addresses(revision));
                 created.replace(true);
                 Ok(object)
             }
@@ -147,11 +147,11 @@ impl Call<'_> {
                 };
                 rules::check_identity(&self.resource, &self.version, self.namespace.as_deref(), &mut new)?;
                 let mut new = rules::prepare_update(&self.resource, &self.subresource, old, new, whole)?;
+                self.check_fields(Some(old), &mut new)?;
                 // Somebody else may have made it without defaults, and means it so until it asks for something else.
                 if rules::asks_for_something_else(&self.resource, old, &new) {
                     defaults::fill(&self.resource, &mut new, self.addresses(revision));
                 }
-                self.check_fields(Some(old), &mut new)?;
                 if !matches!(edit, Edit::Apply(_)) {
                     managed::record_update(&self.resource, Some(old), &mut new, &self.manager(&now))?;
                 }
@@ -243,7 +243,10 @@ impl Call<'_> {
     }
 
     fn check_fields(&self, old: Option<&Value>, new: &mut Value) -> Result<(), StatusError> {
-        schema::admit(&self.resource, old, new, self.query.unknown_fields)
+        let unknown = self.query.unknown_fields;
+        let warnings = schema::admit(&self.resource, &self.version, old, new, unknown)?;
+        self.warn(warnings);
+        Ok(())
     }
 
     /// The number that gives a Service its address, where addresses are given here.
@@ -254,7 +257,7 @@ impl Call<'_> {
     fn manager<'m>(&'m self, now: &'m str) -> Manager<'m> {
         Manager {
             name: &self.manager,
-            api_version: &self.api_version,
+            api_version: &self.owned_version,
             subresource: &self.subresource,
             now,
         }

@@ -29,7 +29,7 @@ fn what_fits_is_admitted() {
     let resource = resource();
     let mut good = object(json!({ "mtls": { "mode": "STRICT" } }));
     let before = good.clone();
-    admit(&resource, None, &mut good, UnknownFields::Refused).unwrap();
+    admit(&resource, "v1", None, &mut good, UnknownFields::Refused).unwrap();
     assert_eq!(good, before);
 }
 
@@ -37,18 +37,25 @@ fn what_fits_is_admitted() {
 fn fields_that_nobody_knows_are_dropped_or_refused() {
     let resource = resource();
     let mut misspelt = object(json!({ "mtls": { "mode": "STRICT", "mod": 1 }, "mlts": {} }));
-    let refused = admit(&resource, None, &mut misspelt.clone(), UnknownFields::Refused).unwrap_err();
+    let refused = admit(
+        &resource,
+        "v1",
+        None,
+        &mut misspelt.clone(),
+        UnknownFields::Refused,
+    )
+    .unwrap_err();
     assert_eq!(refused.code, 400);
     for field in ["unknown field \"spec.mtls.mod\"", "unknown field \"spec.mlts\""] {
         assert!(refused.message.contains(field), "{}", refused.message);
     }
-    admit(&resource, None, &mut misspelt, UnknownFields::Dropped).unwrap();
+    admit(&resource, "v1", None, &mut misspelt, UnknownFields::Dropped).unwrap();
     assert_eq!(misspelt["spec"], json!({ "mtls": { "mode": "STRICT" } }));
     // What the schema leaves open stays.
     let mut status = object(json!({}));
     status["status"] = json!({ "anything": { "at": ["all"] } });
     let before = status.clone();
-    admit(&resource, None, &mut status, UnknownFields::Refused).unwrap();
+    admit(&resource, "v1", None, &mut status, UnknownFields::Refused).unwrap();
     assert_eq!(status, before);
 }
 
@@ -56,7 +63,7 @@ fn fields_that_nobody_knows_are_dropped_or_refused() {
 fn what_does_not_fit_is_refused_by_field() {
     let resource = resource();
     let refusal =
-        |spec: Value| admit(&resource, None, &mut object(spec), UnknownFields::Dropped).unwrap_err();
+        |spec: Value| admit(&resource, "v1", None, &mut object(spec), UnknownFields::Dropped).unwrap_err();
     let mode = refusal(json!({ "mtls": { "mode": "SRTICT" } }));
     assert_eq!((mode.code, mode.reason), (422, "Invalid"));
     assert!(
@@ -83,7 +90,23 @@ fn what_was_stored_before_does_not_bar_other_writes() {
     let mut labelled = stored.clone();
     labelled["metadata"]["labels"] = json!({ "a": "b" });
     labelled["status"] = json!({ "conditions": [{ "type": "ZtunnelAccepted", "status": "False" }] });
-    admit(&resource, Some(&stored), &mut labelled, UnknownFields::Refused).unwrap();
+    admit(
+        &resource,
+        "v1",
+        Some(&stored),
+        &mut labelled,
+        UnknownFields::Refused,
+    )
+    .unwrap();
     let mut changed = object(json!({ "mtls": { "mode": "NEVER" } }));
-    assert!(admit(&resource, Some(&stored), &mut changed, UnknownFields::Refused).is_err());
+    assert!(
+        admit(
+            &resource,
+            "v1",
+            Some(&stored),
+            &mut changed,
+            UnknownFields::Refused
+        )
+        .is_err()
+    );
 }

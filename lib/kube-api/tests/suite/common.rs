@@ -58,6 +58,14 @@ impl Kubectl {
         out
     }
 
+    /// What it prints and says on standard error; it must succeed.
+    pub(crate) fn says_with_input(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.output(arguments, input);
+        let (out, error) = texts(&output);
+        assert!(output.status.success(), "kubectl {arguments:?}: {out}{error}");
+        out + &error
+    }
+
     /// What it says on standard error; it must fail.
     pub(crate) fn fails(&self, arguments: &[&str]) -> String {
         self.fails_with_input(arguments, "")

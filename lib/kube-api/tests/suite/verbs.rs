@@ -43,8 +43,9 @@ async fn create() {
     }
     assert_eq!(made.body["status"]["phase"], "Pending");
 
-    let without_name = json!({ "metadata": {} });
-    let generated = json!({ "metadata": { "generateName": "a-" } });
+    let (mut without_name, mut generated) = (pod(""), pod(""));
+    without_name["metadata"] = json!({});
+    generated["metadata"] = json!({ "generateName": "a-" });
     let mut status = policy("with-status", "STRICT");
     status["status"] = json!({ "x": 1 });
     let large = json!({ "metadata": { "name": "large" }, "data": { "a": "x".repeat(1600 * 1024) } });
