@@ -379,29 +379,44 @@ fn the_api_goes_away_and_comes_back_and_nothing_is_lost() {
     held.works();
 }
 
+/// The real kubectl, where it is installed.
+struct Kubectl;
+
+impl Kubectl {
+    fn found() -> Option<Kubectl> {
+        let found = Command::new("kubectl").arg("version").arg("--client").output();
+        if found.is_ok_and(|output| output.status.success()) {
+            return Some(Kubectl);
+        }
+        eprintln!("SKIPPED: kubectl is not installed");
+        None
+    }
+
+    /// It as the user of a lab runs it: with these arguments and this text on standard input.
+    fn of(self, lab: &Lab) -> impl Fn(&[&str], &str) -> tests::Output {
+        let home = lab.file("cache", "");
+        let kubeconfig = lab.ztctl(&["kubeconfig"]).expect_code(0).stdout;
+        move |arguments, input| {
+            let mut command = Command::new("kubectl");
+            command
+                .args(arguments)
+                .args(["--cache-dir", &format!("{home}.d")])
+                .env("KUBECONFIG", kubeconfig.trim())
+                .env_remove("HTTPS_PROXY")
+                .env_remove("https_proxy");
+            tests::run(command, Some(input), SOON)
+        }
+    }
+}
+
 #[test]
 fn kubectl_works_on_the_lab() {
     if !require_root() {
         return;
     }
-    let found = Command::new("kubectl").arg("version").arg("--client").output();
-    if !found.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: kubectl is not installed");
-        return;
-    }
+    let Some(kubectl) = Kubectl::found() else { return };
     let lab = Lab::up_with(&UP, &shop(false));
-    let home = lab.file("cache", "");
-    let kubeconfig = lab.ztctl(&["kubeconfig"]).expect_code(0).stdout;
-    let kubectl = |arguments: &[&str], input: &str| {
-        let mut command = Command::new("kubectl");
-        command
-            .args(arguments)
-            .args(["--cache-dir", &format!("{home}.d")])
-            .env("KUBECONFIG", kubeconfig.trim())
-            .env_remove("HTTPS_PROXY")
-            .env_remove("https_proxy");
-        tests::run(command, Some(input), SOON)
-    };
+    let kubectl = kubectl.of(&lab);
     kubectl(&["label", "ns", "shop", "istio.io/dataplane-mode=ambient"], "").expect_code(0);
     let api = Api::of(&lab);
     eventually("enrolled by kubectl label", SOON, || is_enrolled(&api, "server"));
@@ -470,5 +485,113 @@ fn kubectl_works_on_the_lab() {
             .expect_code(0)
             .stdout
             .is_empty()
+    });
+}
+
+#[test]
+fn kubectl_tells_what_happens_on_the_lab() {
+    if !require_root() {
+        return;
+    }
+    let Some(kubectl) = Kubectl::found() else { return };
+    let lab = Lab::up_with(&UP, &shop(true));
+    let kubectl = kubectl.of(&lab);
+    let said = |arguments: &[&str]| kubectl(arguments, "").expect_code(0).stdout;
+
+    // What the control plane refuses is an Event that everybody looks for.
+    let partly = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: partly, namespace: shop}\nspec:\n  \
+                  action: DENY\n  rules: [{to: [{operation: {paths: [/secret]}}]}]\n";
+    kubectl(&["apply", "-f", "-"], partly).expect_code(0);
+    eventually("an Event", SOON, || {
+        let table = said(&["get", "events", "-n", "shop"]);
+        table.contains("authorizationpolicy/partly") && table.contains("Warning")
+    });
+    let described = said(&["describe", "authorizationpolicies", "partly", "-n", "shop"]);
+    assert!(described.contains("ztunnel.dev/control-plane"), "{described}");
+    kubectl(&["delete", "authorizationpolicies", "partly", "-n", "shop"], "").expect_code(0);
+
+    // Misspelt and mistyped.
+    let pod = |field: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: bad, namespace: shop}}\nspec:\n  nodeName: node-a\n  {field}\n  \
+             containers: [{{name: main, image: test}}]\n"
+        )
+    };
+    for (field, expected) in [
+        (
+            "serviceAcountName: server",
+            "unknown field \"spec.serviceAcountName\"",
+        ),
+        (
+            "serviceAccountName: [server]",
+            "spec.serviceAccountName: invalid type",
+        ),
+    ] {
+        let refused = kubectl(&["apply", "-f", "-"], &pod(field));
+        assert!(
+            refused.code != 0 && refused.stderr.contains(expected),
+            "{}",
+            refused.stderr
+        );
+    }
+
+    // A Deployment is scaled, and its pods are heard.
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  \
+                      selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      \
+                      containers: [{name: main, image: web}]\n";
+    kubectl(&["apply", "-f", "-"], deployment).expect_code(0);
+    let running = || {
+        let rows = said(&["get", "pods", "-n", "shop", "-l", "app=web", "--no-headers"]);
+        rows.lines().filter(|row| row.contains("Running")).count()
+    };
+    eventually("one pod", SOON, || running() == 1);
+    said(&["scale", "deployment/web", "-n", "shop", "--replicas=3"]);
+    eventually("three pods", SOON, || running() == 3);
+    said(&["scale", "deployment/web", "-n", "shop", "--replicas=1"]);
+    eventually("one pod again", SOON, || running() == 1);
+    let file = said(&["logs", "server", "-n", "shop"]);
+    assert_eq!(
+        file,
+        lab.ztctl(&["logs", "server", "-n", "shop"]).expect_code(0).stdout
+    );
+    assert!(!file.is_empty());
+
+    // The mesh's settings, and settings that nobody can read: those before stay, and the log says why.
+    let settings = |mesh: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    {mesh}\n"
+        )
+    };
+    let log = || lab.ztctl(&["logs", "control-plane"]).expect_code(0).stdout;
+    let wrong = settings("discoverySelectors: [{matchLabels: 7}]");
+    kubectl(&["apply", "-f", "-"], &wrong).expect_code(0);
+    eventually("what is wrong with it", SOON, || {
+        log().contains("the mesh's settings cannot be read")
+    });
+    let [server, client] = ["shop/server", "shop/client"].map(|name| lab.pod(name));
+    assert!(is_served(&client, &server));
+    let other = settings("trustDomain: other.example");
+    kubectl(&["apply", "-f", "-"], &other).expect_code(0);
+    eventually("that it takes a restart", SOON, || {
+        log().contains("restart the control plane to change them")
+    });
+    // Namespaces that do not take part are unknown to the mesh: what is called there is plain TCP to an address.
+    let refuse = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": { "name": "default", "namespace": "shop" }, "spec": { "mtls": { "mode": "STRICT" } },
+    });
+    let api = Api::of(&lab);
+    api.create(PEER_AUTHENTICATIONS, &refuse);
+    let visitor = lab.pod("outside/visitor");
+    eventually("STRICT", SOON, || !is_served(&visitor, &server));
+    assert!(is_served(&client, &server));
+    let none = settings("discoverySelectors: [{matchLabels: {no: namespace}}]");
+    kubectl(&["apply", "-f", "-"], &none).expect_code(0);
+    eventually("the selectors are in force", SOON, || {
+        log().contains("namespaces take part by other selectors")
+    });
+    kubectl(&["delete", "configmap", "istio", "-n", "istio-system"], "").expect_code(0);
+    eventually("the mesh is as before", SOON, || {
+        is_served(&client, &server) && !is_served(&visitor, &server)
     });
 }

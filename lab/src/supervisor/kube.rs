@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use ca::Authority;
 use futures_util::StreamExt;
-use kube_api::{ApiServer, Key, Options, Store, TokenKey};
+use kube_api::{ApiServer, Container, Key, Logs, Options, Store, TokenKey};
 use object_store::{Directory, ObjectSource, StoreChange};
 use sys::Namespace;
 use tls::server_auth::{Acceptor, ServerIdentity};
@@ -60,6 +60,17 @@ struct Plan {
     certificate: Arc<(String, tls::PrivateKey)>,
     token_key: TokenKey,
     kubeconfig: PathBuf,
+    logs: Arc<PodLogs>,
+}
+
+/// The output of the lab's containers, for `kubectl logs`.
+struct PodLogs(Layout);
+
+impl Logs for PodLogs {
+    fn file(&self, container: Container<'_>) -> PathBuf {
+        let Container { namespace, pod, name } = container;
+        self.0.container_log(namespace, pod, name)
+    }
 }
 
 /// How far the API is in showing what is in the lab's own store.
@@ -186,6 +197,7 @@ fn plan(layout: &Layout, network: &Namespace) -> Result<Plan, LabError> {
         certificate: Arc::new((certificate.chain_pem, certificate.key)),
         token_key: TokenKey::from_pem(&private, &public).map_err(other("reading the key for tokens"))?,
         kubeconfig: layout.kubeconfig(),
+        logs: Arc::new(PodLogs(layout.clone())),
     })
 }
 
@@ -205,6 +217,7 @@ async fn start(plan: Plan, store: Store) -> Result<ApiServer, LabError> {
         token_key: plan.token_key,
         service_addresses: false,
         prompt_bookmarks: true,
+        logs: Some(plan.logs),
         listeners: vec![listener],
         definitions: definitions()?,
         tls: Some(Acceptor::new(identity)),
