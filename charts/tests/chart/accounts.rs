@@ -158,6 +158,51 @@ fn a_control_plane_makes_what_is_its_own() {
     }
 }
 
+/// Whatever a role names to be written may also be made: a policy that lags behind would stop the control plane.
+#[test]
+fn what_a_role_names_may_be_made() {
+    let rendered = charts::rendered("defaults").unwrap();
+    let mut made = 0;
+    for role in &rendered {
+        let named = role["metadata"]["name"].as_str().unwrap_or_default();
+        if !role["kind"].as_str().unwrap().ends_with("Role") || !named.starts_with("ztunnel-control-plane") {
+            continue;
+        }
+        let texts = |value: &Value| -> Vec<String> {
+            let texts = value.as_array().into_iter().flatten();
+            texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        for rule in role["rules"].as_array().unwrap() {
+            let writes = texts(&rule["verbs"])
+                .iter()
+                .any(|verb| matches!(verb.as_str(), "patch" | "update"));
+            let names = texts(&rule["resourceNames"]);
+            for (resource, name) in texts(&rule["resources"])
+                .iter()
+                .flat_map(|resource| names.iter().map(move |name| (resource, name)))
+                .filter(|(resource, _)| writes && resource.as_str() != "clustertrustbundles")
+            {
+                let request = Request {
+                    object: json!({
+                        "metadata": { "name": name, "namespace": "istio-system" },
+                        "type": "istio.io/ca-root",
+                    }),
+                    old: Value::Null,
+                    resource: resource.clone(),
+                    user: account("ztunnel-control-plane", Some("node-a")),
+                };
+                assert_eq!(
+                    verdict(CONTROL_PLANE, &request),
+                    [""; 0],
+                    "{resource}/{name} in templates/admission/accounts.yaml"
+                );
+                made += 1;
+            }
+        }
+    }
+    assert!(made >= 5, "{made}");
+}
+
 /// What may be created without a name being known to the role is held by name, and nothing else is created.
 #[test]
 fn every_creation_that_a_role_cannot_name_is_held() {
