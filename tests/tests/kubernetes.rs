@@ -538,7 +538,7 @@ fn kubectl_tells_what_happens_on_the_lab() {
     // A Deployment is scaled, and its pods are heard.
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec:\n  \
                       selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      \
-                      containers: [{name: main, image: web}]\n";
+                      containers: [{name: main, image: web, command: [sh, -c, 'echo heard; exec sleep 1000']}]\n";
     kubectl(&["apply", "-f", "-"], deployment).expect_code(0);
     let running = || {
         let rows = said(&["get", "pods", "-n", "shop", "-l", "app=web", "--no-headers"]);
@@ -549,12 +549,16 @@ fn kubectl_tells_what_happens_on_the_lab() {
     eventually("three pods", SOON, || running() == 3);
     said(&["scale", "deployment/web", "-n", "shop", "--replicas=1"]);
     eventually("one pod again", SOON, || running() == 1);
-    let file = said(&["logs", "server", "-n", "shop"]);
-    assert_eq!(
-        file,
-        lab.ztctl(&["logs", "server", "-n", "shop"]).expect_code(0).stdout
+    eventually("its output", SOON, || {
+        let logs = kubectl(&["logs", "deployment/web", "-n", "shop", "--tail=5"], "");
+        logs.code == 0 && logs.stdout == "heard\n"
+    });
+    let silent = kubectl(&["logs", "server", "-n", "shop", "--since=1m"], "");
+    assert!(
+        silent.code != 0 && silent.stderr.contains("without times"),
+        "{}",
+        silent.stderr
     );
-    assert!(!file.is_empty());
 
     // The mesh's settings, and settings that nobody can read: those before stay, and the log says why.
     let settings = |mesh: &str| {
