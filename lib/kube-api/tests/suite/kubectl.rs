@@ -392,7 +392,8 @@ async fn tells_what_is_wrong_with_a_field() {
         "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}, {port: 81}]}\n";
     let refused = kubectl.fails_with_input(&["apply", "-f", "-"], service);
     assert!(
-        refused.contains("spec.ports[0].name: Required value, spec.ports[1].name: Required value"),
+        refused.contains("spec.ports[0].name: Required value")
+            && refused.contains("spec.ports[1].name: Required value"),
         "{refused}"
     );
     drop(server);
