@@ -229,12 +229,17 @@ fn queues(settings: &Path, scratch: &Namespace) -> Finding {
     const EFFECT: &str = "Connections that wait while the node proxy is replaced may be reset";
     match link::sysctl_in(settings, scratch, "ipv4.tcp_migrate_req", "1") {
         Ok(()) => Finding::good(WHAT, "(net.ipv4.tcp_migrate_req)"),
-        Err(error) => Finding::lesser(WHAT, error.to_string(), EFFECT, remedy_of_setting(&error)),
+        Err(error) => Finding::lesser(
+            WHAT,
+            error.to_string(),
+            EFFECT,
+            remedy_of_setting(settings, &error),
+        ),
     }
 }
 
-fn remedy_of_setting(error: &LinkError) -> &'static str {
-    if error.is_missing() {
+fn remedy_of_setting(settings: &Path, error: &LinkError) -> &'static str {
+    if error.is_missing() && settings.join("ipv4").is_dir() {
         "use Linux 5.14 or newer"
     } else {
         "mount the node's /proc/sys/net writably where --network-settings says, and give CAP_NET_ADMIN"
