@@ -5,6 +5,7 @@
 //! by the leader. What is wrong at the start ends the program; what becomes wrong later is said, and the last good one
 //! stays.
 
+mod learned;
 mod plugged;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::kubernetes::secret::SecretStore;
 use crate::leadership::Leadership;
+use learned::Learned;
 use plugged::{Problem, Source};
 
 /// The pause after the API could not be asked at the start, doubled each time up to the longest.
@@ -53,6 +55,8 @@ pub(crate) struct Places {
     pub(crate) cluster: Option<(kube::Client, String)>,
     /// And how often.
     pub(crate) pace: Pace,
+    /// The longest life of a certificate: so long another root of a plugged-in authority is waited for.
+    pub(crate) longest_life: Duration,
 }
 
 /// An authority that signs, and where it comes from.
@@ -61,7 +65,7 @@ pub(crate) struct Host {
     /// Where the root is our own: what is kept of it.
     pub(crate) kept: Option<Arc<Kept>>,
     revocation_list: watch::Sender<Option<String>>,
-    source: Option<Source>,
+    source: Option<(Source, Mutex<Learned>)>,
     pace: Pace,
 }
 
@@ -88,6 +92,8 @@ pub enum NoAuthority {
 pub(crate) struct Kept {
     store: Arc<dyn AuthorityStore>,
     authority: Arc<Authority>,
+    /// The lists of what is revoked, in PEM.
+    revocation_list: watch::Sender<Option<String>>,
     /// Held while one follows the other, so that an older state never replaces a newer one.
     turn: Mutex<()>,
 }
@@ -104,11 +110,12 @@ impl Host {
             && let Some(plugged) = find(&source).await?
         {
             tracing::info!(place = source.place(), "signing as a plugged-in authority");
+            let learned = Learned::new(places.longest_life, plugged.material.roots(), SystemTime::now());
             return Ok(Host {
                 authority: Arc::new(Authority::new(plugged.material)),
                 kept: None,
                 revocation_list: watch::Sender::new(plugged.revocation_list),
-                source: Some(source),
+                source: Some((source, Mutex::new(learned))),
                 pace: places.pace,
             });
         }
@@ -119,22 +126,25 @@ impl Host {
             }
             (None, None) => return Err(NoAuthority::Nowhere),
         };
-        let (_, material) = own(store.clone(), leadership).await?;
+        let (found, material) = own(store.clone(), leadership).await?;
         let authority = Arc::new(Authority::new(material));
+        let lists = found.stored.revocations().map(|revocations| revocations.lists);
+        let revocation_list = watch::Sender::new(lists);
         Ok(Host {
             kept: Some(Arc::new(Kept {
                 store,
                 authority: authority.clone(),
+                revocation_list: revocation_list.clone(),
                 turn: Mutex::default(),
             })),
             authority,
-            revocation_list: watch::Sender::new(None),
+            revocation_list,
             source: None,
             pace: places.pace,
         })
     }
 
-    /// The list of certificates that a plugged-in authority has revoked.
+    /// The lists of certificates that the authority has revoked, in PEM, where there are any.
     pub(crate) fn revocation_list(&self) -> watch::Receiver<Option<String>> {
         self.revocation_list.subscribe()
     }
@@ -144,9 +154,12 @@ impl Host {
         let mut said = None;
         loop {
             let problem = match (&self.source, &self.kept) {
-                (Some(source), _) => {
+                (Some((source, learned)), _) => {
                     source.changed(self.pace).await;
-                    self.look(source).await.err().map(|problem| problem.to_string())
+                    let looked = self
+                        .look(source, &mut *learned.lock().await, SystemTime::now())
+                        .await;
+                    looked.err().map(|problem| problem.to_string())
                 }
                 (None, Some(kept)) => {
                     kept.store.changed().await;
@@ -172,17 +185,39 @@ impl Host {
         }
     }
 
-    async fn look(&self, source: &Source) -> Result<(), Problem> {
-        let found = source.read(SystemTime::now()).await?;
-        let plugged = found.ok_or_else(|| Problem::Wrong(format!("{} is gone", source.place())))?;
+    async fn look(&self, source: &Source, learned: &mut Learned, now: SystemTime) -> Result<(), Problem> {
+        let gone = || Problem::Wrong(format!("{} is gone", source.place()));
+        let mut plugged = source.read("", now).await?.ok_or_else(gone)?;
+        let signing = self.authority.material();
+        if let Some(root) = signing.root() {
+            learned.signs(root, now);
+        }
         // Workloads learn roots with their own next certificate: until then they would refuse each other.
-        if !plugged.material.is_trusted_with(&self.authority.material()) {
+        if !plugged.material.is_trusted_with(&signing) {
             return Err(Problem::Wrong(format!(
                 "{} signs under a root that no workload trusts yet: put that root beside those in use first, and let it sign \
                  once every workload has a new certificate",
                 source.place()
             )));
         }
+        if signing.root() != plugged.material.root()
+            && let Some(ready) = plugged.material.root().and_then(|root| learned.ready(root))
+            && let Ok(left) = ready.duration_since(now)
+            && !left.is_zero()
+        {
+            return Err(Problem::Wrong(format!(
+                "{} signs under a root that not every workload has learned yet; it is taken up by itself once the last \
+                 certificate from before has expired, which is within {}",
+                source.place(),
+                in_words(learned.life())
+            )));
+        }
+        // What is left out too early is kept beside.
+        let missing = learned.missing(plugged.material.roots(), now);
+        if !missing.is_empty() {
+            plugged = source.read(&missing, now).await?.ok_or_else(gone)?;
+        }
+        learned.trusted(plugged.material.roots(), now);
         if self.authority.replace(plugged.material) {
             tracing::info!(
                 place = source.place(),
@@ -210,6 +245,7 @@ impl Kept {
                     "signing with what is kept there from now on"
                 );
             }
+            self.tell_revoked(&versioned.stored);
             versioned
         }))
     }
@@ -224,7 +260,17 @@ impl Kept {
             })?;
         let version = self.store.save(stored, Some(expected)).await?;
         self.authority.replace(material);
+        self.tell_revoked(stored);
         Ok(version)
+    }
+
+    fn tell_revoked(&self, stored: &StoredAuthority) {
+        let lists = stored.revocations().map(|revocations| revocations.lists);
+        self.revocation_list.send_if_modified(|told| {
+            let is_new = *told != lists;
+            *told = lists;
+            is_new
+        });
     }
 }
 
@@ -245,12 +291,20 @@ impl Kept {
     }
 }
 
+/// A length of time as it is written on the command line.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds => format!("{seconds}s"),
+    }
+}
+
 /// A plugged-in authority, if there is one; waits until its place answers.
 async fn find(source: &Source) -> Result<Option<Plugged>, NoAuthority> {
     let place = source.place();
     let mut pause = FIRST_PAUSE;
     loop {
-        match source.read(SystemTime::now()).await {
+        match source.read("", SystemTime::now()).await {
             Ok(found) => return Ok(found),
             Err(Problem::Wrong(problem)) => return Err(NoAuthority::Plugged { place, problem }),
             Err(Problem::Unavailable(problem)) => {

@@ -2,7 +2,8 @@
 //!
 //! `/debug/sync` tells how far each proxy is behind, `/debug/workloads`, `/debug/services` and `/debug/policies`
 //! what is served, `/healthz` whether clients are served, `/debug/ca` how the CA's roots stand. A POST to
-//! `/debug/ca/rotate` asks for a new root, one to `/debug/ca/abort` gives it up again. `/logging` tells the log's filter,
+//! `/debug/ca/rotate` asks for a new root, one to `/debug/ca/abort` gives it up again, one to
+//! `/debug/ca/revoke` takes certificates back. `/logging` tells the log's filter,
 //! and changes it by `POST` with `?level=FILTER` or `?reset`. One question that walks over everything is answered at a
 //! time.
 
@@ -126,7 +127,7 @@ impl Debug {
         }
         if let Some(question) = path.strip_prefix("/debug/ca") {
             return match self.shared.authority.get() {
-                Some(authority) => about_roots(authority, method, question),
+                Some(authority) => about_roots(authority, method, question, query),
                 None => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     json!({ "error": "the CA has no root of its own, or is not read yet" }),
@@ -204,10 +205,10 @@ impl Debug {
 }
 
 /// `/debug/ca` and what is below it.
-fn about_roots(authority: &Rotations, method: &Method, question: &str) -> (StatusCode, Value) {
+fn about_roots(authority: &Rotations, method: &Method, question: &str, query: &str) -> (StatusCode, Value) {
     let refused = match (method, question) {
         (&Method::GET, "") => return (StatusCode::OK, authority.report()),
-        (&Method::POST, "/rotate" | "/abort") if !authority.is_leader() => {
+        (&Method::POST, "/rotate" | "/abort" | "/revoke") if !authority.is_leader() => {
             "this replica does not lead; ask the one that does".to_owned()
         }
         (&Method::POST, "/rotate" | "/abort") => {
@@ -221,8 +222,24 @@ fn about_roots(authority: &Rotations, method: &Method, question: &str) -> (Statu
                 Err(error) => error.to_string(),
             }
         }
+        (&Method::POST, "/revoke") => {
+            let serials: Vec<&str> = query
+                .strip_prefix("serials=")
+                .unwrap_or_default()
+                .split(',')
+                .collect();
+            match authority.revoke(&serials) {
+                Ok(()) => return (StatusCode::ACCEPTED, authority.report()),
+                Err(error) => error.to_string(),
+            }
+        }
         _ => {
-            let known = ["GET /debug/ca", "POST /debug/ca/rotate", "POST /debug/ca/abort"];
+            let known = [
+                "GET /debug/ca",
+                "POST /debug/ca/rotate",
+                "POST /debug/ca/abort",
+                "POST /debug/ca/revoke?serials=SERIAL,SERIAL",
+            ];
             return (
                 StatusCode::NOT_FOUND,
                 json!({ "error": "no such page", "pages": known }),

@@ -19,6 +19,7 @@ use ca::rotation::{
     Holder, RootLife, Rotation, RotationRefused, RotationSettings, RotationState, Step, carry_out, phase_of,
 };
 use ca::{AuthorityError, DEFAULT_TTL, IssueRecord, Material, Observer, Refusal, StoreError, Versioned};
+use ca::{MAX_REVOKED, RevokeError, parse_serial};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -66,6 +67,8 @@ struct State {
     /// What signed in which generation, the newest first.
     signers: VecDeque<(String, u64)>,
     is_leader: bool,
+    /// Serial numbers that are to be revoked.
+    to_revoke: Vec<String>,
     /// Why what is kept could not be read or written, or a step not be taken.
     failure: Option<String>,
 }
@@ -116,6 +119,7 @@ impl Rotations {
                     found,
                     signers,
                     is_leader: false,
+                    to_revoke: Vec::new(),
                     failure: None,
                 }),
                 bundle: watch::Sender::new(None),
@@ -173,6 +177,31 @@ impl Rotations {
         Ok(())
     }
 
+    /// Revokes certificates by their serial numbers. In force, and written down, a moment later.
+    ///
+    /// # Errors
+    /// When one is none of ours, or too many are revoked already.
+    pub(crate) fn revoke(&self, serials: &[&str]) -> Result<(), RevokeError> {
+        let serials = serials.iter().map(|serial| parse_serial(serial));
+        let serials: Vec<String> = serials.collect::<Result<_, _>>()?;
+        let mut state = self.state();
+        let now = state
+            .found
+            .stored
+            .revocations()
+            .map_or(0, |revoked| revoked.len());
+        if now + state.to_revoke.len() + serials.len() > MAX_REVOKED {
+            return Err(RevokeError::TooMany);
+        }
+        for serial in &serials {
+            tracing::info!(serial, "a certificate is to be revoked");
+        }
+        state.to_revoke.extend(serials);
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
     /// Whether the last request that was taken up by name had this one.
     pub(crate) fn has_taken(&self, request: &str) -> bool {
         self.state().rotation.state().request.as_deref() == Some(request)
@@ -219,7 +248,7 @@ impl Rotations {
 
     /// Takes the step that is due, if one is, and writes down what has to be.
     async fn lead(&self, is_leader: bool, now: SystemTime) -> Result<(), AuthorityError> {
-        let (found, step, next) = {
+        let (found, step, next, to_revoke) = {
             let mut state = self.state();
             let material = self.shared.kept.material();
             let root = RootLife {
@@ -231,9 +260,17 @@ impl Rotations {
                 Some(step) => state.rotation.after(step, now),
                 None => state.rotation.state().clone(),
             };
-            (state.found.clone(), step, next)
+            let to_revoke = if is_leader {
+                state.to_revoke.clone()
+            } else {
+                Vec::new()
+            };
+            (state.found.clone(), step, next, to_revoke)
         };
-        let stored = match step {
+        let revoked = found.stored.revocations();
+        let is_revoking =
+            !to_revoke.is_empty() || is_leader && revoked.is_some_and(|revoked| revoked.has_expired(now));
+        let mut stored = match step {
             Some(step) => carry_out(step, &found.stored, &next, now)?,
             None => {
                 let before = written(&found);
@@ -241,7 +278,7 @@ impl Rotations {
                 let is_longer = before.is_some_and(|before| before.longest_life < next.longest_life);
                 let is_taken = before.is_none_or(|before| before.request != next.request);
                 // A longer life is news that every replica may have; the rest is the leader's to write.
-                if !(is_longer || is_leader && is_taken) {
+                if !(is_longer || is_revoking || is_leader && is_taken) {
                     return Ok(());
                 }
                 let mut stored = found.stored.clone();
@@ -249,6 +286,10 @@ impl Rotations {
                 stored
             }
         };
+        if is_revoking {
+            let longest_life = next.longest_life.max(self.shared.settings.certificate_life);
+            stored.revoke(&to_revoke, now, longest_life)?;
+        }
         // Before anything is signed with it, so that everything that is can be told apart.
         let fresh = Versioned {
             stored,
@@ -263,6 +304,9 @@ impl Rotations {
             Err(error) => return Err(error.into()),
         };
         self.take_over(Versioned { version, ..fresh }, signer, now);
+        self.state()
+            .to_revoke
+            .retain(|serial| !to_revoke.contains(serial));
         if let Some(step) = step {
             self.say(step);
         }
@@ -290,13 +334,18 @@ impl Rotations {
     fn publish(&self, state: &State) {
         let Some(kept) = written(&state.found) else { return };
         self.shared.bundle.send_if_modified(|current| {
-            if current.as_ref().map(|bundle| bundle.generation) == Some(kept.generation) {
+            let revoked = state.found.stored.revocations();
+            let number = revoked.as_ref().map_or(0, |revoked| revoked.number);
+            let now = current
+                .as_ref()
+                .map(|bundle| (bundle.generation, bundle.revocation_number));
+            if now == Some((kept.generation, number)) {
                 return false;
             }
             let roots = state.found.stored.roots_pem();
             let retired = kept.retired.concat();
             let trust_domain = &self.shared.settings.trust_domain;
-            let bundle = Bundle::new(kept.generation, trust_domain, &roots, &retired);
+            let bundle = Bundle::new(kept.generation, trust_domain, &roots, &retired, revoked.as_ref());
             *current = Some(Arc::new(bundle));
             true
         });

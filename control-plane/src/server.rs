@@ -196,6 +196,7 @@ pub async fn start(
             .clone()
             .map(|client| (client, config.pod_namespace.clone())),
         pace: Pace::default(),
+        longest_life: config.max_certificate_life(),
     };
     let host = tokio::select! {
         host = Host::open(places, leadership.clone()) => Arc::new(host?),

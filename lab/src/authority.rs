@@ -9,7 +9,7 @@ use crate::http;
 use crate::layout::Layout;
 
 /// What is asked or asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootQuestion {
     /// How the roots stand.
     Status,
@@ -17,6 +17,8 @@ pub enum RootQuestion {
     Rotate,
     /// That the new root is given up.
     Abort,
+    /// That certificates are revoked, by their serial numbers.
+    Revoke(Vec<String>),
 }
 
 /// Asks the lab's control plane; how the roots stand then.
@@ -35,10 +37,23 @@ pub async fn roots(layout: &Layout, question: RootQuestion) -> Result<Value, Lab
 /// # Errors
 /// When it does not answer, or refuses: its own words.
 pub async fn roots_at(socket: &Path, question: RootQuestion) -> Result<Value, LabError> {
+    let revoke;
     let (method, path) = match question {
         RootQuestion::Status => (hyper::Method::GET, "/debug/ca"),
         RootQuestion::Rotate => (hyper::Method::POST, "/debug/ca/rotate"),
         RootQuestion::Abort => (hyper::Method::POST, "/debug/ca/abort"),
+        RootQuestion::Revoke(serials) => {
+            // Of anything else nothing would be left in a query.
+            let plain = |serial: &String| {
+                serial
+                    .chars()
+                    .filter(char::is_ascii_alphanumeric)
+                    .collect::<String>()
+            };
+            let serials: Vec<String> = serials.iter().map(plain).collect();
+            revoke = format!("/debug/ca/revoke?serials={}", serials.join(","));
+            (hyper::Method::POST, revoke.as_str())
+        }
     };
     let unknown = |error: String| LabError::System {
         doing: "asking the control plane about its roots".to_owned(),

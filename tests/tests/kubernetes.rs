@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::manifests::{join, namespace, peer_authentication, server, sleeper};
-use tests::{Api, Lab, Place, Pod, eventually, eventually_some, require_root};
+use tests::{Api, Lab, Place, Pod, eventually, eventually_some, require_root, ztctl};
 
 const UP: [&str; 2] = ["--control-plane", "kubernetes"];
 const PORT: u16 = 8080;
@@ -407,6 +407,69 @@ impl Kubectl {
             tests::run(command, Some(input), SOON)
         }
     }
+}
+
+#[test]
+fn the_root_is_exchanged_and_certificates_revoked_by_whoever_may_annotate() {
+    if !require_root() {
+        return;
+    }
+    let found = Command::new("kubectl").arg("version").arg("--client").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: kubectl is not installed");
+        return;
+    }
+    let lab = Lab::up_with(&UP, &shop(true));
+    let [server, client] = ["shop/server", "shop/client"].map(|name| lab.pod(name));
+    eventually("the client is served", SOON, || is_served(&client, &server));
+    let kubeconfig = lab.ztctl(&["kubeconfig"]).expect_code(0).stdout;
+    let ca = |arguments: &[&str]| {
+        let mut all = vec!["ca", arguments[0], "--kubeconfig", kubeconfig.trim()];
+        all.extend(&arguments[1..]);
+        ztctl(&all, 4 * SOON)
+    };
+    let status = || {
+        let output = ca(&["status", "-o", "json"]);
+        (output.code == 0).then(|| serde_json::from_str::<Value>(&output.stdout).unwrap())
+    };
+    let before = eventually_some("the leader tells how the roots stand", SOON, status);
+    assert_eq!(before["phase"], "steady", "{before}");
+    let none = ca(&["rotate", "--abort"]);
+    assert_eq!(none.code, 1, "{none:?}");
+    assert!(none.stderr.contains("no rotation is under way"), "{none:?}");
+
+    // Certificates live for a day here: the new root signs because every node has acknowledged it.
+    ca(&["rotate"]).expect_code(0);
+    let switched = eventually_some("the new root signs", 2 * SOON, || {
+        status().filter(|status| status["phase"] == "switched")
+    });
+    assert_eq!(switched["roots"].as_array().unwrap().len(), 2, "{switched}");
+    assert!(is_served(&client, &server));
+    let again = ca(&["rotate"]);
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.stderr.contains("under way"), "{again:?}");
+    let reports = Api::of(&lab)
+        .get("/api/v1/namespaces/istio-system/configmaps/ztunnel-ca-seen")
+        .unwrap();
+    let told = reports["data"].as_object().unwrap();
+    assert!(told.keys().any(|key| key.starts_with("replica.")), "{reports:#}");
+
+    ca(&["revoke", &"47".repeat(16)]).expect_code(0);
+    eventually("it is on the list in every namespace", SOON, || {
+        Api::of(&lab)
+            .get("/api/v1/namespaces/shop/configmaps/istio-ca-crl")
+            .is_some_and(|map| {
+                map["data"]["ca-crl.pem"]
+                    .as_str()
+                    .is_some_and(|list| list.contains("X509 CRL"))
+            })
+    });
+    assert!(
+        is_served(&client, &server),
+        "nobody has a certificate with that number"
+    );
+    let nowhere = ca(&["status", "--namespace", "nowhere"]);
+    assert_eq!(nowhere.code, 3, "{nowhere:?}");
 }
 
 #[test]

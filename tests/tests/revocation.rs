@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tests::manifests::{join, namespace, sleeper};
 use tests::{
-    Lab, Place, Pod, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo,
+    Lab, Place, Pod, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo, ztctl,
 };
 
 /// A changed list is taken up after two to four seconds.
@@ -94,6 +94,49 @@ fn a_revoked_peer_loses_its_tunnels_at_either_end_and_gets_no_new_one() {
         let labels = [("response_flags", "CERT_REVOKED"), ("reporter", "source")];
         lab.metric("node-a", "istio_tcp_connections_failed_total", &labels) >= 1.0
     });
+}
+
+/// By the CA itself: what it revokes every node proxy holds against, without any file.
+#[test]
+fn what_the_ca_revokes_is_refused_everywhere_at_once() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::up(&join([
+        namespace("mesh", true),
+        sleeper("mesh", "server", "server", "node-b"),
+        sleeper("mesh", "client", "client", "node-a"),
+        sleeper("mesh", "bystander", "bystander", "node-a"),
+    ]));
+    let [server, client, bystander] =
+        ["mesh/server", "mesh/client", "mesh/bystander"].map(|name| lab.pod(name));
+    let address = serve_echo(&server, 7001);
+    let mut open = client.connect(address).unwrap();
+    let mut other = bystander.connect(address).unwrap();
+    for stream in [&mut open, &mut other] {
+        echo(stream, b"before").unwrap();
+    }
+    let wrong = ztctl(&["ca", "revoke", "--name", lab.name(), "1234"], SOON);
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+    assert!(wrong.stderr.contains("serial number"), "{wrong:?}");
+    let of_client = serial(&lab, "node-a", "client");
+    ztctl(&["ca", "revoke", "--name", lab.name(), &of_client], SOON).expect_code(0);
+    eventually("the open connection ends", SOON, || {
+        echo(&mut open, b"still?").is_err()
+    });
+    assert!(
+        echo_once(&client, address, b"again").is_err(),
+        "a revoked client is let in again"
+    );
+    echo(&mut other, b"a bystander").expect("only the revoked one's connections end");
+    eventually("the refusal has its reason", SOON, || {
+        let log = lab.logs("ztunnel/node-b");
+        log.contains("peer_revoked") && log.contains("cert_revoked")
+    });
+    let table = ztctl(&["ca", "status", "--name", lab.name()], SOON)
+        .expect_code(0)
+        .stdout;
+    assert!(table.contains("1 certificates are revoked"), "{table}");
 }
 
 /// The serial number of the newest certificate of this account, as its node's proxy logs it.

@@ -16,7 +16,7 @@ use tests::{
 };
 
 /// The life of certificates, so short that a rotation does not take long, and so long that no test machine is late.
-const LIFE: &str = "90s";
+const LIFE: &str = "45s";
 /// Longer than every phase: a certificate's life, and what is waited besides.
 const SOON: Duration = Duration::from_secs(180);
 const PORT: u16 = 7000;

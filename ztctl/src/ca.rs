@@ -26,6 +26,9 @@ pub(crate) enum CaCommand {
     Status(Ask),
     /// Exchange the root, without a connection that fails; exit code 1 when that is refused
     Rotate(Rotate),
+    /// Take certificates back by their serial numbers: whoever shows one loses its connections and gets no new one; exit
+    /// code 1 when that is refused
+    Revoke(Revoke),
 }
 
 #[derive(Args)]
@@ -53,6 +56,15 @@ pub(crate) struct Rotate {
     wait: Option<Duration>,
 }
 
+#[derive(Args)]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    ask: Ask,
+    /// Serial numbers, as the control plane's line `certificate issued` has them
+    #[arg(required = true, value_name = "SERIAL")]
+    serials: Vec<String>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
@@ -64,6 +76,7 @@ pub(crate) async fn run(command: CaCommand) -> u8 {
     let outcome = match command {
         CaCommand::Status(ask) => ask.status().await,
         CaCommand::Rotate(rotate) => rotate.run().await,
+        CaCommand::Revoke(revoke) => revoke.run().await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ztctl ca: {error}");
@@ -91,6 +104,16 @@ impl Ask {
             Output::Json => print::pretty_json(status),
             Output::Table => table(status),
         }
+    }
+}
+
+impl Revoke {
+    async fn run(self) -> Result<u8, LabError> {
+        let colons = |serial: &String| serial.replace(':', "");
+        let serials = self.serials.iter().map(colons).collect();
+        let status = self.ask.ask(RootQuestion::Revoke(serials)).await?;
+        self.ask.show(&status);
+        Ok(0)
     }
 }
 
@@ -154,6 +177,9 @@ fn table(status: &Value) {
             "{} of {} holders of certificates {done}",
             status["acknowledged"], status["holders"]
         ));
+    }
+    if status["revoked"].as_u64().is_some_and(|revoked| revoked > 0) {
+        print::line(&format!("{} certificates are revoked", status["revoked"]));
     }
     if let Some(failure) = status["failure"].as_str() {
         print::line(&format!("failure: {failure}"));

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tls::renewal::{Action, Renewal};
 use tls::rotation::{Outcome, RootRotation, SPREAD};
-use tls::{ConfigCache, Issuer, Roots, WorkloadCertificate};
+use tls::{ConfigCache, Issuer, RevocationLists, Roots, WorkloadCertificate};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
@@ -33,6 +33,44 @@ pub(crate) struct Bundle {
     pub(crate) roots: Roots,
     /// Those that were exchanged in good order: what they have proven before stands.
     pub(crate) retired: Option<Roots>,
+    /// What is revoked.
+    pub(crate) revoked: Revoked,
+}
+
+/// Lists of certificates that were taken back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Revoked {
+    /// Greater with every change; two of one number are the same.
+    pub(crate) number: u64,
+    /// As they came, in PEM.
+    pub(crate) text: Arc<str>,
+    pub(crate) lists: RevocationLists,
+}
+
+impl PartialEq for Revoked {
+    fn eq(&self, other: &Self) -> bool {
+        (self.number, &self.text) == (other.number, &other.text)
+    }
+}
+
+impl Eq for Revoked {}
+
+impl Revoked {
+    /// What a bundle says.
+    ///
+    /// # Errors
+    /// When lists cannot be read.
+    pub(crate) fn read(number: u64, text: &str) -> Result<Self, String> {
+        let lists = match text.trim() {
+            "" => RevocationLists::default(),
+            text => RevocationLists::parse([text.as_bytes()]).map_err(|error| error.to_string())?,
+        };
+        Ok(Self {
+            number,
+            text: text.into(),
+            lists,
+        })
+    }
 }
 
 /// Requests to the authority that run at once.
@@ -171,6 +209,10 @@ impl Identities {
             .configs
             .trust()
             .set_retired_roots(bundle.retired.clone());
+        self.inner
+            .configs
+            .trust()
+            .set_told_revocation(bundle.revoked.lists.clone());
         *self.bundle_slot() = Some(bundle);
         let outcome = self.rotation().on_bundle(SystemTime::now(), roots, rand::random);
         self.apply(outcome);

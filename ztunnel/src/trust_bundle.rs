@@ -5,7 +5,7 @@
 //! when the control plane takes its bundle back or is exchanged for one that offers none.
 
 use crate::context::Context;
-use crate::identities::Bundle;
+use crate::identities::{Bundle, Revoked};
 use prost::Message;
 use proto::origin::TrustBundle;
 use std::sync::Arc;
@@ -60,6 +60,13 @@ impl TrustBundles {
                     "there is another bundle of generation {generation} in force"
                 ));
             }
+            // A greater generation was written after all lists of the one before.
+            let (held, number) = (before.revoked.number, bundle.revoked.number);
+            if generation == before.generation && number < held {
+                return Err(format!(
+                    "what it says is revoked has number {number}, which is older than {held}, which is in force"
+                ));
+            }
         }
         if before.as_ref() == Some(&bundle) {
             return Ok(());
@@ -67,6 +74,7 @@ impl TrustBundles {
         info!(
             generation,
             roots = bundle.roots.len(),
+            revocation_lists = bundle.revoked.lists.len(),
             "the control plane says which roots count"
         );
         self.context.identities.set_bundle(bundle).await;
@@ -82,6 +90,8 @@ fn read(resource: &ResourceUpdate, own_trust_domain: &str) -> Result<Bundle, Str
         trust_domain,
         roots,
         retired_roots,
+        revocation_lists,
+        revocation_number,
     } = message;
     if trust_domain != own_trust_domain {
         return Err(format!(
@@ -93,10 +103,12 @@ fn read(resource: &ResourceUpdate, own_trust_domain: &str) -> Result<Bundle, Str
         "" => None,
         text => Some(Roots::from_pem(text).map_err(|error| format!("the retired roots: {error}"))?),
     };
+    let revoked = Revoked::read(revocation_number, &revocation_lists)?;
     Ok(Bundle {
         generation,
         roots,
         retired,
+        revoked,
     })
 }
 

@@ -23,6 +23,7 @@ const PUBLIC_FILE: &str = "root-cert.pem";
 const NEXT: &str = "# next";
 const PREVIOUS: &str = "# previous";
 const ROTATION: &str = "# rotation ";
+const REVOKED: &str = "# revoked ";
 
 /// Keeps an authority in a directory: `root-key.pem` (mode 0600) holds the keys with their certificates,
 /// `root-cert.pem` a public copy of the roots. The secret file is replaced as a whole, by rename, so that a crash
@@ -190,7 +191,16 @@ fn render(stored: &StoredAuthority) -> Zeroizing<String> {
     }
     if let Some(previous) = &stored.previous {
         line(&mut text, PREVIOUS);
+        if let Some(key) = &stored.previous_key {
+            line(&mut text, key);
+        }
         line(&mut text, previous);
+    }
+    if let Some(revoked) = &stored.revoked {
+        line(
+            &mut text,
+            &format!("{REVOKED}{}", revoked.replace(['\r', '\n'], " ")),
+        );
     }
     if let Some(rotation) = &stored.rotation {
         // One line; whoever writes it has no use for line ends outside of texts, where they are escaped.
@@ -205,11 +215,15 @@ fn render(stored: &StoredAuthority) -> Zeroizing<String> {
 fn parse(text: &str) -> Result<StoredAuthority, &'static str> {
     let mut parts = [const { None }; 3].map(|part: Option<Zeroizing<String>>| part);
     let mut at = 0;
-    let mut rotation = None;
+    let (mut rotation, mut revoked) = (None, None);
     parts[0] = Some(Zeroizing::default());
     for line in text.lines() {
         if let Some(state) = line.strip_prefix(ROTATION) {
             rotation = Some(state.to_owned());
+            continue;
+        }
+        if let Some(list) = line.strip_prefix(REVOKED) {
+            revoked = Some(list.to_owned());
             continue;
         }
         at = match line {
@@ -231,7 +245,12 @@ fn parse(text: &str) -> Result<StoredAuthority, &'static str> {
     Ok(StoredAuthority {
         current: current.ok_or("there is no PRIVATE KEY in it")?,
         next: next.as_deref().map(|part| pair(part)).transpose()?,
+        previous_key: previous
+            .as_deref()
+            .and_then(|part| block(part, "PRIVATE KEY"))
+            .map(|key| Zeroizing::new(key.to_owned())),
         previous: previous.as_deref().map(|part| certificate(part)).transpose()?,
+        revoked,
         rotation,
     })
 }

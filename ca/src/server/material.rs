@@ -162,6 +162,13 @@ impl Material {
         &self.roots
     }
 
+    /// The root that what is signed leads to. PEM.
+    pub fn root(&self) -> Option<&str> {
+        let anchor = self.anchor.as_ref()?;
+        let at = self.anchors.iter().position(|one| one == anchor)?;
+        self.roots.get(at).map(String::as_str)
+    }
+
     /// The certificates between what is signed and the root, from below. PEM; none when a root signs itself.
     pub fn intermediates(&self) -> &[String] {
         &self.intermediates

@@ -68,12 +68,13 @@ pub fn plugged_parts() -> impl Iterator<Item = &'static str> {
 
 impl Plugged {
     /// Puts together what `parts` hold by name; names that are not known are left out. Where both layouts are there,
-    /// Istio's counts.
+    /// Istio's counts. `more_roots`, in PEM, are trusted besides.
     ///
     /// # Errors
     /// When parts are missing, cannot be read, or do not make an authority at `now`.
     pub fn from_parts(
         parts: &BTreeMap<String, Zeroizing<Vec<u8>>>,
+        more_roots: &str,
         now: SystemTime,
     ) -> Result<Self, PluggedError> {
         let is_istio = ISTIO[..4].iter().any(|part| parts.contains_key(*part));
@@ -108,7 +109,12 @@ impl Plugged {
             check_list(list)?;
         }
         Ok(Self {
-            material: Material::new(&signing, chain, roots, now)?,
+            material: Material::new(
+                &signing,
+                chain,
+                &format!("{}\n{more_roots}", roots.trim_end()),
+                now,
+            )?,
             revocation_list: revocation_list.map(str::to_owned),
         })
     }

@@ -36,6 +36,10 @@ pub struct StoredAuthority {
     pub next: Option<KeyAndCertificate>,
     /// The certificate of the root that signed before, while it is still trusted. In PEM.
     pub previous: Option<String>,
+    /// Its key, so that what it has signed can still be revoked. In PEM.
+    pub previous_key: Option<Zeroizing<String>>,
+    /// What is revoked, in words of its own: one line of text.
+    pub revoked: Option<String>,
     /// How far a rotation has come, in words of its own: one line of text.
     pub rotation: Option<String>,
 }
@@ -90,6 +94,8 @@ impl StoredAuthority {
             current: root,
             next: None,
             previous: None,
+            previous_key: None,
+            revoked: None,
             rotation: None,
         }
     }

@@ -48,12 +48,13 @@ impl Source {
         }
     }
 
-    /// Reads it and puts it together; nothing when there is no such Secret. Files are always there.
-    pub(super) async fn read(&self, now: SystemTime) -> Result<Option<Plugged>, Problem> {
+    /// Reads it and puts it together; nothing when there is no such Secret. Files are always there. `more_roots` are trusted
+    /// besides.
+    pub(super) async fn read(&self, more_roots: &str, now: SystemTime) -> Result<Option<Plugged>, Problem> {
         let Some(parts) = self.parts().await? else {
             return Ok(None);
         };
-        let plugged = Plugged::from_parts(&parts, now);
+        let plugged = Plugged::from_parts(&parts, more_roots, now);
         plugged
             .map(Some)
             .map_err(|error| Problem::Wrong(error.to_string()))

@@ -17,6 +17,7 @@ use crate::kubernetes::secret::{OWN, PLUGGED, SecretStore};
 use crate::kubernetes::testing::{NAMESPACE, PATIENCE, asked, client, server, until};
 use crate::leadership::{Candidate, Leadership, Timing, elect};
 
+const LIFE: Duration = Duration::from_secs(3600);
 /// So often that tests are quick.
 const PACE: Pace = Pace {
     files: Duration::from_millis(20),
@@ -42,6 +43,13 @@ impl Replica {
             follower: tokio::spawn(host.clone().follow()),
             host,
         }
+    }
+
+    /// As the follower does it, at this time.
+    async fn look(&self, now: SystemTime) -> Result<(), String> {
+        let (source, learned) = self.host.source.as_ref().unwrap();
+        let looked = self.host.look(source, &mut *learned.lock().await, now).await;
+        looked.map_err(|problem| problem.to_string())
     }
 
     fn roots(&self) -> String {
@@ -72,6 +80,7 @@ fn in_cluster(server: &ApiServer) -> Places {
         directory: None,
         cluster: Some((client(server), NAMESPACE.to_owned())),
         pace: PACE,
+        longest_life: LIFE,
     }
 }
 
@@ -81,6 +90,7 @@ fn in_files(directory: &Path) -> Places {
         directory: None,
         cluster: None,
         pace: PACE,
+        longest_life: LIFE,
     }
 }
 
@@ -308,8 +318,7 @@ async fn a_plugged_intermediate_in_files_is_exchanged_live() {
 
     // Half of the next one, for as long as somebody takes to write it.
     write(folder.path(), &two.istio()[..1]);
-    let source = replica.host.source.as_ref().unwrap();
-    assert!(replica.host.look(source).await.is_err());
+    assert!(replica.look(SystemTime::now()).await.is_err());
     assert_eq!(sign(authority)[1], normal(&one.certificate));
     write(folder.path(), &two.istio());
     until("the next one signs", || {
@@ -331,22 +340,45 @@ async fn a_root_signs_only_once_it_is_trusted() {
     let (one, two) = (Plugged::new(&old), Plugged::new(&new));
     write(folder.path(), &one.istio());
     let replica = Replica::of(open(in_files(folder.path()), Leadership::always()).await.unwrap());
+    // It is told when to look.
+    replica.follower.abort();
     let normal = |pem: &str| pem.replace("\r\n", "\n");
-    let (authority, source) = (&replica.host.authority, replica.host.source.as_ref().unwrap());
+    let authority = &replica.host.authority;
+    let mut now = SystemTime::now();
     write(folder.path(), &two.istio());
-    let error = replica.host.look(source).await.unwrap_err().to_string();
+    let error = replica.look(now).await.unwrap_err();
     assert!(error.contains("no workload trusts yet"), "{error}");
     // Nor with the old one beside it: workloads have not been told of the new one.
     let both = format!("{}{}", one.root, two.root);
     write(folder.path(), &[("root-cert.pem", &both)]);
-    assert!(replica.host.look(source).await.is_err());
+    assert!(replica.look(now).await.is_err());
     assert_eq!(sign(authority)[1], normal(&one.certificate));
     write(folder.path(), &one.istio());
     write(folder.path(), &[("root-cert.pem", &both)]);
-    replica.host.look(source).await.unwrap();
+    replica.look(now).await.unwrap();
     assert_eq!(sign(authority)[1], normal(&one.certificate));
+    assert_eq!(authority.material().roots().len(), 2);
+
+    // Exchanged at once for the new one alone: it waits until everybody must have learned that.
     write(folder.path(), &two.istio());
-    replica.host.look(source).await.unwrap();
+    now += LIFE - Duration::from_secs(1);
+    let error = replica.look(now).await.unwrap_err();
+    assert!(
+        error.contains("not every workload has learned") && error.contains("within 1h"),
+        "{error}"
+    );
+    assert_eq!(sign(authority)[1], normal(&one.certificate));
+    now += Duration::from_secs(2);
+    replica.look(now).await.unwrap();
+    assert_eq!(sign(authority)[1], normal(&two.certificate));
+    // And the old one stays beside it until what it has signed last is over.
+    assert_eq!(authority.material().roots().len(), 2);
+    now += LIFE - Duration::from_secs(1);
+    replica.look(now).await.unwrap();
+    assert_eq!(authority.material().roots().len(), 2);
+    now += Duration::from_secs(2);
+    replica.look(now).await.unwrap();
+    assert_eq!(authority.material().roots().len(), 1);
     assert_eq!(sign(authority)[1], normal(&two.certificate));
 }
 

@@ -14,12 +14,13 @@ use crate::rotation::Rotations;
 
 /// The ConfigMap.
 pub(crate) const NAME: &str = "ztunnel-ca";
-/// The annotation that asks: each new value is a request of its own. One that begins with `abort` gives the new root up.
+/// The annotation that asks: each new value is a request of its own. One that begins with `abort` gives the new root up,
+/// one that begins with `revoke` and serial numbers, separated by commas, revokes certificates.
 pub(crate) const REQUEST: &str = "ztunnel.dev/rotate-root";
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// How much of a value is remembered, in bytes. One that is longer is refused.
-const MAX_REQUEST: usize = 256;
+const MAX_REQUEST: usize = 1024;
 
 /// Takes requests and tells how it stands, until the future is dropped. For the leader only; two for a moment write the
 /// same.
@@ -88,14 +89,18 @@ fn answer(rotations: &Rotations, request: &str) -> String {
     }
     // First, so that it is written down together with the step that it leads to.
     rotations.take(request);
-    let outcome = if request.starts_with("abort") {
-        rotations.abort()
+    let refused = if let Some(rest) = request.strip_prefix("revoke ") {
+        let serials = rest.split_whitespace().next().unwrap_or_default();
+        let serials: Vec<&str> = serials.split(',').collect();
+        rotations.revoke(&serials).err().map(|error| error.to_string())
+    } else if request.starts_with("abort") {
+        rotations.abort().err().map(|error| error.to_string())
     } else {
-        rotations.request()
+        rotations.request().err().map(|error| error.to_string())
     };
-    match outcome {
-        Ok(()) => format!("accepted: {request}"),
-        Err(refused) => format!("refused: {request}: {refused}"),
+    match refused {
+        None => format!("accepted: {request}"),
+        Some(refused) => format!("refused: {request}: {refused}"),
     }
 }
 

@@ -28,7 +28,9 @@ const ROOTS: &str = "root-cert.pem";
 const NEXT_CERTIFICATE: &str = "ztunnel-next-cert.pem";
 const NEXT_KEY: &str = "ztunnel-next-key.pem";
 const PREVIOUS_CERTIFICATE: &str = "ztunnel-previous-cert.pem";
+const PREVIOUS_KEY: &str = "ztunnel-previous-key.pem";
 const ROTATION: &str = "ztunnel-rotation";
+const REVOKED: &str = "ztunnel-revoked";
 
 /// Keeps the authority in a Secret. Cheap to clone.
 #[derive(Clone)]
@@ -212,7 +214,9 @@ fn fill(data: &mut BTreeMap<String, ByteString>, stored: &StoredAuthority) {
     );
     put(NEXT_KEY, stored.next.as_ref().map(|next| next.key.as_str()));
     put(PREVIOUS_CERTIFICATE, stored.previous.as_deref());
+    put(PREVIOUS_KEY, stored.previous_key.as_ref().map(|key| key.as_str()));
     put(ROTATION, stored.rotation.as_deref());
+    put(REVOKED, stored.revoked.as_deref());
 }
 
 fn read_out(data: Option<&BTreeMap<String, ByteString>>) -> Result<StoredAuthority, String> {
@@ -235,7 +239,9 @@ fn read_out(data: Option<&BTreeMap<String, ByteString>>) -> Result<StoredAuthori
         current: pair(CERTIFICATE, KEY)?,
         next: has_next.then(|| pair(NEXT_CERTIFICATE, NEXT_KEY)).transpose()?,
         previous: text(PREVIOUS_CERTIFICATE)?.map(str::to_owned),
+        previous_key: text(PREVIOUS_KEY)?.map(|key| Zeroizing::new(key.to_owned())),
         rotation: text(ROTATION)?.map(str::to_owned),
+        revoked: text(REVOKED)?.map(str::to_owned),
     })
 }
 

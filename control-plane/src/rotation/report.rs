@@ -42,6 +42,7 @@ pub(super) fn of(
         "retired": retired.iter().map(|one| root(one, "is retired")).collect::<Vec<_>>(),
         "holders": status.holders,
         "acknowledged": acknowledged,
+        "revoked": kept.revocations().map_or(0, |revoked| revoked.len()),
         "blockers": status.blockers.iter().take(MAX_LISTED).map(blocker).collect::<Vec<_>>(),
         "moreBlockers": status.blockers.len().saturating_sub(MAX_LISTED),
         "failure": failure,

@@ -31,6 +31,7 @@ impl Bench {
             directory: Some(self.directory.path().to_owned()),
             cluster: None,
             pace: Pace::default(),
+            longest_life: Duration::from_secs(3600),
         };
         let host = authority::Host::open(places, Leadership::always()).await.unwrap();
         let settings = Settings {
@@ -218,4 +219,46 @@ async fn what_is_kept_and_cannot_be_used_changes_nothing() {
     bench.lead(&host).await;
     assert_eq!(phase(&host), "introduced");
     assert!(host.report()["failure"].is_null());
+}
+
+#[tokio::test]
+async fn what_is_revoked_is_told_at_once_kept_and_forgotten_when_it_has_expired() {
+    let mut bench = Bench::new();
+    let (host, authority) = bench.replica(true).await;
+    bench.lead(&host).await;
+    let bundles = host.bundles();
+    let number = || bundles.borrow().as_ref().unwrap().revocation_number;
+    assert_eq!(number(), 0);
+    let shown = issue(&host, &authority, "node-a", bench.now);
+    let serial = shown.serial();
+    assert!(host.revoke(&[serial, "rubbish"]).is_err());
+    host.revoke(&[serial]).unwrap();
+    bench.lead(&host).await;
+    let first = number();
+    assert!(first > 0);
+    let generation = bundles.borrow().as_ref().unwrap().generation;
+    assert_eq!(host.report()["revoked"], 1);
+    let lists = bundles.borrow().as_ref().unwrap().resource_lists();
+    assert_eq!(lists.len(), 1);
+    // Nothing more is written for it, and the next process knows it.
+    bench.lead(&host).await;
+    assert_eq!(number(), first);
+    drop(host);
+    let (host, _) = bench.replica(true).await;
+    let bundles = host.bundles();
+    let number = || bundles.borrow().as_ref().unwrap().revocation_number;
+    assert_eq!(
+        (number(), bundles.borrow().as_ref().unwrap().generation),
+        (first, generation)
+    );
+    // Each root's list is there while certificates of both are in use.
+    host.request().unwrap();
+    bench.lead(&host).await;
+    assert_eq!(bundles.borrow().as_ref().unwrap().resource_lists().len(), 2);
+    assert_eq!(host.report()["revoked"], 1);
+    bench.now += LIFE + PAUSE + Duration::from_secs(5);
+    for _ in 0..2 {
+        bench.lead(&host).await;
+    }
+    assert_eq!(host.report()["revoked"], 0);
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ca::Revocations;
 use prost::Message;
 use proto::origin::TrustBundle;
 
@@ -14,6 +15,8 @@ use super::session::{Rejection, Request, Response};
 #[derive(Debug)]
 pub(crate) struct Bundle {
     pub(crate) generation: u64,
+    /// Of what is revoked.
+    pub(crate) revocation_number: u64,
     resource: Resource,
 }
 
@@ -37,17 +40,27 @@ struct Unanswered {
 }
 
 impl Bundle {
-    /// The roots of `trust_domain`, and those that were exchanged in good order. Both are PEM.
-    pub(crate) fn new(generation: u64, trust_domain: &str, roots: &str, retired: &str) -> Bundle {
+    /// The roots of `trust_domain`, those that were exchanged in good order, both in PEM, and what is revoked.
+    pub(crate) fn new(
+        generation: u64,
+        trust_domain: &str,
+        roots: &str,
+        retired: &str,
+        revoked: Option<&Revocations>,
+    ) -> Bundle {
+        let revocation_number = revoked.map_or(0, |revoked| revoked.number);
         let message = TrustBundle {
             generation,
             trust_domain: trust_domain.to_owned(),
             roots: roots.to_owned(),
             retired_roots: retired.to_owned(),
+            revocation_lists: revoked.map(|revoked| revoked.lists.clone()).unwrap_or_default(),
+            revocation_number,
         };
         let payload = message.encode_to_vec();
         Bundle {
             generation,
+            revocation_number,
             resource: Resource::new(ResourceKind::TrustBundle, trust_domain, payload, Links::default()),
         }
     }
@@ -60,6 +73,12 @@ impl Bundle {
         let message = proto::discovery::Resource::decode(self.resource.encoded.clone()).unwrap();
         let body = TrustBundle::decode(&*message.resource.unwrap().value).unwrap();
         tls::Roots::from_pem(&body.roots).unwrap()
+    }
+
+    pub(crate) fn resource_lists(&self) -> tls::RevocationLists {
+        let message = proto::discovery::Resource::decode(self.resource.encoded.clone()).unwrap();
+        let body = TrustBundle::decode(&*message.resource.unwrap().value).unwrap();
+        tls::RevocationLists::parse([body.revocation_lists.as_bytes()]).unwrap()
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Revocation {
 /// Revocation lists. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct RevocationLists {
-    lists: Arc<[CertRevocationList<'static>]>,
+    lists: Arc<[Arc<CertRevocationList<'static>>]>,
 }
 
 /// Why lists could not be read.
@@ -78,13 +78,19 @@ impl RevocationLists {
                 }
                 let list = OwnedCertRevocationList::from_der(&der)
                     .map_err(|error| RevocationError::Malformed(error.to_string()))?;
-                lists.push(CertRevocationList::from(list));
+                lists.push(Arc::new(CertRevocationList::from(list)));
             }
         }
         if lists.is_empty() {
             return Err(RevocationError::Empty);
         }
         Ok(Self { lists: lists.into() })
+    }
+
+    fn with(&self, more: &Self) -> Self {
+        Self {
+            lists: self.lists.iter().chain(more.lists.iter()).cloned().collect(),
+        }
     }
 
     /// How many there are.
@@ -105,6 +111,17 @@ impl fmt::Debug for RevocationLists {
 }
 
 impl Revocation {
+    /// With these lists besides. Where a list is required and none could be read, nobody is accepted all the same.
+    pub(crate) fn with(&self, more: &RevocationLists) -> Self {
+        match self {
+            _ if more.is_empty() => self.clone(),
+            Self::Unchecked => Self::Listed(more.clone()),
+            Self::Listed(lists) => Self::Listed(lists.with(more)),
+            Self::Required(lists) => Self::Required(lists.with(more)),
+            Self::Closed(reason) => Self::Closed(reason.clone()),
+        }
+    }
+
     /// Judges a chain that leads to one of `anchors`.
     pub(crate) fn judge(
         &self,
@@ -181,7 +198,10 @@ impl RevocationLists {
         issuers.dedup();
         issuers
             .iter()
-            .map(|issuer| self.lists.iter().filter(|list| list.issuer() == issuer).collect())
+            .map(|issuer| {
+                let all = self.lists.iter().map(Arc::as_ref);
+                all.filter(|list| list.issuer() == issuer).collect()
+            })
             .filter(|lists: &Vec<_>| !lists.is_empty())
             .collect()
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use webpki::EndEntityCert;
 
 use crate::verify::{self, Purpose};
-use crate::{HandshakeError, Peer, Revocation, Roots};
+use crate::{HandshakeError, Peer, Revocation, RevocationLists, Roots};
 
 /// The most certificates in a peer's chain above its own.
 const MAX_INTERMEDIATES: usize = 8;
@@ -37,6 +37,11 @@ pub(crate) struct State {
     generation: u64,
     roots: Option<Roots>,
     retired: Option<Roots>,
+    /// By what is configured.
+    configured: Revocation,
+    /// By what the control plane tells.
+    told: RevocationLists,
+    /// Both together.
     revocation: Revocation,
 }
 
@@ -93,7 +98,12 @@ impl Trust {
 
     /// Asks `revocation` from now on.
     pub fn set_revocation(&self, revocation: Revocation) {
-        self.change(|state| state.revocation = revocation);
+        self.change(|state| state.configured = revocation);
+    }
+
+    /// Asks these lists too from now on.
+    pub fn set_told_revocation(&self, lists: RevocationLists) {
+        self.change(|state| state.told = lists);
     }
 
     /// The roots in force, once set.
@@ -178,9 +188,12 @@ impl Trust {
                 generation: current.generation + 1,
                 roots: current.roots.clone(),
                 retired: current.retired.clone(),
-                revocation: current.revocation.clone(),
+                configured: current.configured.clone(),
+                told: current.told.clone(),
+                revocation: Revocation::Unchecked,
             };
             change(&mut next);
+            next.revocation = next.configured.with(&next.told);
             *current = Arc::new(next);
         });
     }

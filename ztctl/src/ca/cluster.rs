@@ -44,8 +44,9 @@ impl Cluster {
     pub(super) async fn ask(&self, question: RootQuestion) -> Result<Value, LabError> {
         let word = match question {
             RootQuestion::Status => return status(&self.map().await?),
-            RootQuestion::Rotate => "rotate",
-            RootQuestion::Abort => "abort",
+            RootQuestion::Rotate => "rotate".to_owned(),
+            RootQuestion::Abort => "abort".to_owned(),
+            RootQuestion::Revoke(serials) => format!("revoke {}", serials.join(",")),
         };
         // Every request has a value of its own.
         let since = SystemTime::now()

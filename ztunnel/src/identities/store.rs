@@ -4,7 +4,7 @@
 //! to the identity that it is wanted for, as an authority's answer is. It goes with the identity's last pod. Beside them
 //! is the last bundle of roots from the control plane, so that peers are held against no older one after a start.
 
-use super::Bundle;
+use super::{Bundle, Revoked};
 use mesh::Identity;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
@@ -22,6 +22,8 @@ const ROOTS: &str = "# roots\n";
 const BUNDLE: &str = "trust-bundle";
 /// Stands before the generation in it.
 const GENERATION: &str = "# generation ";
+/// Stands before the number of what is revoked, whose lists follow.
+const REVOKED: &str = "# revoked ";
 /// The permissions that nobody but the owner may have.
 const OTHERS: u32 = 0o077;
 
@@ -102,9 +104,11 @@ impl KeyStore {
     pub(crate) fn save_bundle(&self, bundle: &Bundle) {
         let path = self.directory.join(BUNDLE);
         let text = format!(
-            "{GENERATION}{}\n{}",
+            "{GENERATION}{}\n{}{REVOKED}{}\n{}",
             bundle.generation,
-            bundle.roots.to_pem().concat()
+            bundle.roots.to_pem().concat(),
+            bundle.revoked.number,
+            bundle.revoked.text
         );
         if let Err(error) = replace(&path, |file| file.write_all(text.as_bytes())) {
             warn!(path = %path.display(), %error, "the bundle of roots cannot be kept on disk");
@@ -152,12 +156,18 @@ fn read_bundle(path: &Path) -> io::Result<Bundle> {
     let generation = generation
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| io::Error::other("it is not whole"))?;
-    let roots = Roots::from_pem(&text).map_err(io::Error::other)?;
+    // One of an earlier version has no such part.
+    let (text, revoked) = text.split_once(REVOKED).unwrap_or((text.as_str(), "0\n"));
+    let (number, lists) = revoked.split_once('\n').unwrap_or((revoked, ""));
+    let number = number.parse().map_err(|_| io::Error::other("it is not whole"))?;
+    let revoked = Revoked::read(number, lists).map_err(io::Error::other)?;
+    let roots = Roots::from_pem(text).map_err(io::Error::other)?;
     // No tunnel outlives the process, so nothing rests on retired ones.
     Ok(Bundle {
         generation,
         roots,
         retired: None,
+        revoked,
     })
 }
 

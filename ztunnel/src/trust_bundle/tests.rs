@@ -10,6 +10,8 @@ fn resource(generation: u64, trust_domain: &str, roots: &str) -> ResourceUpdate 
 
 fn retiring(generation: u64, trust_domain: &str, roots: &str, retired: &str) -> ResourceUpdate {
     let message = TrustBundle {
+        revocation_lists: String::new(),
+        revocation_number: 0,
         generation,
         trust_domain: trust_domain.into(),
         roots: roots.into(),
@@ -31,6 +33,60 @@ async fn tell(node: &mut Node, resource: ResourceUpdate) -> Option<String> {
     };
     let rejections = node.handler.apply(update).await;
     rejections.into_iter().next().map(|rejection| rejection.reason)
+}
+
+fn revoking(number: u64, roots: &str, lists: &str) -> ResourceUpdate {
+    let message = TrustBundle {
+        generation: 7,
+        trust_domain: "cluster.local".into(),
+        roots: roots.into(),
+        retired_roots: String::new(),
+        revocation_lists: lists.into(),
+        revocation_number: number,
+    };
+    ResourceUpdate {
+        payload: message.encode_to_vec().into(),
+        ..resource(7, "cluster.local", roots)
+    }
+}
+
+#[tokio::test]
+async fn what_the_bundle_revokes_counts_and_never_less_of_it() {
+    let issuer = TestIssuer::new();
+    let mut node = Node::new(&issuer, &[], Vec::new(), Vec::new(), Vec::new()).await;
+    let root = issuer.root_pem();
+    let mut authority = ca::StoredAuthority::generate(std::time::SystemTime::now()).unwrap();
+    let life = std::time::Duration::from_secs(60);
+    let now = std::time::SystemTime::now();
+    authority.revoke(&["47".repeat(16)], now, life).unwrap();
+    let lists = authority.revocations().unwrap().lists;
+    let listed = |node: &Node| match node.context.tls.trust().revocation() {
+        tls::Revocation::Unchecked => 0,
+        tls::Revocation::Listed(lists) => lists.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(tell(&mut node, revoking(0, &root, "")).await, None);
+    assert_eq!(listed(&node), 0);
+    assert_eq!(tell(&mut node, revoking(3, &root, &lists)).await, None);
+    assert_eq!(listed(&node), 1);
+    for bad in [
+        revoking(2, &root, &lists),
+        revoking(4, &root, "rubbish"),
+        revoking(0, &root, ""),
+    ] {
+        tell(&mut node, bad).await.expect("it is rejected");
+        assert_eq!(listed(&node), 1);
+    }
+    // Those of a file count besides.
+    let file = tls::RevocationLists::parse([lists.as_bytes()]).unwrap();
+    node.context
+        .tls
+        .trust()
+        .set_revocation(tls::Revocation::Required(file));
+    match node.context.tls.trust().revocation() {
+        tls::Revocation::Required(lists) => assert_eq!(lists.len(), 2),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

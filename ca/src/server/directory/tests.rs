@@ -30,6 +30,8 @@ async fn everything_comes_back_as_it_was_saved() {
     for (next, previous, rotation) in states {
         stored = StoredAuthority {
             next,
+            previous_key: previous.is_some().then(|| root().key),
+            revoked: rotation.is_some().then(|| "{\"number\":1}".to_owned()),
             previous,
             rotation,
             ..stored

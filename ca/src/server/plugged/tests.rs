@@ -16,7 +16,7 @@ fn both_layouts_are_read() {
     ]);
     let manager = parts(&[("tls.crt", &both), ("tls.key", &key), ("ca.crt", &root.pem)]);
     for layout in [&istio, &manager] {
-        let plugged = Plugged::from_parts(layout, now()).ok().unwrap();
+        let plugged = Plugged::from_parts(layout, "", now()).ok().unwrap();
         assert_eq!(plugged.material.intermediates().len(), 2);
         assert_eq!(plugged.material.roots().len(), 1);
         assert!(plugged.revocation_list.is_none());
@@ -33,21 +33,21 @@ fn what_is_missing_is_named() {
         ("cert-chain.pem", ""),
         ("root-cert.pem", &root.pem),
     ];
-    assert!(Plugged::from_parts(&parts(&all), now()).is_ok());
+    assert!(Plugged::from_parts(&parts(&all), "", now()).is_ok());
     for left_out in 0..all.len() {
         let mut some = all.to_vec();
         let (name, _) = some.remove(left_out);
-        let error = Plugged::from_parts(&parts(&some), now()).err().unwrap();
+        let error = Plugged::from_parts(&parts(&some), "", now()).err().unwrap();
         assert!(
             matches!(error, PluggedError::Incomplete { missing, .. } if missing == name),
             "{error}"
         );
     }
-    let error = Plugged::from_parts(&parts(&[("tls.crt", &root.pem)]), now())
+    let error = Plugged::from_parts(&parts(&[("tls.crt", &root.pem)]), "", now())
         .err()
         .unwrap();
     assert!(error.to_string().contains("tls.key is missing"), "{error}");
-    let nothing = Plugged::from_parts(&parts(&[("other", "x")]), now())
+    let nothing = Plugged::from_parts(&parts(&[("other", "x")]), "", now())
         .err()
         .unwrap();
     assert_eq!(nothing, PluggedError::Nothing);
@@ -56,7 +56,7 @@ fn what_is_missing_is_named() {
         "root-cert.pem".to_owned(),
         zeroize::Zeroizing::new(vec![0xff, 0xfe]),
     );
-    let error = Plugged::from_parts(&binary, now()).err().unwrap();
+    let error = Plugged::from_parts(&binary, "", now()).err().unwrap();
     assert_eq!(
         error,
         PluggedError::NotText {
@@ -69,7 +69,7 @@ fn what_is_missing_is_named() {
         zeroize::Zeroizing::new(b"rubbish".to_vec()),
     );
     assert_eq!(
-        Plugged::from_parts(&list, now()).err().unwrap(),
+        Plugged::from_parts(&list, "", now()).err().unwrap(),
         PluggedError::RevocationList
     );
 }

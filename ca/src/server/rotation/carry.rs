@@ -26,15 +26,19 @@ pub fn carry_out(
                 .next
                 .take()
                 .ok_or_else(|| AuthorityError::Create("the root that is to sign next is gone".to_owned()))?;
-            next.previous = Some(std::mem::replace(&mut next.current, signer).certificate);
+            let before = std::mem::replace(&mut next.current, signer);
+            next.previous = Some(before.certificate);
+            next.previous_key = Some(before.key);
         }
         Step::Drop => {
             state.retired.splice(0..0, next.previous.take());
             state.retired.truncate(MAX_RETIRED);
+            next.previous_key = None;
         }
         Step::Abort => next.next = None,
     }
     next.rotation = Some(state.to_text());
+    next.renew_lists(now)?;
     Ok(next)
 }
 

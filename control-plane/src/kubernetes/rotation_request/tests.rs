@@ -17,6 +17,7 @@ async fn rotations(server: &ApiServer) -> Rotations {
         directory: None,
         cluster: Some((client(server), NAMESPACE.to_owned())),
         pace: Pace::default(),
+        longest_life: Duration::from_secs(3600),
     };
     let host = Host::open(places, Leadership::always()).await.unwrap();
     let settings = Settings {
@@ -101,4 +102,23 @@ async fn a_value_that_changes_asks_once_and_the_answer_stands_beside_it() {
     ask(&server, &"x".repeat(MAX_REQUEST + 1)).await;
     look(&api, &next).await.unwrap();
     assert!(data(&server, "answer").starts_with("refused: the value"));
+}
+
+#[tokio::test]
+async fn certificates_are_revoked_through_it() {
+    let server = server().await;
+    let rotations = rotations(&server).await;
+    let leading = tokio::spawn(rotations.clone().run(|| true));
+    until("it leads", || rotations.is_leader()).await;
+    let api = Api::<ConfigMap>::namespaced(client(&server), NAMESPACE);
+    look(&api, &rotations).await.unwrap();
+    let serial = "47".repeat(16);
+    ask(&server, &format!("revoke {serial} 1")).await;
+    look(&api, &rotations).await.unwrap();
+    assert_eq!(data(&server, "answer"), format!("accepted: revoke {serial} 1"));
+    until("it is revoked", || rotations.report()["revoked"] == 1).await;
+    ask(&server, "revoke 1234 1").await;
+    look(&api, &rotations).await.unwrap();
+    assert!(data(&server, "answer").contains("no serial number"));
+    leading.abort();
 }

@@ -17,6 +17,7 @@ async fn replica(server: &ApiServer, pod: &str) -> (Rotations, Arc<Authority>) {
             files: QUICK,
             secrets: QUICK,
         },
+        longest_life: Duration::from_secs(3600),
     };
     let host = authority::Host::open(places, Leadership::always()).await.unwrap();
     let settings = Settings {

@@ -8,6 +8,7 @@ fn bundle(generation: u64) -> Option<Arc<Bundle>> {
         "cluster.local",
         "the roots",
         "",
+        None,
     )))
 }
 

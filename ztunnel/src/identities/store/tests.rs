@@ -99,6 +99,7 @@ fn a_bundle_is_kept_as_long_as_there_is_no_newer_one() {
         generation,
         roots: certificate("a").roots().clone(),
         retired: None,
+        revoked: Revoked::default(),
     };
     let (first, second) = (bundle(7), bundle(u64::MAX));
     store.save_bundle(&first);
