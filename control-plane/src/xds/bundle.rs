@@ -9,7 +9,7 @@ use proto::origin::TrustBundle;
 
 use super::ResourceKind;
 use super::resource::{Links, Resource};
-use super::session::{Rejection, Request, Response};
+use super::session::{Rejection, Request, Response, shortened};
 
 /// The roots that are trusted, at one generation.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl BundleSession {
         self.rejected = request.error.map(|reason| Rejection {
             kind: ResourceKind::TrustBundle,
             name: self.name(),
-            reason,
+            reason: shortened(&reason),
         });
         if self.rejected.is_none() {
             self.acknowledged = Some(answered.generation);

@@ -31,6 +31,7 @@ use bytes::Bytes;
 
 use self::plan::Plan;
 use self::rejection::Rejections;
+pub(crate) use self::rejection::shortened;
 use self::subscription::{Shown, Subscription};
 use super::ResourceKind;
 use super::history::History;
@@ -369,7 +370,7 @@ impl Session {
             None => progress.acknowledged = answered.revision,
             Some(words) => {
                 progress.refused_at = Some(now);
-                self.refusal = Some((kind, rejection::shortened(words)));
+                self.refusal = Some((kind, shortened(words)));
             }
         }
         let rejections = match &request.error {

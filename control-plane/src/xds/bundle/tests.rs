@@ -102,3 +102,12 @@ fn who_comes_back_with_the_bundle_has_it_in_force_and_who_has_another_is_told() 
     early.update(bundle(5));
     assert!(early.next().is_some());
 }
+
+#[test]
+fn of_what_a_proxy_says_against_a_bundle_the_beginning_is_kept() {
+    let mut session = BundleSession::new(1, bundle(5));
+    session.request(subscribe(None));
+    let sent = session.next().unwrap();
+    session.request(answer(&sent, Some(&"no ".repeat(100_000))));
+    assert!(session.rejected().unwrap().reason.len() < 2000);
+}

@@ -96,7 +96,7 @@ pub(super) fn read(kind: ResourceKind, message: &str, is_known: impl Fn(&str) ->
 }
 
 /// The beginning of what a proxy says.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let text = text.trim_matches(|letter: char| letter.is_whitespace() || ",;".contains(letter));
     let mut end = text.len().min(MAX_REASON);
     while !text.is_char_boundary(end) {
