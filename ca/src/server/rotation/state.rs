@@ -39,6 +39,7 @@ pub struct RotationState {
     #[serde(with = "seconds")]
     pub since: SystemTime,
     /// Of the roots that are trusted and the one that signs; greater with every change.
+    #[serde(deserialize_with = "seconds::number")]
     pub generation: u64,
     /// The longest life of any certificate that was issued.
     #[serde(with = "life")]
@@ -74,7 +75,7 @@ impl RotationState {
         Self {
             phase,
             since: whole_seconds(now),
-            generation: (self.generation + 1).max(unix_seconds(now)),
+            generation: self.generation.saturating_add(1).max(unix_seconds(now)),
             ..self.clone()
         }
     }
@@ -119,10 +120,18 @@ mod seconds {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        let seconds = u64::deserialize(deserializer)?;
-        SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_secs(seconds))
-            .ok_or_else(|| serde::de::Error::custom("a time out of range"))
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(number(deserializer)?))
+    }
+
+    /// Seconds since 1970, or a count that began there.
+    pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        // The last second of the year 9999, behind which no time can be written (RFC 3339 §1); a greater number is
+        // damage, and there must be room for the next one.
+        const LAST: u64 = 253_402_300_799;
+        match u64::deserialize(deserializer)? {
+            seconds @ ..=LAST => Ok(seconds),
+            _ => Err(serde::de::Error::custom("a time after the year 9999")),
+        }
     }
 }
 

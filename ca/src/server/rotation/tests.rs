@@ -209,6 +209,12 @@ fn damage_is_refused() {
     assert!(state.longest_life <= crate::server::MAX_TTL + Duration::from_secs(1));
     let never = r#"{"phase":"steady","since":18446744073709551615,"generation":1,"longest_life":1}"#;
     assert!(RotationState::from_text(never).is_err());
+    // Neither can such a time be written anywhere, nor could the next generation be counted.
+    for (since, generation) in [(1_u64 << 62, 1), (1, u64::MAX)] {
+        let text =
+            format!(r#"{{"phase":"steady","since":{since},"generation":{generation},"longest_life":1}}"#);
+        assert!(RotationState::from_text(&text).is_err(), "{text}");
+    }
 }
 
 #[test]
