@@ -16,7 +16,7 @@ pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_DEPTH: usize = 64;
 /// How many documents one text may hold.
 pub const MAX_DOCUMENTS: usize = 10_000;
-/// How many values one text may hold, aliases expanded.
+/// How many values one text may hold, aliases expanded, and those that have an anchor twice.
 pub const MAX_NODES: usize = 1_000_000;
 
 /// A value and the line on which it begins (0: it did not come from text).
@@ -332,6 +332,8 @@ impl Builder {
         let line = tree.line;
         self.count(1, line)?;
         if anchor > 0 {
+            // What is kept for aliases counts too, or anchors inside of anchors would keep everything many times.
+            self.count(tree.size().0, line)?;
             self.anchors.insert(anchor, tree.clone());
         }
         let Some(open) = self.open.last_mut() else {

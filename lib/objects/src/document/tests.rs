@@ -79,6 +79,11 @@ fn aliases_are_expanded_within_bounds() {
         bomb += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(","));
     }
     assert!(only_error(&bomb).1.contains("more than 1000000 values"));
+    // What is kept for aliases that never come.
+    let levels = MAX_DEPTH - 4;
+    let opened: String = (0..levels).map(|level| format!("&b{level} [")).collect();
+    let nested = format!("{opened}{}{}", "1,".repeat(100_000), "]".repeat(levels));
+    assert!(only_error(&nested).1.contains("more than 1000000 values"));
     assert!(!read("a: &x [*x]\n").1.is_empty());
 }
 
