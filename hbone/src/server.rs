@@ -15,7 +15,7 @@ use crate::keepalive::Keepalive;
 use crate::vitals::Vitals;
 use crate::wire::{Turn, Wire, wire};
 use crate::{ConnectionEnd, Settings};
-pub use incoming::{AnswerError, Incoming};
+pub use incoming::{AnswerError, Incoming, MAX_HEADER};
 use limits::{Abandoned, Idle};
 
 mod incoming;

@@ -85,6 +85,32 @@ async fn tunnel(client: &Client, server: Server<DuplexStream>) -> (Tunnel, Tunne
 }
 
 #[tokio::test]
+async fn of_a_request_that_waits_little_is_kept() {
+    let (client, _driver, server) = over_duplex().await;
+    serve(server, |incoming| async move {
+        assert_eq!(incoming.header("x-filler"), None);
+        let baggage: Vec<_> = incoming.headers("baggage").map(<[u8]>::len).collect();
+        assert_eq!(baggage, [8000], "what is beyond the limit is left out");
+        assert_eq!(incoming.headers("forwarded").count(), 0);
+        assert_eq!(incoming.headers("traceparent").count(), server::MAX_HEADER / 33);
+        incoming.refuse(401, []).unwrap();
+    });
+    let mut headers = vec![
+        ("x-filler", "x".repeat(20_000)),
+        ("baggage", "b".repeat(8000)),
+        ("baggage", "b".repeat(500)),
+        ("forwarded", "f".repeat(8193)),
+    ];
+    headers.extend((0..300).map(|_| ("traceparent", "t".to_owned())));
+    let request = ConnectRequest {
+        authority: "10.0.0.1:80".into(),
+        headers,
+    };
+    let answer = client.connect(request).await.map(|_| ());
+    assert!(matches!(answer, Err(ConnectError::Status(401))), "{answer:?}");
+}
+
+#[tokio::test]
 async fn headers_and_statuses_cross() {
     let (client, _driver, server) = over_duplex().await;
     serve(server, |incoming| async move {

@@ -94,6 +94,16 @@ pub(crate) enum Failure {
         "too many connections from {0} have not proven who they are yet; further ones are reset until some have"
     )]
     TooManyHandshakes(IpAddr),
+    /// Peers: too many requests wait for their answer.
+    #[error(
+        "{most} requests in tunnels to pod {pod} wait for their answer already; further ones are refused until some have it"
+    )]
+    TooManyRequests {
+        /// The pod.
+        pod: String,
+        /// How many may wait.
+        most: usize,
+    },
     /// Peers, or an application: what is sent to them is not read, and fills the memory that there is for it.
     #[error(
         "the tunnels of pod {0} hold as many unread bytes as they may (ZTUNNEL_MAX_BUFFERED_BYTES): their peers do not read; further connections are refused until they do"
@@ -140,6 +150,7 @@ impl Failure {
             Self::Denied(decision) => decision.reason.code(),
             Self::BadRequest(_) => "bad_request",
             Self::TooManyHandshakes(_) => "too_many_handshakes",
+            Self::TooManyRequests { .. } => "too_many_requests",
             Self::BuffersFull(_) => "buffers_full",
             Self::Closed(reason) => reason.code(),
             Self::Reset(_) => "reset",

@@ -19,12 +19,40 @@ use std::sync::Arc;
 use sys::socket;
 use telemetry::Reporter;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 /// How often something is looked up for one request: what it names, and a waypoint that this names.
 const MAX_LOOK_UPS: usize = 3;
+
+/// How many requests in tunnels to one pod may wait for their answer. Each costs a task and a descriptor, and each peer
+/// may have hundreds in every tunnel; an application that accepts answers within a moment.
+const MAX_WAITING: usize = 4096;
+
+/// Counts requests that wait for their answer.
+#[derive(Clone)]
+pub(crate) struct Waiting {
+    places: Arc<Semaphore>,
+    most: usize,
+}
+
+impl Waiting {
+    /// So many may wait.
+    pub(crate) fn at_most(most: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            most,
+        }
+    }
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::at_most(MAX_WAITING)
+    }
+}
 
 /// Serves tunnels to one pod.
 pub(crate) struct Inbound {
@@ -34,6 +62,8 @@ pub(crate) struct Inbound {
     pub(crate) pod: Arc<Pod>,
     /// Peers that have not proven who they are yet.
     pub(crate) handshakes: Handshakes,
+    /// Requests that wait for their answer.
+    pub(crate) waiting: Waiting,
     /// Set when no new connection is wanted any more: tunnels say so and end with their last stream.
     pub(crate) draining: CancellationToken,
     /// Set when tunnels have to end now.
@@ -169,6 +199,17 @@ impl Inbound {
                 .refused(Reporter::Destination, failure.code());
             return refuse(incoming, failure.status());
         }
+        let Ok(place) = self.waiting.places.clone().try_acquire_owned() else {
+            let failure = Failure::TooManyRequests {
+                pod: self.pod.full_name(),
+                most: self.waiting.most,
+            };
+            debug!(source = %peer.source, reason = failure.code(), "refused a connection: {failure}");
+            self.context
+                .metrics
+                .refused(Reporter::Destination, failure.code());
+            return refuse(incoming, failure.status());
+        };
         let (snapshot, workload) = match application::own_workload(&self.context, &self.pod).await {
             Ok(found) => found,
             Err(failure) => {
@@ -226,6 +267,7 @@ impl Inbound {
             }
             Err(failure) => Err(failure),
         };
+        drop(place);
         let outcome = match reached {
             Ok(stream) => {
                 let description = self

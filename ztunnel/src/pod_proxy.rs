@@ -5,7 +5,7 @@ use crate::connections::CloseReason;
 use crate::context::Context;
 use crate::handshakes::Handshakes;
 use crate::identities::Held;
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, Waiting};
 use crate::outbound::Outbound;
 use crate::pods::Pod;
 use crate::socks5::{self, Socks5};
@@ -71,6 +71,7 @@ impl PodProxy {
             context: context.clone(),
             pod: pod.clone(),
             handshakes: Handshakes::default(),
+            waiting: Waiting::default(),
             draining: draining.clone(),
             ended: ended.clone(),
             open: acceptor.open.clone(),

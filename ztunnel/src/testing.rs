@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::context::Context;
 use crate::handshakes::Handshakes;
 use crate::identities::Held;
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, Waiting};
 use crate::outbound::Outbound;
 use crate::pods::{Pod, PodId};
 use crate::state::StateHandler;
@@ -219,11 +219,22 @@ impl Node {
         account: &str,
         address: SocketAddr,
     ) -> Arc<std::sync::atomic::AtomicUsize> {
+        self.serve_with(account, address, Waiting::default()).await
+    }
+
+    /// The same, with another bound for requests that wait.
+    pub(crate) async fn serve_with(
+        &self,
+        account: &str,
+        address: SocketAddr,
+        waiting: Waiting,
+    ) -> Arc<std::sync::atomic::AtomicUsize> {
         let (pod, held) = self.pod(account);
         let inbound = Arc::new(Inbound {
             context: self.context.clone(),
             pod,
             handshakes: Handshakes::default(),
+            waiting,
             draining: CancellationToken::new(),
             ended: CancellationToken::new(),
             open: TaskTracker::new(),

@@ -4,12 +4,22 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::MAX_AUTHORITY;
 use crate::budget::Piece;
 use crate::connection::Shared;
 use crate::{Header, Tunnel, headers};
+
+/// The headers that peers of this protocol send. What else a request has is not kept: many may wait for their answer,
+/// and each would hold the whole frame that it came in.
+const KEPT: [&str; 3] = ["baggage", "forwarded", "traceparent"];
+
+/// How long a header may be, all its values together and each a little longer than it is (as in RFC 7541 §4.1), bytes.
+/// Values beyond that are not kept.
+pub const MAX_HEADER: usize = 8 * 1024 + VALUE_COST;
+
+const VALUE_COST: usize = 32;
 
 /// A CONNECT that waits for its answer. Dropped without one, it is reset with CONNECT_ERROR.
 pub struct Incoming {
@@ -26,12 +36,12 @@ impl Incoming {
         &self.authority
     }
 
-    /// The first value of this request header, if it is visible ASCII.
+    /// The first value of this request header of the protocol, if it is visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         headers::first(&self.headers, name)
     }
 
-    /// All values of this request header in order, as sent.
+    /// The values of this request header of the protocol in order, as sent, up to [`MAX_HEADER`].
     pub fn headers<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         headers::values(&self.headers, name)
     }
@@ -113,7 +123,7 @@ pub(super) fn admit(
     match authority.filter(|authority| plain && authority.len() <= MAX_AUTHORITY) {
         Some(authority) => Some(Incoming {
             authority: authority.to_owned(),
-            headers: head.headers,
+            headers: kept(&head.headers),
             respond,
             recv: Some(recv),
             shared: Arc::clone(shared),
@@ -126,4 +136,23 @@ pub(super) fn admit(
             None
         }
     }
+}
+
+/// Copies of those headers that are kept.
+fn kept(all: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in KEPT {
+        let mut room = MAX_HEADER;
+        for value in all.get_all(name) {
+            let Some(left) = room.checked_sub(value.len() + VALUE_COST) else {
+                break;
+            };
+            room = left;
+            // It was read from bytes that were allowed.
+            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                kept.append(HeaderName::from_static(name), copy);
+            }
+        }
+    }
+    kept
 }

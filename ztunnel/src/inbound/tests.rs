@@ -228,3 +228,35 @@ async fn what_a_request_names_is_looked_up_on_demand() {
     ];
     assert_eq!(*asked.lock().unwrap(), expected);
 }
+
+/// The pod is not known, so each request waits until it is.
+#[tokio::test]
+async fn of_requests_that_wait_some_are_refused_and_later_ones_served() {
+    if !require_root() {
+        return;
+    }
+    const MOST: usize = 3;
+    let (net, issuer) = (Net::new(), TestIssuer::new());
+    let port = echo_application(net.ip(11)).await;
+    let mut node = Node::new(&issuer, &[], vec![], vec![pod("caller", net.ip(1))], vec![]).await;
+    node.serve_with("web", net.at(11, HBONE_PORT), Waiting::at_most(MOST))
+        .await;
+    let (client, _) = caller(&issuer, "caller", net.at(11, HBONE_PORT), "web").await;
+    let request = || ConnectRequest {
+        authority: format!("{}:{port}", net.ip(11)),
+        headers: Vec::new(),
+    };
+    let requests = (0..=MOST).map(|_| Box::pin(client.connect(request())));
+    let one = futures_util::future::select_all(requests);
+    let (refused, _, waiting) = in_time("a refusal", one).await;
+    assert!(
+        matches!(refused, Err(ConnectError::Status(503))),
+        "{:?}",
+        refused.err()
+    );
+    node.tell(vec![pod("web", net.ip(11))], vec![], vec![]).await;
+    for answer in in_time("answers", futures_util::future::join_all(waiting)).await {
+        assert_eq!(status(answer.map(|(tunnel, _)| tunnel)), 200);
+    }
+    assert_eq!(status(ask(&client, request().authority).await), 200);
+}
