@@ -11,6 +11,8 @@ const CHUNK: usize = 2048;
 pub(crate) struct MessageReader<S> {
     stream: S,
     buffer: Vec<u8>,
+    /// How much of the buffer was given out.
+    taken: usize,
 }
 
 impl<S: AsyncRead + Unpin> MessageReader<S> {
@@ -18,15 +20,19 @@ impl<S: AsyncRead + Unpin> MessageReader<S> {
         Self {
             stream,
             buffer: Vec::new(),
+            taken: 0,
         }
     }
 
     /// The next message; nothing when the other side has ended between two.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
-            if let Some(message) = take(&mut self.buffer) {
+            if let Some(message) = self.take() {
                 return Ok(Some(message));
             }
+            // Only now, or many small messages would each move all that follow.
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
             self.buffer.reserve(CHUNK);
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return match self.buffer.is_empty() {
@@ -35,6 +41,14 @@ impl<S: AsyncRead + Unpin> MessageReader<S> {
                 };
             }
         }
+    }
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let rest = self.buffer.get(self.taken..)?;
+        let length = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
+        let message = rest.get(2..2 + length)?.to_vec();
+        self.taken += 2 + length;
+        Some(message)
     }
 }
 
@@ -46,11 +60,4 @@ pub(crate) async fn write_message(stream: &mut (impl AsyncWrite + Unpin), messag
     framed.extend(length.to_be_bytes());
     framed.extend(message);
     stream.write_all(&framed).await
-}
-
-fn take(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let length = usize::from(u16::from_be_bytes([*buffer.first()?, *buffer.get(1)?]));
-    let message = buffer.get(2..2 + length)?.to_vec();
-    buffer.drain(..2 + length);
-    Some(message)
 }
