@@ -98,7 +98,7 @@ fn answer(message: &[u8]) -> io::Result<(bool, Answer)> {
     let payload = &message[HEADER..];
     let answer = match kind {
         NLMSG_DONE => match u32_at(payload, 0).map_or(0, u32::cast_signed) {
-            errno if errno < 0 => Answer::Error(-errno),
+            errno if errno < 0 => Answer::Error(errno.saturating_neg()),
             _ => Answer::Done,
         },
         NLMSG_ERROR => match u32_at(payload, 0)

@@ -96,3 +96,15 @@ fn malformed_answers_are_errors() {
     }
     assert_eq!(answers(&[]).count(), 0);
 }
+
+#[test]
+fn an_error_number_without_a_positive_is_an_error_all_the_same() {
+    for kind in [2u16, 3] {
+        let mut message = vec![0u8; 20];
+        message[..4].copy_from_slice(&20u32.to_ne_bytes());
+        message[4..6].copy_from_slice(&kind.to_ne_bytes());
+        message[16..].copy_from_slice(&i32::MIN.to_ne_bytes());
+        let answer = answers(&message).next().unwrap();
+        assert!(matches!(answer, Ok(Answer::Error(i32::MAX))));
+    }
+}
