@@ -62,3 +62,10 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 pub(crate) fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
 }
+
+/// The error number that a payload begins with, which the kernel writes as a negative; 0: all went well. `None`: there
+/// is none, or one that the kernel does not write.
+pub(crate) fn error_number(payload: &[u8]) -> Option<i32> {
+    let number = u32_at(payload, 0)?.cast_signed();
+    (number <= 0).then(|| number.saturating_neg())
+}

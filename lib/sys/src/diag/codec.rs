@@ -7,7 +7,7 @@ use std::{
 
 use super::{SocketInfo, State};
 use crate::{
-    netlink::{HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, aligned, u16_at, u32_at},
+    netlink::{HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, aligned, error_number, u16_at, u32_at},
     socket::normalise,
 };
 
@@ -97,16 +97,14 @@ fn answer(message: &[u8]) -> io::Result<(bool, Answer)> {
     let interrupted = u16_at(message, 6).unwrap_or_default() & NLM_F_DUMP_INTR != 0;
     let payload = &message[HEADER..];
     let answer = match kind {
-        NLMSG_DONE => match u32_at(payload, 0).map_or(0, u32::cast_signed) {
-            errno if errno < 0 => Answer::Error(errno.saturating_neg()),
-            _ => Answer::Done,
+        NLMSG_DONE => match error_number(payload) {
+            None | Some(0) => Answer::Done,
+            Some(errno) => Answer::Error(errno),
         },
-        NLMSG_ERROR => match u32_at(payload, 0)
-            .ok_or_else(|| malformed("a short error"))?
-            .cast_signed()
-        {
-            0 => Answer::Done,
-            errno => Answer::Error(errno.saturating_neg()),
+        NLMSG_ERROR => match error_number(payload) {
+            None => return Err(malformed("an error without its number")),
+            Some(0) => Answer::Done,
+            Some(errno) => Answer::Error(errno),
         },
         SOCK_DIAG_BY_FAMILY => Answer::Socket(socket_info(payload)?),
         _ => return Err(malformed("a message of an unknown type")),

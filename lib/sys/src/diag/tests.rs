@@ -108,3 +108,12 @@ fn an_error_number_without_a_positive_is_an_error_all_the_same() {
         assert!(matches!(answer, Ok(Answer::Error(i32::MAX))));
     }
 }
+
+#[test]
+fn an_error_number_that_the_kernel_does_not_write_is_malformed() {
+    let mut message = vec![0u8; 20];
+    message[..4].copy_from_slice(&20u32.to_ne_bytes());
+    message[4..6].copy_from_slice(&2u16.to_ne_bytes());
+    message[16..].copy_from_slice(&88i32.to_ne_bytes());
+    assert!(answers(&message).next().unwrap().is_err());
+}
