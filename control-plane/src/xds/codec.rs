@@ -211,7 +211,7 @@ mod tests {
             ..DeltaDiscoveryRequest::default()
         };
         let part = part.encode_to_vec();
-        let many = part.repeat(MAX_WORDS / part.len() + 1);
+        let many = part.repeat(MAX_WORDS / (part.len() - 1) + 1);
         assert!(matches!(decode(many.into()), Err(RequestError::Words)));
     }
 }
