@@ -9,7 +9,7 @@ use crate::connections::CloseReason;
 use crate::context::Context;
 use crate::handshakes::Handshakes;
 use crate::identities::Held;
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, Waiting};
 use crate::pod_proxy::{INBOUND_PORT, any_address};
 use crate::pods::{Pod, PodId};
 use mesh::Identity;
@@ -78,6 +78,7 @@ fn serve(context: &Arc<Context>, pod: Pod, listener: TcpListener) -> SelfInbound
         context: context.clone(),
         pod: pod.clone(),
         handshakes: Handshakes::default(),
+        waiting: Waiting::default(),
         draining: draining.clone(),
         ended: ended.clone(),
         open: acceptor.open.clone(),
