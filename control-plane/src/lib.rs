@@ -13,6 +13,8 @@ mod certificate;
 mod config;
 mod debug;
 mod events;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod kubernetes;
 mod leadership;

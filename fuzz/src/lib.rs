@@ -7,11 +7,14 @@
 //!
 //! What it deliberately is not: a copy of any parser. Targets call what the programs call.
 
+mod authority;
 mod certificates;
 mod discovery;
 mod headers;
 mod identities;
+mod manifests;
 mod names;
+mod node;
 mod pods;
 mod policies;
 mod socks;
@@ -47,7 +50,27 @@ pub const TARGETS: &[Target] = &[
     target("xds_policy", discovery::policy),
     target("policy_rules", policies::rules),
     target("dns_query", names::query),
+    target("dns_answer", names::answer),
+    target("dns_framing", names::framing),
     target("resolv_conf", names::resolv_conf),
+    target("discovery_stream", control_plane::fuzzing::discovery_stream),
+    target("trust_bundle", ztunnel::fuzzing::trust_bundle),
+    target("state_file", ztunnel::fuzzing::state_file),
+    target("local_state", ztunnel::fuzzing::local_state),
+    target("service_account_token", authority::token),
+    target("unverified_token", control_plane::fuzzing::unverified_token),
+    target("token_review", control_plane::fuzzing::token_review),
+    target("certificate_service", authority::service_request),
+    target("authority_secret", control_plane::fuzzing::authority_secret),
+    target("replica_report", authority::replica_report),
+    target("plugged_authority", authority::plugged),
+    target("manifest", manifests::manifest),
+    target("policy_tests", manifests::policy_tests),
+    target("kubernetes_objects", manifests::kubernetes_objects),
+    target("socket_diagnosis", node::socket_diagnosis),
+    target("connection_tracking", node::connection_tracking),
+    target("process_of_pod", node::process),
+    target("log_filter", node::log_filter),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]) -> bool) -> Target {

@@ -35,6 +35,28 @@ pub(crate) fn query(input: &[u8]) -> bool {
     answered
 }
 
+/// Messages on a stream, each behind its length.
+pub(crate) fn framing(input: &[u8]) -> bool {
+    crate::tunnels::run(dns::fuzzing::framing(input))
+}
+
+/// An answer of a name server: a query after its length in one byte, then the answer.
+pub(crate) fn answer(input: &[u8]) -> bool {
+    let Some((length, rest)) = input.split_first() else {
+        return false;
+    };
+    let (query, answer) = rest.split_at(rest.len().min(usize::from(*length)));
+    let is_answer = dns::is_answer(answer, query, [0x12, 0x34]);
+    if is_answer {
+        assert!(answer.starts_with(&[0x12, 0x34]) && answer[2] & 0x80 != 0);
+        assert!(
+            !dns::is_answer(answer, query, [0x12, 0x35]),
+            "an id that was not asked"
+        );
+    }
+    is_answer
+}
+
 pub(crate) fn resolv_conf(input: &[u8]) -> bool {
     let text = String::from_utf8_lossy(input);
     let servers = dns::name_servers(&text);

@@ -3,6 +3,8 @@
 mod processes;
 
 pub use processes::ProcessNamespaces;
+#[cfg(feature = "fuzzing")]
+pub use processes::fuzzing;
 
 use std::{
     io,

@@ -5,7 +5,7 @@
 //! A file that is damaged, too old, or of another trust domain, network, cluster or node is not used, and the log says
 //! why.
 
-mod file;
+pub(crate) mod file;
 
 pub(crate) use file::Loaded;
 

@@ -4,7 +4,7 @@
 //! pages on 15000, loopback only. Each serves a bounded number of clients, each of them for a bounded time, and
 //! one request a connection: nobody who reads slowly keeps others out for long.
 
-mod admin;
+pub(crate) mod admin;
 mod health;
 mod pieces;
 mod scrape;

@@ -22,6 +22,8 @@ mod endpoint_load;
 mod enforcement;
 mod failure;
 mod flow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshakes;
 pub mod headers;
 mod host_names;

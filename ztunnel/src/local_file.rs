@@ -148,6 +148,13 @@ async fn read_file(path: &Path) -> Result<String, LocalError> {
         })
 }
 
+/// Whether a text could be put in force.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn check(origin: &str, text: &str) -> Result<(), LocalError> {
+    let resources = resources(origin, text)?;
+    changes(origin, &Resources::new(), &resources).map(|_| ())
+}
+
 fn resources(origin: &str, text: &str) -> Result<Resources, LocalError> {
     let mut resources = Resources::new();
     for Resource { kind, name, payload } in read::read(origin, text)? {

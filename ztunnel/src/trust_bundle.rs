@@ -83,7 +83,7 @@ impl TrustBundles {
     }
 }
 
-fn read(resource: &ResourceUpdate, own_trust_domain: &str) -> Result<Bundle, String> {
+pub(crate) fn read(resource: &ResourceUpdate, own_trust_domain: &str) -> Result<Bundle, String> {
     let message = TrustBundle::decode(resource.payload.clone()).map_err(|error| error.to_string())?;
     let TrustBundle {
         generation,

@@ -195,7 +195,7 @@ fn version(secret: &Secret) -> String {
     format!("{uid}/{version}")
 }
 
-fn fill(data: &mut BTreeMap<String, ByteString>, stored: &StoredAuthority) {
+pub(crate) fn fill(data: &mut BTreeMap<String, ByteString>, stored: &StoredAuthority) {
     let mut put = |name: &str, text: Option<&str>| {
         let old = match text {
             Some(text) => data.insert(name.to_owned(), ByteString(text.as_bytes().to_vec())),
@@ -219,7 +219,7 @@ fn fill(data: &mut BTreeMap<String, ByteString>, stored: &StoredAuthority) {
     put(REVOKED, stored.revoked.as_deref());
 }
 
-fn read_out(data: Option<&BTreeMap<String, ByteString>>) -> Result<StoredAuthority, String> {
+pub(crate) fn read_out(data: Option<&BTreeMap<String, ByteString>>) -> Result<StoredAuthority, String> {
     let text = |name: &str| {
         let bytes = data
             .and_then(|data| data.get(name))

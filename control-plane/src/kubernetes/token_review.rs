@@ -18,7 +18,7 @@ use crate::places::{Place, Places};
 use crate::pods::Pods;
 
 mod answers;
-mod claims;
+pub(crate) mod claims;
 
 use answers::{Answers, Digest};
 
@@ -193,7 +193,7 @@ impl Reviews {
         match ask::<TokenReview>(&self.client, request, REVIEW_DEADLINE).await {
             Ok(TokenReview {
                 status: Some(status), ..
-            }) => self.judge(status, token),
+            }) => judge(status, token, &self.audience),
             Ok(_) => Err(unavailable("the API server's review has no status".to_owned())),
             Err(error) => {
                 let problem = match &error {
@@ -211,55 +211,59 @@ impl Reviews {
         }
     }
 
-    fn judge(&self, status: TokenReviewStatus, token: &str) -> Result<Caller, AuthError> {
-        if status.authenticated != Some(true) {
-            let reason = status
-                .error
-                .filter(|error| !error.contains(token))
-                .unwrap_or_default();
-            return Err(AuthError::Rejected(shortened(&reason)));
-        }
-        // An API server that knows no audiences leaves them out; it has then compared none.
-        if !status.audiences.unwrap_or_default().contains(&self.audience) {
-            return Err(AuthError::Audience {
-                expected: self.audience.clone(),
-            });
-        }
-        let user = status.user.unwrap_or_default();
-        if !user.groups.unwrap_or_default().iter().any(|group| group == GROUP) {
-            return Err(AuthError::Subject);
-        }
-        let username = user.username.unwrap_or_default();
-        let (namespace, service_account) = username
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|rest| rest.split_once(':'))
-            .filter(|(namespace, account)| {
-                !namespace.is_empty() && !account.is_empty() && !account.contains(':')
-            })
-            .ok_or(AuthError::Subject)?;
-        let extra = user.extra.unwrap_or_default();
-        let one = |name: &str| match extra.get(name).map(Vec::as_slice) {
-            Some([value]) => value.clone(),
-            _ => String::new(),
-        };
-        let needed = |name: &'static str| {
-            Some(one(name))
-                .filter(|value| !value.is_empty())
-                .ok_or(AuthError::MissingClaim(name))
-        };
-        Ok(Caller {
-            namespace: namespace.to_owned(),
-            service_account: service_account.to_owned(),
-            pod_name: needed(POD_NAME)?,
-            pod_uid: needed(POD_UID)?,
-            node: one(NODE_NAME),
-        })
-    }
-
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Each entry is right by itself, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who holds a token, by the answer of the API to a review for an audience.
+pub(crate) fn judge(status: TokenReviewStatus, token: &str, audience: &str) -> Result<Caller, AuthError> {
+    if status.authenticated != Some(true) {
+        let reason = status
+            .error
+            .filter(|error| !error.contains(token))
+            .unwrap_or_default();
+        return Err(AuthError::Rejected(shortened(&reason)));
+    }
+    // An API server that knows no audiences leaves them out; it has then compared none.
+    if !status
+        .audiences
+        .unwrap_or_default()
+        .iter()
+        .any(|one| one == audience)
+    {
+        return Err(AuthError::Audience {
+            expected: audience.to_owned(),
+        });
+    }
+    let user = status.user.unwrap_or_default();
+    if !user.groups.unwrap_or_default().iter().any(|group| group == GROUP) {
+        return Err(AuthError::Subject);
+    }
+    let username = user.username.unwrap_or_default();
+    let (namespace, service_account) = username
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+        .filter(|(namespace, account)| !namespace.is_empty() && !account.is_empty() && !account.contains(':'))
+        .ok_or(AuthError::Subject)?;
+    let extra = user.extra.unwrap_or_default();
+    let one = |name: &str| match extra.get(name).map(Vec::as_slice) {
+        Some([value]) => value.clone(),
+        _ => String::new(),
+    };
+    let needed = |name: &'static str| {
+        Some(one(name))
+            .filter(|value| !value.is_empty())
+            .ok_or(AuthError::MissingClaim(name))
+    };
+    Ok(Caller {
+        namespace: namespace.to_owned(),
+        service_account: service_account.to_owned(),
+        pod_name: needed(POD_NAME)?,
+        pod_uid: needed(POD_UID)?,
+        node: one(NODE_NAME),
+    })
 }
 
 #[cfg(test)]

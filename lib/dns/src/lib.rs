@@ -11,6 +11,8 @@
 mod answer;
 mod forward;
 mod framing;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod message;
 mod resolv_conf;
 mod server;

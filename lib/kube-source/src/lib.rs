@@ -35,6 +35,8 @@ mod connect;
 mod crds;
 mod error;
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http_client;
 mod item;
 mod kinds;

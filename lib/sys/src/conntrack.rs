@@ -3,6 +3,9 @@
 //! SO_ORIGINAL_DST answers for TCP and SCTP alone. For UDP the kernel's connection tracking is asked by the addresses of
 //! the answer: from the socket that took the datagram to the one that sent it.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
@@ -13,7 +16,7 @@ use nix::sys::socket::SockProtocol;
 
 use crate::{
     Namespace,
-    netlink::{HEADER, NLM_F_REQUEST, NLMSG_ERROR, NetlinkSocket, aligned, u16_at, u32_at},
+    netlink::{HEADER, NLM_F_REQUEST, NLMSG_ERROR, NetlinkSocket, aligned, error_number, u16_at, u32_at},
 };
 
 /// Asks the connection tracking of one namespace, through one socket that stays open. Needs CAP_NET_ADMIN.
@@ -151,10 +154,7 @@ fn answer(message: &[u8], sequence: u32) -> io::Result<Answer> {
     }
     let payload = message.get(HEADER..).ok_or_else(malformed)?;
     match kind {
-        NLMSG_ERROR => {
-            let errno = u32_at(payload, 0).ok_or_else(malformed)?.cast_signed();
-            Ok(Answer::Error(errno.saturating_neg()))
-        }
+        NLMSG_ERROR => error_number(payload).map(Answer::Error).ok_or_else(malformed),
         MESSAGE_NEW => original(payload).map(Answer::Original).ok_or_else(malformed),
         _ => Ok(Answer::Other),
     }

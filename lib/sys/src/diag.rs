@@ -8,6 +8,8 @@ use crate::{Namespace, netlink::NetlinkSocket};
 use codec::{Answer, Family};
 
 mod codec;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 /// One TCP socket as the kernel describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,9 @@ use nix::sys::socket::SockProtocol;
 
 use crate::{
     Namespace,
-    netlink::{HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkSocket, aligned, u16_at, u32_at},
+    netlink::{
+        HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkSocket, aligned, error_number, u16_at, u32_at,
+    },
 };
 
 /// The family of a table as iptables makes them.
@@ -124,21 +126,23 @@ impl Transaction {
             while let Some(message_length) = u32_at(rest, 0).map(|length| length as usize) {
                 let message = rest.get(..message_length).unwrap_or_default();
                 if message.len() < HEADER {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "nftables: a malformed answer",
-                    ));
+                    return Err(malformed());
                 }
-                let errno = u32_at(message, HEADER).map_or(0, |number| number.cast_signed().saturating_neg());
-                // An error may also be about the batch itself, as without privileges.
-                let about_us = u32_at(message, 8) == Some(asked) || errno != 0;
-                if u16_at(message, 4) == Some(NLMSG_ERROR) && about_us {
-                    return Ok(errno);
+                if u16_at(message, 4) == Some(NLMSG_ERROR) {
+                    let errno = error_number(&message[HEADER..]).ok_or_else(malformed)?;
+                    // An error may also be about the batch itself, as without privileges.
+                    if u32_at(message, 8) == Some(asked) || errno != 0 {
+                        return Ok(errno);
+                    }
                 }
                 rest = rest.get(aligned(message_length)..).unwrap_or_default();
             }
         }
     }
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "nftables: a malformed answer")
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! the systemd driver `...-podUID.slice/...`). A process may have moved to another network namespace than its pod's, so
 //! only one that holds an address of the pod counts.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;

@@ -49,7 +49,7 @@ struct Header {
 }
 
 /// The bytes of a file.
-pub(super) fn encode(
+pub(crate) fn encode(
     scope: &Scope,
     written: SystemTime,
     addresses: &Stored,
@@ -64,7 +64,7 @@ pub(super) fn encode(
     };
     let header = serde_json::to_vec(&header)?;
     let mut bytes = MAGIC.to_vec();
-    bytes.resize(MAGIC.len() + DIGEST, 0);
+    bytes.resize(content_at(), 0);
     header.encode_length_delimited(&mut bytes).ok();
     for (type_url, stored) in [(ADDRESS_TYPE_URL, addresses), (AUTHORIZATION_TYPE_URL, policies)] {
         let resource = |(name, (version, payload)): (&String, &(String, prost::bytes::Bytes))| Resource {
@@ -84,13 +84,13 @@ pub(super) fn encode(
         // A vector grows, so there is always room.
         response.encode_length_delimited(&mut bytes).ok();
     }
-    let digest = digest::digest(&digest::SHA256, &bytes[MAGIC.len() + DIGEST..]);
-    bytes[MAGIC.len()..MAGIC.len() + DIGEST].copy_from_slice(digest.as_ref());
+    let digest = digest_of(&bytes[content_at()..]);
+    bytes[MAGIC.len()..content_at()].copy_from_slice(&digest);
     Ok(bytes)
 }
 
 /// Reads a file's bytes and holds them to what this proxy may use.
-pub(super) fn decode(
+pub(crate) fn decode(
     bytes: &[u8],
     scope: &Scope,
     now: SystemTime,
@@ -100,7 +100,7 @@ pub(super) fn decode(
     let (expected, mut rest) = rest
         .split_at_checked(DIGEST)
         .ok_or(FileError::Damaged("it ends early"))?;
-    if digest::digest(&digest::SHA256, rest).as_ref() != expected {
+    if digest_of(rest) != expected {
         return Err(FileError::Damaged("its digest does not fit"));
     }
     let unread = |_| FileError::Damaged("it cannot be read");
@@ -148,4 +148,15 @@ pub(super) fn decode(
         addresses,
         policies,
     })
+}
+
+/// Where the content begins, behind its digest.
+pub(crate) const fn content_at() -> usize {
+    MAGIC.len() + DIGEST
+}
+
+pub(crate) fn digest_of(content: &[u8]) -> [u8; DIGEST] {
+    let mut bytes = [0; DIGEST];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, content).as_ref());
+    bytes
 }

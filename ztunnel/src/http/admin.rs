@@ -3,7 +3,7 @@
 
 mod connections;
 mod dump;
-mod logging;
+pub(crate) mod logging;
 mod policies;
 mod profile;
 mod resources;

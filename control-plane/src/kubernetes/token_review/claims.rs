@@ -7,9 +7,9 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 
 /// Claims that nobody has verified.
-pub(super) struct Unverified {
+pub(crate) struct Unverified {
     audiences: Vec<String>,
-    pub(super) expires: Option<SystemTime>,
+    pub(crate) expires: Option<SystemTime>,
 }
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ enum Audiences {
 }
 
 /// The claims of a token of three parts; nothing for what is no JSON Web Token (RFC 7519).
-pub(super) fn peek(token: &str) -> Option<Unverified> {
+pub(crate) fn peek(token: &str) -> Option<Unverified> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -48,7 +48,7 @@ pub(super) fn peek(token: &str) -> Option<Unverified> {
 }
 
 impl Unverified {
-    pub(super) fn is_for(&self, audience: &str) -> bool {
+    pub(crate) fn is_for(&self, audience: &str) -> bool {
         self.audiences.iter().any(|given| given == audience)
     }
 }

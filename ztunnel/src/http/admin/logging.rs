@@ -60,14 +60,14 @@ pub(super) fn answer(log: &FilterHandle, method: &Method, query: &str) -> Respon
 
 /// What a request asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
+pub(crate) struct Change {
     reset: bool,
     level: Option<String>,
 }
 
 impl Change {
     /// Reads `level=...&reset`.
-    pub(super) fn from_query(query: &str) -> Result<Self, String> {
+    pub(crate) fn from_query(query: &str) -> Result<Self, String> {
         let mut change = Self::default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -95,7 +95,7 @@ impl Change {
 
     /// `filter` with this change: what it names takes the place of what was said of the same part. A level alone is
     /// for everything, so nothing that was said of parts before outlives it.
-    pub(super) fn applied_to(&self, filter: &str) -> String {
+    pub(crate) fn applied_to(&self, filter: &str) -> String {
         let Some(level) = &self.level else {
             return filter.to_owned();
         };
