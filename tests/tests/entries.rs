@@ -185,17 +185,14 @@ fn waylaid(up: &[&str]) {
     lab.delete(&["authorizationpolicy/get-only", "-n", "shop"]);
     match up {
         [] => lab.label(&["service/web", "istio.io/use-waypoint=none", "-n", "shop"]),
-        // As kubectl does it: the lab's own way writes the whole object, and so takes a share in its status.
+        // As kubectl does it.
         _ => drop(Api::of(&lab).patch(
             "/api/v1/namespaces/shop/services/web",
             &json!({ "metadata": { "labels": { "istio.io/use-waypoint": "none" } } }),
         )),
     }
     eventually("the pod answers", SOON, || is_answered_by(&client, vip, "web"));
-    // Over a Kubernetes API the last condition is not seen to go: a known fault.
-    if up.is_empty() {
-        eventually("nothing is left to be told", SOON, || bound(&lab).is_none());
-    }
+    eventually("nothing is left to be told", SOON, || bound(&lab).is_none());
 }
 
 /// The condition of the Service about its waypoint.
