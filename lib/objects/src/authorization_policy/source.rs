@@ -72,11 +72,8 @@ impl Source {
             }),
             http: http(&mut fields, &HTTP),
         };
-        let others = source.principals.any.len()
-            + source.principals.none.len()
-            + source.namespaces.any.len()
-            + source.namespaces.none.len();
-        if others > 0 && !source.service_accounts.is_empty() && !field.is_stored() {
+        let names_others = !source.principals.is_empty() || !source.namespaces.is_empty();
+        if names_others && !source.service_accounts.is_empty() && !field.is_stored() {
             field.error(
                 "serviceAccounts and notServiceAccounts exclude principals and namespaces: use one kind",
             );

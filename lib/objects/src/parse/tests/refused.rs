@@ -430,11 +430,34 @@ fn authorization_rules() {
         ".serviceAccounts[0]",
         "'*' is not accepted",
     );
-    source_refused(
-        "{serviceAccounts: [a], namespaces: [b]}",
-        "",
-        "exclude principals and namespaces",
-    );
+    for others in [
+        "principals: [b]",
+        "notPrincipals: [b]",
+        "namespaces: [b]",
+        "notNamespaces: [b]",
+        "principals: [b], notNamespaces: [c]",
+    ] {
+        for accounts in ["serviceAccounts", "notServiceAccounts"] {
+            source_refused(
+                &format!("{{{accounts}: [a], {others}}}"),
+                "",
+                "exclude principals and namespaces",
+            );
+        }
+    }
+    // A name of 253 characters, with a namespace that just keeps within the limit and is no label, and longer ones.
+    let name = vec!["a".repeat(63); 4].join(".")[..253].to_owned();
+    for (namespace, problem) in [
+        (66, "is no service account"),
+        (67, "longer than 320 characters"),
+        (80, "longer than 320 characters"),
+    ] {
+        source_refused(
+            &format!("{{serviceAccounts: [{}/{name}]}}", "b".repeat(namespace)),
+            ".serviceAccounts[0]",
+            problem,
+        );
+    }
     let accounts = vec!["a"; 17].join(",");
     source_refused(
         &format!("{{serviceAccounts: [{accounts}]}}"),
