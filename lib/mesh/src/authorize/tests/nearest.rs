@@ -51,6 +51,25 @@ fn the_rule_with_the_fewest_failing_attributes_is_named() {
     );
 }
 
+/// Of several changes that are needed together, none is named with which another condition of the same match fails.
+#[test]
+fn a_value_that_the_match_itself_refuses_is_not_named() {
+    let one = message::Match {
+        not_namespaces: vec![text(MatchType::Exact("a".into()))],
+        ..principals(&["cluster.local/ns/a/sa/b", "cluster.local/ns/c/sa/d"])
+    };
+    let policies = [
+        strict(),
+        of_namespace(Action::Allow, vec![rule(&[&[one], &[ports(&[9090])]])]),
+    ];
+    let said = said(&policies, Some(CLIENT));
+    assert!(
+        said.starts_with("would be allowed if the source were cluster.local/ns/c/sa/d")
+            && said.contains("and the port were 9090"),
+        "{said}"
+    );
+}
+
 #[test]
 fn values_are_bounded_and_counted() {
     let names: Vec<String> = (0..1000).map(|n| format!("cluster.local/ns/a/sa/s{n}")).collect();
