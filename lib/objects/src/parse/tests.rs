@@ -189,6 +189,31 @@ spec:
 }
 
 #[test]
+fn what_targets_may_leave_out_or_write_out_is_read() {
+    for target in [
+        "{kind: Service, name: a}",
+        "{kind: Service, group: '', name: a, namespace: ''}",
+        "{kind: Service, group: core, name: a, namespace: demo}",
+    ] {
+        let object = one(&format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: demo}}\n\
+             spec: {{targetRefs: [{target}], rules: [{{}}]}}\n"
+        ));
+        let Spec::AuthorizationPolicy(policy) = &object.spec else {
+            panic!()
+        };
+        let [read] = &policy.target_refs[..] else {
+            panic!("{policy:?}")
+        };
+        assert_eq!(
+            (read.group.as_str(), read.kind.as_str(), read.name.as_str()),
+            ("", "Service", "a"),
+            "{target}"
+        );
+    }
+}
+
+#[test]
 fn waypoints_are_read() {
     let text = |spec: &str| {
         format!(
