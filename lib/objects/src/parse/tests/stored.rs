@@ -81,6 +81,12 @@ fn values_are_kept_as_unreadable_ones() {
     assert_eq!(ports.unreadable_none.len(), 1);
     assert!(!ports.is_empty());
     assert_eq!(rule.http_attributes().collect::<Vec<_>>(), ["connection.sni"]);
+    let parts: Vec<&str> = rule.unreadable_parts().collect();
+    let of_sources = ["spiffe://b", "*d*", "1.2.3", "e", "f", "*"];
+    let expected = of_sources.iter().chain(&["http", "99999"]);
+    let expected: Vec<String> = expected.map(|text| format!("{text:?}")).collect();
+    assert_eq!(parts[..8], expected);
+    assert_eq!((parts.len(), parts[9]), (10, "\"x\""));
 }
 
 #[test]
