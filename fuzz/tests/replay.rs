@@ -13,15 +13,19 @@ use rand::{RngExt, SeedableRng};
 /// Mutated inputs for each target.
 const ROUNDS: usize = 20_000;
 
-/// Those that sign, build chains or make a mesh for each input get a tenth of that.
-const SLOW: [&str; 7] = [
+/// Those that sign, build chains, make a mesh or read long texts for each input get a tenth of that.
+const SLOW: &[&str] = &[
     "authority_secret",
     "certificate_service",
     "discovery_stream",
     "kubernetes_objects",
+    "local_state",
     "manifest",
     "plugged_authority",
+    "policy_tests",
     "service_account_token",
+    "state_file",
+    "trust_bundle",
 ];
 
 /// Longest mutated input in bytes.
