@@ -131,11 +131,7 @@ fn a_cluster_is_asked_as_it_is() {
     );
     assert_eq!((code, said.contains("shop/late")), (Some(0), true), "{said}");
     let (code, said, _) = policy(path.path(), &["lint", "--kubernetes"]);
-    assert_eq!(
-        (code, said.contains("plaintext-callers")),
-        (Some(0), true),
-        "{said}"
-    );
+    assert_eq!((code, said.contains("0 errors")), (Some(0), true), "{said}");
 }
 
 #[test]
@@ -147,11 +143,26 @@ fn the_settings_of_the_mesh_count() {
         "metadata": {"namespace": "shop", "name": "late"},
         "spec": {"rules": [{"from": [{"source": {"principals": ["shop.example/ns/shop/sa/late"]}}]}]}}),
     );
+    // Outside of the selected namespaces: what is not in the mesh calls into it all the same.
+    objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "plain"}}));
+    objects.push(pod("plain", "old", "10.1.0.9", false));
+    objects.push(
+        json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+        "metadata": {"namespace": "other", "name": "strict"}, "spec": {"mtls": {"mode": "STRICT"}}}),
+    );
     let path = cluster(KNOWN, &objects, Some(settings));
     let can = |more: &[&str]| policy(path.path(), &[&["can", "--kubernetes"], more].concat());
     assert_eq!(can(&["sa:shop/late", "shop/web:80"]).0, Some(0));
     let other = can(&["sa:shop/late", "shop/web:80", "--trust-domain=cluster.local"]);
     assert_eq!(other.0, Some(1), "{}", other.1);
+    let (code, said, _) = can(&["plain/old", "shop/web:80"]);
+    assert_eq!(
+        (code, said.contains("PeerAuthentication requires mTLS")),
+        (Some(1), true),
+        "{said}"
+    );
+    let (_, said, _) = policy(path.path(), &["strict-report", "--kubernetes"]);
+    assert!(said.contains("plain/old is not in the mesh"), "{said}");
     let (code, _, said) = can(&["other/client", "shop/web:80"]);
     assert_eq!(
         (code, said.contains("there is no pod other/client")),

@@ -1,11 +1,13 @@
 //! What is the same for the whole mesh: as said on the command line, else in the objects themselves.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::Args;
 use compile::Settings;
-use objects::{Kind, MeshConfig, Object, ObjectKey, Spec};
+use objects::enrolment::{self, Enrolment};
+use objects::selector::Labels;
+use objects::{DATAPLANE_MODE_LABEL, Kind, MeshConfig, Object, ObjectKey, Selector, Spec};
 
 use super::Failure;
 
@@ -30,8 +32,7 @@ impl Mesh {
         &self.root_namespace
     }
 
-    /// The settings of a mesh with these objects, and the objects that take part in it: those of namespaces that
-    /// `discoverySelectors` leave out do not.
+    /// The settings of a mesh with these objects, and the objects that take part in it.
     pub(super) fn of(&self, mut objects: Vec<Arc<Object>>) -> Result<(Settings, Vec<Arc<Object>>), Failure> {
         let config = config(objects.iter().map(Arc::as_ref), &self.root_namespace)?;
         let defaults = Settings::default();
@@ -45,20 +46,7 @@ impl Mesh {
             ..Settings::default()
         };
         if !config.discovery_selectors.is_empty() {
-            let namespaces = objects.iter().filter(|object| object.kind() == Kind::Namespace);
-            let selected = namespaces.filter(|namespace| {
-                let mut selectors = config.discovery_selectors.iter();
-                selectors.any(|selector| selector.matches(&namespace.metadata.labels))
-            });
-            let mut shown: BTreeSet<String> = selected
-                .map(|namespace| namespace.metadata.name.clone())
-                .collect();
-            // Its policies hold for the whole mesh.
-            shown.insert(self.root_namespace.clone());
-            objects.retain(|object| match object.kind() {
-                Kind::Namespace => shown.contains(&object.metadata.name),
-                kind => !kind.is_namespaced() || shown.contains(&object.metadata.namespace),
-            });
+            objects = participants(objects, &config.discovery_selectors, &self.root_namespace);
         }
         Ok((settings, objects))
     }
@@ -78,4 +66,35 @@ pub(super) fn config<'a>(
         _ => "",
     };
     MeshConfig::parse(text).map_err(|errors| Failure::Usage(format!("{key}: {errors}")))
+}
+
+/// What is left where namespaces take part by selectors: of the others their pods that are not in the mesh, which call
+/// into it all the same. The root namespace takes part always, as its policies hold for the whole mesh.
+fn participants(objects: Vec<Arc<Object>>, selectors: &[Selector], root_namespace: &str) -> Vec<Arc<Object>> {
+    let namespaces: BTreeMap<String, Arc<Object>> = objects
+        .iter()
+        .filter(|object| object.kind() == Kind::Namespace)
+        .map(|object| (object.metadata.name.clone(), Arc::clone(object)))
+        .collect();
+    let takes_part = |name: &str| {
+        let none = Labels::new();
+        let labels = namespaces
+            .get(name)
+            .map_or(&none, |object| &object.metadata.labels);
+        name == root_namespace || selectors.iter().any(|selector| selector.matches(labels))
+    };
+    let is_caller = |object: &Object| {
+        let namespace = namespaces.get(&object.metadata.namespace).map(Arc::as_ref);
+        match object.kind() {
+            Kind::Pod => enrolment::wanted(object, namespace) != Enrolment::Enrolled,
+            // It stands for a pod, which has no labels but its template's.
+            Kind::Deployment => {
+                !namespace.is_some_and(|object| object.metadata.labels.contains_key(DATAPLANE_MODE_LABEL))
+            }
+            kind => !kind.is_namespaced(),
+        }
+    };
+    let mut objects = objects;
+    objects.retain(|object| takes_part(&object.metadata.namespace) || is_caller(object));
+    objects
 }
