@@ -52,9 +52,12 @@ fn expanded(settings: &Settings, principals: &[StringMatch]) -> Vec<StringMatch>
     all
 }
 
+/// Makes a match of a text.
+type Make = fn(String) -> MatchType;
+
 /// The trust domain of a principal that names one, what follows it, and what makes such a match again.
-fn parts(principal: &StringMatch) -> Option<(&str, &str, fn(String) -> MatchType)> {
-    let (text, make): (_, fn(String) -> MatchType) = match principal.match_type.as_ref()? {
+fn parts(principal: &StringMatch) -> Option<(&str, &str, Make)> {
+    let (text, make): (_, Make) = match principal.match_type.as_ref()? {
         MatchType::Exact(text) => (text, MatchType::Exact),
         MatchType::Prefix(text) => (text, MatchType::Prefix),
         MatchType::Suffix(_) | MatchType::Presence(_) => return None,
