@@ -1,15 +1,19 @@
 //! Serving workloads, services and policies over delta xDS.
 //!
 //! [`table`] holds what is served, encoded once for everybody, and [`history`] how it came to be so; [`session`] is
-//! the protocol of one stream, without I/O; [`service`] joins them to gRPC; [`proxies`] knows who is connected and how
+//! the protocol of one stream, without I/O; [`service`], [`body`] and [`pieces`] join them to gRPC; [`proxies`] knows who is
+//! connected and how
 //! far each one is. [`bundle`] is the roots that are trusted, for proxies that ask for them.
 
+pub(crate) mod body;
 pub(crate) mod bundle;
 pub(crate) mod codec;
 pub(crate) mod history;
 pub(crate) mod node;
+pub(crate) mod pieces;
 pub(crate) mod proxies;
 pub(crate) mod resource;
+pub(crate) mod resources;
 pub(crate) mod service;
 pub(crate) mod session;
 pub(crate) mod table;

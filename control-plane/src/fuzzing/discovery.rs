@@ -253,7 +253,7 @@ impl Bench {
         );
         self.unanswered.insert(response.kind, response.nonce.clone());
         let mut named = BTreeSet::new();
-        for encoded in &response.resources {
+        for encoded in response.resources.iter() {
             let resource = discovery::Resource::decode(encoded.clone()).expect("what is sent can be read");
             assert!(named.insert(resource.name.clone()), "twice in one response");
             self.held.insert((response.kind, resource.name), resource.version);

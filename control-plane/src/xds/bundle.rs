@@ -9,6 +9,7 @@ use proto::origin::TrustBundle;
 
 use super::ResourceKind;
 use super::resource::{Links, Resource};
+use super::resources::Resources;
 use super::session::{Rejection, Request, Response, shortened};
 
 /// The roots that are trusted, at one generation.
@@ -136,7 +137,7 @@ impl BundleSession {
             kind: ResourceKind::TrustBundle,
             nonce,
             revision: current.generation,
-            resources: vec![current.resource.encoded.clone()],
+            resources: Resources::These(vec![current.resource.encoded.clone()]),
             removed: Vec::new(),
         })
     }

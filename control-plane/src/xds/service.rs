@@ -11,22 +11,21 @@ use std::time::{Duration, Instant};
 
 use ca::rotation::Holder;
 use ca::{Authenticator, Caller, NodeAuthorizer, bearer_token};
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use proto::discovery::DeltaDiscoveryRequest;
 use proto::origin::{OFFERS_HEADER, TRUST_BUNDLE_TYPE_URL};
 use telemetry::ControlPlaneMetrics;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::codegen::{Body, Service, StdError, http};
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::codegen::{Body, Service, StdError};
+use tonic::metadata::{GRPC_CONTENT_TYPE, MetadataMap};
+use tonic::server::NamedService;
 use tonic::{Status, Streaming};
 
 use super::ResourceKind;
+use super::body::ResponseBody;
 use super::bundle::{Bundle, BundleSession};
-use super::codec::DeltaCodec;
+use super::codec::RequestDecoder;
 use super::history::History;
 use super::node::{self, ProxyName, Refusal, Role};
 use super::proxies::{Connected, Proxies};
@@ -40,6 +39,8 @@ use crate::places::{Place, Places};
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 /// The longest request of any other pod.
 const MAX_DEDICATED_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+/// In which a client would say that its requests are compressed.
+const GRPC_ENCODING: &str = "grpc-encoding";
 /// How many streams are open at once.
 const MAX_STREAMS: usize = 16_384;
 /// How many of them may be one pod's: one, and what is left of those before when it connects again and again.
@@ -139,14 +140,7 @@ where
                 Ok(caller) => caller,
                 Err(status) => return Ok(status.into_http()),
             };
-            let limits = Limits::of(&caller, &shared.settings.trusted_node_accounts);
-            let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(limits.request_bytes);
-            let delta = Delta {
-                shared,
-                caller,
-                limits,
-            };
-            Ok(grpc.streaming(delta, request).await)
+            Ok(open(shared, caller, request).unwrap_or_else(Status::into_http))
         })
     }
 }
@@ -174,49 +168,53 @@ impl Limits {
     }
 }
 
-struct Delta {
+/// Begins a stream of an authenticated caller.
+fn open<B>(
     shared: Arc<Shared>,
     caller: Caller,
-    limits: Limits,
-}
-
-impl StreamingService<DeltaDiscoveryRequest> for Delta {
-    type Response = Response;
-    type ResponseStream = BoxStream<'static, Result<Response, Status>>;
-    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Self::ResponseStream>, Status>> + Send>>;
-
-    fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let (shared, caller, most) = (self.shared.clone(), self.caller.clone(), self.limits.streams);
-        Box::pin(async move {
-            // Any pod may come; none may take the places of the others.
-            let pod = format!("{}/{}", caller.namespace, caller.pod_uid);
-            let of_pod = shared.of_pods.take(pod, most).ok_or_else(|| {
-                tracing::warn!(%caller, "stream refused: {most} of this pod are open");
-                shared.settings.metrics.stream_refused("too_many_streams");
-                Status::resource_exhausted("too many streams of this pod are open")
-            })?;
-            let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
-                tracing::warn!(%caller, "stream refused: {MAX_STREAMS} are open");
-                shared.settings.metrics.stream_refused("too_many_streams");
-                Status::resource_exhausted("too many streams are open here; try another replica")
-            })?;
-            let offers = shared.settings.roots.is_some();
-            let (responses, outgoing) = mpsc::channel(1);
-            let stream = Stream {
-                shared,
-                caller,
-                responses,
-                _permits: (of_pod, permit),
-            };
-            tokio::spawn(stream.run(request.into_inner()));
-            let mut response = tonic::Response::new(ReceiverStream::new(outgoing).boxed());
-            if offers {
-                let offered = MetadataValue::from_static(TRUST_BUNDLE_TYPE_URL);
-                response.metadata_mut().insert(OFFERS_HEADER, offered);
-            }
-            Ok(response)
-        })
+    request: http::Request<B>,
+) -> Result<http::Response<tonic::body::Body>, Status>
+where
+    B: Body + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    if let Some(encoding) = request.headers().get(GRPC_ENCODING)
+        && encoding != "identity"
+    {
+        return Err(Status::unimplemented("requests are not read compressed"));
     }
+    let limits = Limits::of(&caller, &shared.settings.trusted_node_accounts);
+    let most = limits.streams;
+    // Any pod may come; none may take the places of the others.
+    let pod = format!("{}/{}", caller.namespace, caller.pod_uid);
+    let of_pod = shared.of_pods.take(pod, most).ok_or_else(|| {
+        tracing::warn!(%caller, "stream refused: {most} of this pod are open");
+        shared.settings.metrics.stream_refused("too_many_streams");
+        Status::resource_exhausted("too many streams of this pod are open")
+    })?;
+    let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
+        tracing::warn!(%caller, "stream refused: {MAX_STREAMS} are open");
+        shared.settings.metrics.stream_refused("too_many_streams");
+        Status::resource_exhausted("too many streams are open here; try another replica")
+    })?;
+    let offers = shared.settings.roots.is_some();
+    let (responses, outgoing) = mpsc::channel(1);
+    let stream = Stream {
+        shared,
+        caller,
+        responses,
+        _permits: (of_pod, permit),
+    };
+    let body = request.into_body();
+    let requests = Streaming::new_request(RequestDecoder, body, None, Some(limits.request_bytes));
+    tokio::spawn(stream.run(requests));
+    let mut response = http::Response::new(tonic::body::Body::new(ResponseBody::new(outgoing)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    if offers {
+        headers.insert(OFFERS_HEADER, HeaderValue::from_static(TRUST_BUNDLE_TYPE_URL));
+    }
+    Ok(response)
 }
 
 async fn authenticate(
@@ -407,7 +405,7 @@ impl Stream {
                 permit = self.responses.reserve(), if pending.is_some() => {
                     let Ok(permit) = permit else { break };
                     if let Some((response, since)) = pending.take() {
-                        let bytes = response.resources.iter().map(bytes::Bytes::len).sum();
+                        let bytes = response.resources.encoded_len();
                         metrics.pushed(&response.kind.to_string(), bytes, since.elapsed());
                         tracing::debug!(
                             node = name.node, kind = %response.kind, revision = response.revision,

@@ -27,14 +27,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use self::plan::Plan;
 use self::rejection::Rejections;
 pub(crate) use self::rejection::shortened;
 use self::subscription::{Shown, Subscription};
 use super::ResourceKind;
 use super::history::History;
+use super::resources::Resources;
 use super::table::View;
 
 /// How long a proxy may take to answer a step before the next one is sent all the same.
@@ -140,7 +139,7 @@ pub(crate) struct Response {
     pub(crate) nonce: String,
     /// The revision of the store, for people who read along.
     pub(crate) revision: u64,
-    pub(crate) resources: Vec<Bytes>,
+    pub(crate) resources: Resources,
     pub(crate) removed: Vec<Arc<str>>,
 }
 

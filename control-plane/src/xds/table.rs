@@ -2,12 +2,13 @@
 //! has. Also knows what changed since any earlier state, so that nothing is remembered for each client.
 
 use std::ops::Bound;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use rpds::{HashTrieMapSync, HashTrieSetSync, RedBlackTreeMapSync};
 
 use super::ResourceKind;
 use super::resource::Resource;
+use super::resources::field_len;
 
 /// How many removals are remembered. A client that is further behind is made to reconnect, and then tells itself
 /// what it has.
@@ -53,6 +54,27 @@ pub(crate) struct Table {
     by_alias: Index,
     by_node: Index,
     by_service: Index,
+    /// Without and with dry-run policies; empty as soon as something changes.
+    whole: [OnceLock<Arc<Whole>>; 2],
+}
+
+/// All of a table, for those who know nothing yet.
+#[derive(Debug)]
+pub(crate) struct Whole {
+    resources: Box<[Arc<Resource>]>,
+    encoded_len: usize,
+}
+
+impl Whole {
+    /// In the order of their names.
+    pub(crate) fn resources(&self) -> &[Arc<Resource>] {
+        &self.resources
+    }
+
+    /// How long they are in a response, in bytes.
+    pub(crate) fn encoded_len(&self) -> usize {
+        self.encoded_len
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +102,7 @@ impl Table {
             return;
         }
         let name = resource.name.clone();
+        self.whole = Default::default();
         self.unlist(&name);
         if let Some(sequence) = self.removed_at.get(&name).copied() {
             self.removed.remove_mut(&sequence);
@@ -113,6 +136,7 @@ impl Table {
     /// Removes; a name that is not there changes nothing.
     pub(crate) fn remove(&mut self, name: &str) {
         let Some(name) = self.unlist(name) else { return };
+        self.whole = Default::default();
         self.sequence += 1;
         self.removed.insert_mut(self.sequence, name.clone());
         self.removed_at.insert_mut(name, self.sequence);
@@ -133,6 +157,24 @@ impl Table {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.listed.values().map(|listed| &listed.resource)
+    }
+
+    /// Everything, with or without dry-run policies. Made once for all who ask: many may come at the same time.
+    pub(crate) fn whole(&self, with_dry_run: bool) -> Arc<Whole> {
+        let made = &self.whole[usize::from(with_dry_run)];
+        let make = || {
+            let shown = self
+                .iter()
+                .filter(|resource| with_dry_run || !resource.is_dry_run);
+            let mut resources: Box<[_]> = shown.cloned().collect();
+            resources.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            let encoded_len = resources.iter().map(|one| field_len(&one.encoded)).sum();
+            Arc::new(Whole {
+                resources,
+                encoded_len,
+            })
+        };
+        made.get_or_init(make).clone()
     }
 
     pub(crate) fn len(&self) -> usize {

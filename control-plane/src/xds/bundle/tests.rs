@@ -29,7 +29,7 @@ fn answer(response: &Response, error: Option<&str>) -> Request {
 }
 
 fn sent(response: &Response) -> (TrustBundle, String) {
-    let resource = discovery::Resource::decode(response.resources[0].clone()).unwrap();
+    let resource = discovery::Resource::decode(response.resources.get(0).unwrap().clone()).unwrap();
     assert_eq!(resource.name, "cluster.local");
     let body = resource.resource.unwrap();
     assert_eq!(body.type_url, proto::origin::TRUST_BUNDLE_TYPE_URL);

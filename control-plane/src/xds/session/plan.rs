@@ -19,12 +19,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Client;
-use super::subscription::{Changed, Difference, FIELD_OVERHEAD, Shown, Subscription};
+use super::subscription::{Changes, Difference, FIELD_OVERHEAD, Shown, Subscription};
 use crate::xds::ResourceKind;
 use crate::xds::resource::Resource;
+use crate::xds::resources::Resources;
 use crate::xds::table::View;
 
 pub(super) struct Plan {
@@ -34,7 +33,7 @@ pub(super) struct Plan {
 
 pub(super) struct Step {
     pub(super) kind: ResourceKind,
-    changed: Vec<Changed>,
+    changed: Changes,
     pub(super) removed: Vec<Arc<str>>,
 }
 
@@ -61,15 +60,22 @@ impl Plan {
         let policies = take(ResourceKind::Authorization)?;
         let addresses = take(ResourceKind::Address)?;
         let replaced = base.and_then(|base| Replaced::between(base, &view, client));
-        let (early, late): (Vec<_>, Vec<_>) = addresses.changed.into_iter().partition(|changed| {
-            replaced
-                .as_ref()
-                .is_some_and(|replaced| replaced.comes_after(&changed.resource))
-        });
+        // Without what is replaced nothing has to come early, and what all clients share stays shared.
+        let (early, late) = match &replaced {
+            Some(replaced) => {
+                let addresses = addresses.changed.into_these().into_iter();
+                let (early, late): (Vec<_>, Vec<_>) =
+                    addresses.partition(|changed| replaced.comes_after(&changed.resource));
+                (early, Changes::These(late))
+            }
+            None => (Vec::new(), addresses.changed),
+        };
         let (new, changed) = match &replaced {
             Some(replaced) if !early.is_empty() => {
-                let is_new = |changed: &Changed| replaced.is_to_be_listed(&changed.resource);
-                policies.changed.into_iter().partition(is_new)
+                let policies = policies.changed.into_these().into_iter();
+                let (new, changed): (Vec<_>, Vec<_>) =
+                    policies.partition(|changed| replaced.is_to_be_listed(&changed.resource));
+                (new, Changes::These(changed))
             }
             _ => (Vec::new(), policies.changed),
         };
@@ -84,8 +90,8 @@ impl Plan {
         let policies_answered = !new.is_empty() || !gone.is_empty();
         let addresses_answered = !early.is_empty();
         let steps = [
-            (Step::new(policy, new, Vec::new()), false),
-            (Step::new(address, early, Vec::new()), false),
+            (Step::new(policy, Changes::These(new), Vec::new()), false),
+            (Step::new(address, Changes::These(early), Vec::new()), false),
             (
                 Step::new(policy, changed, wide_gone),
                 policies.owed && !policies_answered,
@@ -94,11 +100,9 @@ impl Plan {
                 Step::new(address, late, addresses.removed),
                 addresses.owed && !addresses_answered,
             ),
-            (Step::new(policy, Vec::new(), gone), false),
+            (Step::new(policy, Changes::default(), gone), false),
         ];
-        let sent = steps
-            .into_iter()
-            .filter(|(step, owed)| *owed || !step.changed.is_empty() || !step.removed.is_empty());
+        let sent = steps.into_iter().filter(|(step, owed)| *owed || !step.is_empty());
         let steps = sent
             .flat_map(|(step, _)| step.parts(client.max_response))
             .collect();
@@ -115,7 +119,7 @@ impl Plan {
 }
 
 impl Step {
-    fn new(kind: ResourceKind, changed: Vec<Changed>, removed: Vec<Arc<str>>) -> Step {
+    fn new(kind: ResourceKind, changed: Changes, removed: Vec<Arc<str>>) -> Step {
         Step {
             kind,
             changed,
@@ -123,47 +127,55 @@ impl Step {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty()
+    }
+
     /// The step as responses of about this length, or one resource where that alone is longer. What is new or changed
     /// comes before what is gone, as within one response.
     fn parts(self, most: usize) -> Vec<Step> {
-        let whole: usize = self.lengths().sum();
-        if whole <= most {
+        let removed = self.removed.iter().map(|name| removed_length(name));
+        if self.changed.length() + removed.sum::<usize>() <= most {
             return vec![self];
         }
-        let (mut parts, mut part, mut length) = (Vec::new(), Step::new(self.kind, Vec::new(), Vec::new()), 0);
-        let mut make_room = |part: &mut Step, further: usize| {
-            if length > 0 && length + further > most {
-                let fresh = Step::new(part.kind, Vec::new(), Vec::new());
-                parts.push(std::mem::replace(part, fresh));
+        let kind = self.kind;
+        let mut parts = Vec::new();
+        let (mut changed, mut removed, mut length) = (Vec::new(), Vec::new(), 0);
+        for one in self.changed.into_these() {
+            if length > 0 && length + one.length() > most {
+                let full = std::mem::take(&mut changed);
+                parts.push(Step::new(kind, Changes::These(full), Vec::new()));
                 length = 0;
             }
-            length += further;
-        };
-        for changed in self.changed {
-            make_room(&mut part, changed.length());
-            part.changed.push(changed);
+            length += one.length();
+            changed.push(one);
         }
         for name in self.removed {
-            make_room(&mut part, name.len() + FIELD_OVERHEAD);
-            part.removed.push(name);
+            if length > 0 && length + removed_length(&name) > most {
+                let (changed, removed) = (std::mem::take(&mut changed), std::mem::take(&mut removed));
+                parts.push(Step::new(kind, Changes::These(changed), removed));
+                length = 0;
+            }
+            length += removed_length(&name);
+            removed.push(name);
         }
-        parts.push(part);
+        parts.push(Step::new(kind, Changes::These(changed), removed));
         parts
     }
 
-    fn lengths(&self) -> impl Iterator<Item = usize> {
-        let changed = self.changed.iter().map(Changed::length);
-        changed.chain(self.removed.iter().map(|name| name.len() + FIELD_OVERHEAD))
-    }
-
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        let changed = self.changed.iter().map(|changed| &*changed.name);
-        changed.chain(self.removed.iter().map(|name| &**name))
+        self.changed
+            .names()
+            .chain(self.removed.iter().map(|name| &**name))
     }
 
-    pub(super) fn encoded(&self) -> Vec<Bytes> {
-        self.changed.iter().map(Changed::encoded).collect()
+    pub(super) fn encoded(&self) -> Resources {
+        self.changed.encoded()
     }
+}
+
+fn removed_length(name: &str) -> usize {
+    name.len() + FIELD_OVERHEAD
 }
 
 /// Two views with different policies.

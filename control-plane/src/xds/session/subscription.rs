@@ -10,7 +10,8 @@ use bytes::Bytes;
 pub(super) use self::shown::Shown;
 use super::{MAX_NAMES, Request, RequestError};
 use crate::xds::resource::{Resource, fingerprint};
-use crate::xds::table::Since;
+use crate::xds::resources::Resources;
+use crate::xds::table::{Since, Whole};
 
 const WILDCARD: &str = "*";
 
@@ -49,7 +50,7 @@ struct Names {
 /// What a client has to be told.
 #[derive(Default)]
 pub(super) struct Difference {
-    pub(super) changed: Vec<Changed>,
+    pub(super) changed: Changes,
     pub(super) removed: Vec<Arc<str>>,
     /// To be sent even when empty.
     pub(super) owed: bool,
@@ -61,10 +62,76 @@ pub(super) struct Changed {
     pub(super) resource: Arc<Resource>,
 }
 
+/// Resources to tell of.
+pub(super) enum Changes {
+    These(Vec<Changed>),
+    /// All of a table, each under its own name.
+    All(Arc<Whole>),
+}
+
+impl Default for Changes {
+    fn default() -> Changes {
+        Changes::These(Vec::new())
+    }
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Changes::These(these) => these.is_empty(),
+            Changes::All(whole) => whole.resources().is_empty(),
+        }
+    }
+
+    /// One by one.
+    pub(super) fn into_these(self) -> Vec<Changed> {
+        match self {
+            Changes::These(these) => these,
+            Changes::All(whole) => whole
+                .resources()
+                .iter()
+                .map(Changed::under_its_own_name)
+                .collect(),
+        }
+    }
+
+    /// Names under which resources are told, in order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let (these, all) = match self {
+            Changes::These(these) => (these.as_slice(), [].as_slice()),
+            Changes::All(whole) => ([].as_slice(), whole.resources()),
+        };
+        let these = these.iter().map(|changed| &*changed.name);
+        these.chain(all.iter().map(|resource| &*resource.name))
+    }
+
+    /// About how long they are in a response, in bytes.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Changes::These(these) => these.iter().map(Changed::length).sum(),
+            Changes::All(whole) => whole.encoded_len(),
+        }
+    }
+
+    pub(super) fn encoded(&self) -> Resources {
+        match self {
+            Changes::These(these) => Resources::These(these.iter().map(Changed::encoded).collect()),
+            Changes::All(whole) => Resources::All(whole.clone()),
+        }
+    }
+}
+
 /// What a field adds to its content on the wire, in bytes, at most.
 pub(super) const FIELD_OVERHEAD: usize = 11;
 
 impl Changed {
+    fn under_its_own_name(resource: &Arc<Resource>) -> Changed {
+        Changed {
+            name: resource.name.clone(),
+            resource: resource.clone(),
+        }
+    }
+
     /// About how long it is in a response, in bytes.
     pub(super) fn length(&self) -> usize {
         self.resource.encoded.len()
@@ -224,6 +291,12 @@ impl Everything {
     ) -> Option<Difference> {
         let told = std::mem::replace(&mut self.told, Told::Until(table.sequence()));
         let Since { changed, removed } = match told {
+            Told::Nothing { before } if before.is_empty() && asked.is_empty() => {
+                return Some(Difference {
+                    changed: Changes::All(table.whole()),
+                    ..Difference::default()
+                });
+            }
             Told::Nothing { before } => {
                 let is_new = |resource: &&Arc<Resource>| {
                     before
@@ -255,7 +328,7 @@ impl Everything {
             .into_iter()
             .map(|(name, resource)| Changed { name, resource });
         Some(Difference {
-            changed: changed.collect(),
+            changed: Changes::These(changed.collect()),
             removed: removed.into_iter().collect(),
             owed: false,
         })
@@ -286,11 +359,11 @@ impl Names {
                 now.insert(resource.name.clone(), resource);
             }
         }
-        let mut difference = Difference::default();
+        let mut changed = Vec::new();
         for (name, resource) in &now {
             let known = self.told.get(name).and_then(Option::as_ref) == Some(&resource.version);
             if !known || asked.contains(name) {
-                difference.changed.push(Changed {
+                changed.push(Changed {
                     name: name.clone(),
                     resource: Arc::clone(resource),
                 });
@@ -303,7 +376,11 @@ impl Names {
         let mut removed: BTreeSet<_> = gone.map(|(name, _)| name.clone()).collect();
         let is_news = |name: &Arc<str>| !self.told.contains_key(name) || asked.contains(name);
         removed.extend(missing.iter().filter(|name| is_news(name)).cloned());
-        difference.removed = removed.into_iter().collect();
+        let difference = Difference {
+            changed: Changes::These(changed),
+            removed: removed.into_iter().collect(),
+            owed: false,
+        };
         let missing = missing.into_iter().map(|name| (name, None));
         let present = now
             .into_iter()

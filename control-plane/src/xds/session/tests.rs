@@ -143,7 +143,7 @@ struct Sent {
 
 impl Sent {
     fn new(response: Response) -> Sent {
-        let decode = |encoded: &Bytes| discovery::Resource::decode(encoded.clone()).unwrap();
+        let decode = |encoded: &bytes::Bytes| discovery::Resource::decode(encoded.clone()).unwrap();
         let resources: Vec<_> = response.resources.iter().map(decode).collect();
         for resource in &resources {
             assert_eq!(
@@ -231,7 +231,7 @@ fn what_is_too_long_for_a_response_is_told_by_several_in_the_same_order() {
     bench.wildcard(Address);
     let mut told: Vec<(ResourceKind, Vec<String>)> = Vec::new();
     while let Next::Send(response) = bench.session.next(bench.now) {
-        let length: usize = response.resources.iter().map(Bytes::len).sum();
+        let length: usize = response.resources.encoded_len();
         assert!(length <= 1000 || response.resources.len() == 1, "{length}");
         let sent = Sent::new(response);
         told.push((sent.kind, sent.names.clone()));

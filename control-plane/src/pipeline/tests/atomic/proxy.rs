@@ -170,7 +170,7 @@ impl World {
         versions: &mut BTreeMap<ResourceKind, BTreeMap<String, String>>,
     ) {
         let versions = versions.entry(response.kind).or_default();
-        for resource in &response.resources {
+        for resource in response.resources.iter() {
             let resource = Resource::decode(resource.clone()).unwrap();
             self.put(response.kind, &resource);
             versions.insert(resource.name, resource.version);

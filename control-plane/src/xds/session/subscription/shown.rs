@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::xds::resource::Resource;
-use crate::xds::table::{Since, Table};
+use crate::xds::table::{Since, Table, Whole};
 
 /// What one client is shown of a table.
 #[derive(Clone, Copy)]
@@ -24,6 +24,11 @@ impl<'a> Shown<'a> {
 
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Arc<Resource>> {
         self.table.iter().filter(move |resource| self.shows(resource))
+    }
+
+    /// Everything, shared by all clients that are shown the same.
+    pub(super) fn whole(self) -> Arc<Whole> {
+        self.table.whole(self.dry_run)
     }
 
     /// Only addresses have aliases, nodes and services, and they are always shown.
