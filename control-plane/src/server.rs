@@ -36,8 +36,9 @@ use crate::status::{Conditions, Tell};
 use crate::xds::proxies::Proxies;
 use crate::xds::service::{self, DiscoveryService};
 
-/// How often idle connections are asked whether they live, and how long the answer may take.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// How often idle connections are asked whether they live, and how long the answer may take. The question waits behind
+/// what is on its way: when all proxies of a large mesh come at once, each may be given only some megabytes in this time.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
 /// How many requests a connection may have open: a stream and certificates in parallel.
 const MAX_REQUESTS_PER_CONNECTION: u32 = 256;
 /// How long clients may take to go once they are told to.

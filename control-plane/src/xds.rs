@@ -1,8 +1,8 @@
 //! Serving workloads, services and policies over delta xDS.
 //!
 //! [`table`] holds what is served, encoded once for everybody, and [`history`] how it came to be so; [`session`] is
-//! the protocol of one stream, without I/O; [`service`], [`body`] and [`pieces`] join them to gRPC; [`proxies`] knows who is
-//! connected and how
+//! the protocol of one stream, without I/O; [`service`], [`body`] and [`pieces`] join them to gRPC; [`proxies`] knows who
+//! is connected and how
 //! far each one is. [`bundle`] is the roots that are trusted, for proxies that ask for them.
 
 pub(crate) mod body;

@@ -193,5 +193,5 @@ pub(crate) fn replica_report(input: &[u8]) -> bool {
 pub(crate) fn plugged(input: &[u8]) -> bool {
     let parts = control_plane::fuzzing::parts(input).into_iter();
     let parts: BTreeMap<_, _> = parts.map(|(name, value)| (name, Zeroizing::new(value))).collect();
-    Plugged::from_parts(&parts, SystemTime::now()).is_ok()
+    Plugged::from_parts(&parts, "", SystemTime::now()).is_ok()
 }

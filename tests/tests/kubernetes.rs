@@ -492,6 +492,7 @@ fn kubectl_works_on_the_lab() {
     let [server, visitor] = ["shop/server", "outside/visitor"].map(|name| lab.pod(name));
     eventually("STRICT by kubectl apply", SOON, || !is_served(&visitor, &server));
     // Asked about as any cluster is, the lab answers what has just been seen.
+    let kubeconfig = lab.ztctl(&["kubeconfig"]).expect_code(0).stdout;
     let mut question = Command::new(tests::binary("ztctl"));
     question
         .args([

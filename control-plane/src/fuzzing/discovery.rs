@@ -96,7 +96,7 @@ impl Bench {
     /// A new stream, on which the proxy names what it has.
     fn reconnect(&mut self) {
         self.streams += 1;
-        let roots = Bundle::new(self.view.generation, "cluster.local", "roots", "");
+        let roots = Bundle::new(self.view.generation, "cluster.local", "roots", "", None);
         self.session = Session::new(self.streams, client(), Arc::new(self.history.clone()));
         self.bundle = BundleSession::new(self.streams, Some(Arc::new(roots)));
         self.unanswered.clear();

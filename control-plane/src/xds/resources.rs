@@ -35,7 +35,7 @@ impl Resources {
     /// How long the resources are on the wire, in bytes, each with what the field that it is in adds.
     pub(crate) fn encoded_len(&self) -> usize {
         match self {
-            Resources::These(these) => these.iter().map(|one| field_len(one)).sum(),
+            Resources::These(these) => these.iter().map(field_len).sum(),
             Resources::All(whole) => whole.encoded_len(),
         }
     }

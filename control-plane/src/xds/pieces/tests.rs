@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Buf;
+use prost::Message;
 use proto::discovery::{DeltaDiscoveryResponse, Resource};
 
 use super::*;
