@@ -1,14 +1,16 @@
 //! The node proxies' streams: real TLS connections, each with the token of its node's proxy.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ca::{Caller, TokenSigner, TokenSubject};
+use futures_util::StreamExt;
 use grpc_channel::{ChannelConfig, Token};
-use http::uri::PathAndQuery;
+use http_body_util::BodyExt;
 use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value as Field};
@@ -19,14 +21,16 @@ use serde_json::json;
 use tls::server_auth::RootSource;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
-use tonic::client::Grpc;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::EncodeBody;
+use tonic::codegen::Service;
 
 use super::Outcome;
 use super::mesh::{self, Size};
 use super::plane::{SERVER_NAME, TOKEN_ISSUER};
 use super::process::{commands, tell};
-use super::skim::{Response, Skim};
+use super::skim::{Response, Skim, Writer};
 
 const PATH: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
@@ -179,9 +183,7 @@ impl Stream {
             number,
             node: node_message(&pod, node),
             channel: config.channel()?,
-            skim: Skim {
-                whole: number < options.checked,
-            },
+            skim: Skim::new(number < options.checked),
             addresses: options.size.addresses(),
             shared,
             seen: 0,
@@ -202,21 +204,34 @@ impl Stream {
             };
             requests.send(request).await?;
         }
-        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        grpc.ready().await.map_err(|error| error.to_string())?;
-        let request = Request::new(ReceiverStream::new(outgoing));
-        let answer = grpc
-            .streaming(request, PathAndQuery::from_static(PATH), self.skim)
-            .await;
-        let mut responses = answer?.into_inner();
-        while let Some(response) = responses.message().await? {
-            let acknowledgement = DeltaDiscoveryRequest {
-                type_url: response.type_url.clone(),
-                response_nonce: response.nonce.clone(),
-                ..DeltaDiscoveryRequest::default()
+        let outgoing = ReceiverStream::new(outgoing).map(Ok);
+        let request = http::Request::post(PATH)
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(EncodeBody::new_client(Writer, outgoing, None, None)))?;
+        poll_fn(|context| Service::poll_ready(&mut self.channel, context)).await?;
+        let answer = self.channel.call(request).await?;
+        if let Some(status) = Status::from_header_map(answer.headers()) {
+            return Err(status.message().into());
+        }
+        let mut body = std::pin::pin!(answer.into_body());
+        while let Some(frame) = body.frame().await {
+            let frame = match frame?.into_data() {
+                Ok(piece) => piece,
+                Err(frame) => {
+                    let status = frame.trailers_ref().and_then(Status::from_header_map);
+                    return Err(format!("the control plane ended it: {status:?}").into());
+                }
             };
-            self.take_in(&response)?;
-            requests.send(acknowledgement).await?;
+            for response in self.skim.take(&frame)? {
+                let acknowledgement = DeltaDiscoveryRequest {
+                    type_url: response.type_url.clone(),
+                    response_nonce: response.nonce.clone(),
+                    ..DeltaDiscoveryRequest::default()
+                };
+                self.take_in(&response)?;
+                requests.send(acknowledgement).await?;
+            }
         }
         Err("the control plane ended it".into())
     }
