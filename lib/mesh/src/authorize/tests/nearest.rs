@@ -86,6 +86,26 @@ fn values_are_bounded_and_counted() {
 }
 
 #[test]
+fn addresses_that_would_fit_are_named() {
+    let from = message::Match {
+        source_ips: vec![block("192.9.0.0", 16)],
+        ..Default::default()
+    };
+    let to = message::Match {
+        destination_ips: vec![block("203.9.0.0", 16)],
+        ..Default::default()
+    };
+    for (one, named) in [(from, "192.9.0.0/16"), (to, "203.9.0.0/16")] {
+        let policies = [strict(), of_namespace(Action::Allow, vec![rule(&[&[one]])])];
+        let said = said(&policies, Some(CLIENT));
+        assert!(
+            said.starts_with("would be allowed if the ") && said.contains(named),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_value_that_another_policy_refuses_is_not_named() {
     let allow = of_namespace(
         Action::Allow,
