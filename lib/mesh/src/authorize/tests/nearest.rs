@@ -87,20 +87,36 @@ fn values_are_bounded_and_counted() {
 
 #[test]
 fn addresses_that_would_fit_are_named() {
-    let from = message::Match {
-        source_ips: vec![block("192.9.0.0", 16)],
+    let from = |address, length| message::Match {
+        source_ips: vec![block(address, length)],
         ..Default::default()
     };
     let to = message::Match {
         destination_ips: vec![block("203.9.0.0", 16)],
         ..Default::default()
     };
-    for (one, named) in [(from, "192.9.0.0/16"), (to, "203.9.0.0/16")] {
+    for (one, named) in [
+        (
+            from("192.9.0.0", 16),
+            "source address were in 192.9.0.0/16, such as 192.9.0.0",
+        ),
+        (from("192.9.0.1", 32), "source address were in 192.9.0.1/32"),
+        (
+            from("fd00::", 8),
+            "source address were in fd00::/8, such as fd00::",
+        ),
+        // The very first address of all means that none is known.
+        (
+            from("0.0.0.0", 8),
+            "source address were in 0.0.0.0/8, such as 0.0.0.1",
+        ),
+        (from("::", 16), "source address were in ::/16, such as ::1"),
+        (to, "destination address were in 203.9.0.0/16, such as 203.9.0.0"),
+    ] {
         let policies = [strict(), of_namespace(Action::Allow, vec![rule(&[&[one]])])];
-        let said = said(&policies, Some(CLIENT));
-        assert!(
-            said.starts_with("would be allowed if the ") && said.contains(named),
-            "{said}"
+        assert_eq!(
+            said(&policies, Some(CLIENT)),
+            format!("would be allowed if the {named} (ALLOW policy shop/p, rule 0)")
         );
     }
 }
@@ -150,6 +166,29 @@ fn patterns_come_with_what_was_tried() {
         one(MatchType::Suffix("/sa/other".into())),
         format!(
             "would be allowed if the source were */sa/other, such as cluster.local/ns/web/sa/other {at_end}"
+        )
+    );
+    // A part that is begun stays where it fits.
+    assert_eq!(
+        one(MatchType::Prefix("other.domain/ns/we".into())),
+        format!(
+            "would be allowed if the source were other.domain/ns/we*, such as other.domain/ns/web/sa/client {at_end}"
+        )
+    );
+    let namespaces = message::Match {
+        namespaces: vec![text(MatchType::Prefix("oth".into()))],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(
+            &[
+                strict(),
+                of_namespace(Action::Allow, vec![rule(&[&[namespaces]])])
+            ],
+            Some(CLIENT)
+        ),
+        format!(
+            "would be allowed if the source were in namespace oth*, such as cluster.local/ns/oth/sa/client {at_end}"
         )
     );
     // Nobody can have such a name.
@@ -225,6 +264,42 @@ fn a_deny_names_what_it_refuses() {
     assert_eq!(
         said(&deny(source), Some(CLIENT)),
         format!("would be allowed if the source address were not in 10.0.0.0/8 but 11.0.1.7 {at_end}")
+    );
+    let source = message::Match {
+        source_ips: vec![block("10.0.1.0", 24)],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(&deny(source), Some(CLIENT)),
+        format!("would be allowed if the source address were not in 10.0.1.0/24 but 10.0.0.7 {at_end}")
+    );
+    let source = message::Match {
+        source_ips: vec![block("fd00:0:0:1::", 64)],
+        ..Default::default()
+    };
+    let connection = Connection {
+        peer: None,
+        source_ip: ip("fd00:0:0:1::7"),
+        workload: &read_pod(pod("shop", "cart", &["fd00::1"])),
+        destination: "[fd00::1]:8080".parse().unwrap(),
+    };
+    let policies = [of_namespace(Action::Deny, vec![rule(&[&[source]])])];
+    let miss = authorize(&connection, &synced(&policies)).nearest_miss.unwrap();
+    assert_eq!(
+        miss.to_string(),
+        format!("would be allowed if the source address were not in fd00:0:0:1::/64 but fd00::7 {at_end}")
+    );
+    let exact = |name: &str| text(MatchType::Exact(name.into()));
+    let namespaces = message::Match {
+        namespaces: vec![exact("web"), exact("default")],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(&deny(namespaces), Some(CLIENT)),
+        format!(
+            "would be allowed if the source were not in namespace web but \
+             cluster.local/ns/another-namespace/sa/client {at_end}"
+        )
     );
     let not_namespace = message::Match {
         not_namespaces: vec![text(MatchType::Exact("shop".into()))],
