@@ -34,6 +34,17 @@ pub(crate) enum ApiError {
     Unreadable,
 }
 
+/// The answer to a question about one object, if it comes in time.
+async fn in_time<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(ANSWER_DEADLINE, asking).await {
+        Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
+        Err(_) => Err(ApiError::Unreachable(format!(
+            "no answer within {} s",
+            ANSWER_DEADLINE.as_secs()
+        ))),
+    }
+}
+
 impl ApiError {
     pub(crate) fn code(&self) -> u16 {
         match self {

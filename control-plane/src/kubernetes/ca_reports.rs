@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{ANSWER_DEADLINE, ApiError};
+use super::{ApiError, in_time};
 
 /// The ConfigMap.
 pub(crate) const NAME: &str = "ztunnel-ca-seen";
@@ -207,14 +207,4 @@ impl Vouched {
 
 fn key(name: &str) -> String {
     format!("{REPORT}{name}")
-}
-
-async fn in_time<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
-    match tokio::time::timeout(ANSWER_DEADLINE, asking).await {
-        Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
-        Err(_) => Err(ApiError::Unreachable(format!(
-            "no answer within {} s",
-            ANSWER_DEADLINE.as_secs()
-        ))),
-    }
 }

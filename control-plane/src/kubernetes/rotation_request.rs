@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::{ANSWER_DEADLINE, ApiError};
+use super::{ApiError, in_time};
 use crate::rotation::Rotations;
 
 /// The ConfigMap.
@@ -101,16 +101,6 @@ fn answer(rotations: &Rotations, request: &str) -> String {
     match refused {
         None => format!("accepted: {request}"),
         Some(refused) => format!("refused: {request}: {refused}"),
-    }
-}
-
-async fn in_time<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
-    match tokio::time::timeout(ANSWER_DEADLINE, asking).await {
-        Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
-        Err(_) => Err(ApiError::Unreachable(format!(
-            "no answer within {} s",
-            ANSWER_DEADLINE.as_secs()
-        ))),
     }
 }
 
