@@ -126,13 +126,7 @@ impl Bench {
             self.reconnect();
         }
         let kind = ResourceKind::from_type_url(&request.type_url).unwrap_or(ResourceKind::TrustBundle);
-        let request = Request {
-            subscribe: request.resource_names_subscribe,
-            unsubscribe: request.resource_names_unsubscribe,
-            initial_versions: request.initial_resource_versions,
-            nonce: request.response_nonce,
-            error: request.error_detail.map(|error| error.message),
-        };
+        let request = Request::from(request);
         match kind {
             ResourceKind::TrustBundle => drop(self.bundle.request(request)),
             _ => drop(self.session.request(self.now, kind, request).ok()?),

@@ -474,13 +474,7 @@ impl Taker<'_> {
                 return Ok(());
             }
         };
-        let request = Request {
-            subscribe: request.resource_names_subscribe,
-            unsubscribe: request.resource_names_unsubscribe,
-            initial_versions: request.initial_resource_versions,
-            nonce: request.response_nonce,
-            error: request.error_detail.map(|error| error.message),
-        };
+        let request = Request::from(request);
         let rejections = match kind {
             ResourceKind::TrustBundle => self.bundle.request(request).into_iter().collect(),
             ResourceKind::Authorization | ResourceKind::Address => session

@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proto::discovery::DeltaDiscoveryRequest;
+
 use self::plan::Plan;
 use self::rejection::Rejections;
 pub(crate) use self::rejection::shortened;
@@ -130,6 +132,18 @@ pub(crate) struct Request {
     pub(crate) nonce: String,
     /// The reason for not accepting something of the response with that nonce.
     pub(crate) error: Option<String>,
+}
+
+impl From<DeltaDiscoveryRequest> for Request {
+    fn from(request: DeltaDiscoveryRequest) -> Request {
+        Request {
+            subscribe: request.resource_names_subscribe,
+            unsubscribe: request.resource_names_unsubscribe,
+            initial_versions: request.initial_resource_versions,
+            nonce: request.response_nonce,
+            error: request.error_detail.map(|error| error.message),
+        }
+    }
 }
 
 /// One response, its resources encoded.
