@@ -28,6 +28,9 @@ use conformance::{Line, Outcome, Report, print, subject_path};
 /// Areas tried at the same time; each has a node of its own.
 const AT_ONCE: usize = 3;
 
+/// Stack of an area's thread in bytes: unoptimised, the clauses of an area are one large future, polled in deep frames.
+const STACK: usize = 64 << 20;
+
 /// What our own proxy does not do yet. A foreign one is not excused.
 const PENDING: &[&str] = &[];
 
@@ -91,7 +94,7 @@ fn run(areas: Vec<Area>, extensions: bool, only: Option<&str>) -> Vec<Line> {
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            scope.spawn(|| {
+            let tries = || {
                 while let Some((number, area)) = next() {
                     let elsewhere = |only: &str| {
                         only.split_once('/')
@@ -110,7 +113,11 @@ fn run(areas: Vec<Area>, extensions: bool, only: Option<&str>) -> Vec<Line> {
                     let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                     done.push((number, report.into_lines()));
                 }
-            });
+            };
+            let thread = thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, tries);
+            thread.expect("a thread can be started");
         }
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
