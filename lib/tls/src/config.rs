@@ -172,7 +172,7 @@ impl ClientConfig {
         versions: Versions,
     ) -> Self {
         let verifier = ServerVerifier::new(trust.clone(), own, accepted);
-        let mut config = rustls::ClientConfig::builder_with_provider(provider(policy))
+        let mut config = rustls::ClientConfig::builder_with_provider(provider(policy, versions))
             .with_protocol_versions(versions.under(policy))
             .expect("our provider has suites of these versions: provider.rs")
             .dangerous()
@@ -207,7 +207,7 @@ impl ClientConfig {
 impl ServerConfig {
     fn new(own: &WorkloadCertificate, trust: &Trust, policy: CompliancePolicy, versions: Versions) -> Self {
         let verifier = ClientVerifier::new(trust.clone(), own);
-        let mut config = rustls::ServerConfig::builder_with_provider(provider(policy))
+        let mut config = rustls::ServerConfig::builder_with_provider(provider(policy, versions))
             .with_protocol_versions(versions.under(policy))
             .expect("our provider has suites of these versions: provider.rs")
             .with_client_cert_verifier(Arc::new(verifier))

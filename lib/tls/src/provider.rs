@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
-use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
 /// Which algorithms are spoken.
 ///
@@ -77,43 +77,53 @@ impl fmt::Display for CompliancePolicy {
     }
 }
 
-/// The provider of `policy`.
-pub(crate) fn provider(policy: CompliancePolicy) -> Arc<CryptoProvider> {
-    static ANY: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        with_groups(vec![
-            aws_lc_rs::kx_group::X25519MLKEM768,
-            aws_lc_rs::kx_group::X25519,
-            aws_lc_rs::kx_group::SECP256R1,
-            aws_lc_rs::kx_group::SECP384R1,
-        ])
-    });
+/// The provider of `policy`, with the suites of `versions` alone: the library offers what the provider has, spoken or
+/// not.
+pub(crate) fn provider(policy: CompliancePolicy, versions: Versions) -> Arc<CryptoProvider> {
+    static ANY: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| new(SUITES, ANY_GROUP));
+    static ANY_ALSO_12: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| new(SUITES_ALSO_12, ANY_GROUP));
     static POST_QUANTUM: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| with_groups(vec![aws_lc_rs::kx_group::X25519MLKEM768]));
-    static FIPS: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        with_groups(vec![
-            aws_lc_rs::kx_group::SECP256R1,
-            aws_lc_rs::kx_group::SECP384R1,
-        ])
-    });
-    match policy {
-        CompliancePolicy::None => ANY.clone(),
-        CompliancePolicy::PostQuantum => POST_QUANTUM.clone(),
-        CompliancePolicy::Fips => FIPS.clone(),
-    }
+        LazyLock::new(|| new(SUITES, &[aws_lc_rs::kx_group::X25519MLKEM768]));
+    static FIPS: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| new(SUITES, FIPS_GROUPS));
+    static FIPS_ALSO_12: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| new(SUITES_ALSO_12, FIPS_GROUPS));
+    let provider = match (policy, versions) {
+        (CompliancePolicy::None, Versions::Tls13) => &ANY,
+        (CompliancePolicy::None, Versions::AlsoTls12) => &ANY_ALSO_12,
+        (CompliancePolicy::PostQuantum, _) => &POST_QUANTUM,
+        (CompliancePolicy::Fips, Versions::Tls13) => &FIPS,
+        (CompliancePolicy::Fips, Versions::AlsoTls12) => &FIPS_ALSO_12,
+    };
+    LazyLock::force(provider).clone()
 }
 
-fn with_groups(kx_groups: Vec<&'static dyn SupportedKxGroup>) -> Arc<CryptoProvider> {
+const SUITES: &[SupportedCipherSuite] = &[
+    aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+];
+
+const SUITES_ALSO_12: &[SupportedCipherSuite] = &[
+    aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+    aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
+
+const ANY_GROUP: &[&dyn SupportedKxGroup] = &[
+    aws_lc_rs::kx_group::X25519MLKEM768,
+    aws_lc_rs::kx_group::X25519,
+    aws_lc_rs::kx_group::SECP256R1,
+    aws_lc_rs::kx_group::SECP384R1,
+];
+
+const FIPS_GROUPS: &[&dyn SupportedKxGroup] =
+    &[aws_lc_rs::kx_group::SECP256R1, aws_lc_rs::kx_group::SECP384R1];
+
+fn new(suites: &[SupportedCipherSuite], groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
-            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
-            // Of TLS 1.2, for configurations that speak it.
-            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-            aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-            aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        ],
-        kx_groups,
+        cipher_suites: suites.to_vec(),
+        kx_groups: groups.to_vec(),
         ..aws_lc_rs::default_provider()
     })
 }

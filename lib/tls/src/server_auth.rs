@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::certificate::Details;
 use crate::config::ALPN;
 use crate::pem::{self, MAX_PEM_BYTES, PemError};
-use crate::provider::provider;
+use crate::provider::{Versions, provider};
 use crate::stream::Connection;
 use crate::{CertificateError, CompliancePolicy, HandshakeError, PrivateKey, Stream, handshake};
 
@@ -140,7 +140,7 @@ impl Client {
             origin: origin.clone(),
             reason,
         };
-        let provider = provider(policy);
+        let provider = provider(policy, Versions::Tls13);
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
             .build()
             .map_err(|error| unusable(error.to_string()))?;
@@ -184,7 +184,7 @@ impl ServerIdentity {
             .map(Details::of)
             .ok_or(CertificateError::Incomplete)??;
         let certified = key.certify(chain)?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider(CompliancePolicy::None))
+        let mut config = rustls::ServerConfig::builder_with_provider(provider(CompliancePolicy::None, Versions::Tls13))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| CertificateError::Key(error.to_string()))?
             .with_no_client_auth()

@@ -10,7 +10,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage, RevocationOptions};
 
-use crate::provider::provider;
+use crate::provider::{Versions, provider};
 use crate::{CompliancePolicy, HandshakeError, Roots, Trust, WorkloadCertificate};
 
 /// What a certificate is used for.
@@ -230,7 +230,7 @@ pub(crate) fn refuse(error: HandshakeError) -> rustls::Error {
 
 /// How signatures are verified: the same under every policy, all of them approved by FIPS 186-5.
 fn algorithms() -> WebPkiSupportedAlgorithms {
-    provider(CompliancePolicy::None).signature_verification_algorithms
+    provider(CompliancePolicy::None, Versions::Tls13).signature_verification_algorithms
 }
 
 /// Errors of chain building, in the words that select the right alert.

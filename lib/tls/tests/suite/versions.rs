@@ -157,3 +157,36 @@ async fn a_peer_proves_who_it_is_in_tls12_too() {
     assert_eq!(refused.err().map(|error| error.code()), Some("wrong_identity"));
     assert!(peer.join().unwrap().is_err());
 }
+
+#[tokio::test]
+async fn a_hello_offers_what_is_spoken_and_nothing_else() {
+    let new = [0x1302, 0x1301];
+    let both = [0x1302, 0x1301, 0xc02c, 0xc02b, 0xc030, 0xc02f];
+    assert_eq!(offered_by(&ConfigCache::new()).await, new);
+    assert_eq!(offered_by(&also_tls12(CompliancePolicy::None)).await, both);
+    assert_eq!(offered_by(&also_tls12(CompliancePolicy::Fips)).await, both);
+    assert_eq!(offered_by(&also_tls12(CompliancePolicy::PostQuantum)).await, new);
+}
+
+/// The cipher suites in our hello, without the signalling value of RFC 5746 (RFC 8446 section 4.1.2).
+async fn offered_by(ours: &ConfigCache) -> Vec<u16> {
+    let forger = Forger::new();
+    let config = ours.client(&forger.honest(&id("client")), &[id("a")]);
+    let (io, mut theirs) = tokio::io::duplex(1 << 16);
+    let hello = async move {
+        let mut hello = [0; 128];
+        theirs.read_exact(&mut hello).await.unwrap();
+        hello
+    };
+    let (_, hello) = tokio::join!(tls::connect(io, &config), hello);
+    // Record, message, version and random; then the session's id.
+    let id = 5 + 4 + 2 + 32;
+    let length = id + 1 + usize::from(hello[id]);
+    let suites = length + 2;
+    let end = suites + usize::from(u16::from_be_bytes([hello[length], hello[length + 1]]));
+    let suites = hello[suites..end].chunks_exact(2);
+    suites
+        .map(|suite| u16::from_be_bytes([suite[0], suite[1]]))
+        .filter(|suite| *suite != 0x00ff)
+        .collect()
+}
