@@ -31,7 +31,8 @@ const DISPENSABLE: [&str; 6] = [
 ];
 
 /// Reads an object as the API gave it, with the rules of the store: its key, and the object or what is wrong with it. Of
-/// a policy with which anything is wrong remains what closes. `None` for something without a name.
+/// a policy with which anything is wrong remains what closes. `None` for something without a name, or without a namespace
+/// where it needs one: nothing could be done about it under any key.
 pub fn object_of(
     kind: Kind,
     api_version: &str,
@@ -45,13 +46,16 @@ pub fn object_of(
     Some((seen.key, object))
 }
 
-/// Reads an item that came from the list or watch of a kind; none for something without a name.
+/// Reads an item that came from the list or watch of a kind; none for something that no key leads to.
 pub(crate) fn read(kind: Kind, api_version: &str, item: Item) -> Option<Seen> {
     let key = ObjectKey::new(
         kind,
         item.text("namespace").unwrap_or_default(),
         item.text("name")?,
     );
+    if !key.can_exist() {
+        return None;
+    }
     let uid = item.text("uid").unwrap_or_default().to_owned();
     let version = number(item.version());
     let mut value = item.value;

@@ -148,7 +148,7 @@ impl Objects {
         let seen = read::read(self.kind, versions[self.version % versions.len()], item);
         if seen.is_none() {
             tracing::warn!(
-                "the API server sent something among {} that has no name",
+                "the API server sent something among {} without a name, or without the namespace it must have",
                 self.kind.plural()
             );
         }

@@ -262,6 +262,13 @@ impl ObjectKey {
             name: name.to_owned(),
         }
     }
+
+    /// Whether an API server can have an object of this key: what it names, it names as segments of a path (Kubernetes:
+    /// "Object Names and IDs", path segment names), and a kind with namespaces is never without.
+    pub fn can_exist(&self) -> bool {
+        let is_segment = |text: &str| !matches!(text, "" | "." | "..") && !text.contains(['/', '%']);
+        is_segment(&self.name) && (!self.kind.is_namespaced() || is_segment(&self.namespace))
+    }
 }
 
 /// `Pod demo/web`, or `Node node-a` where there is no namespace.

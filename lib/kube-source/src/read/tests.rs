@@ -31,7 +31,12 @@ fn what_is_no_object_or_has_no_name_spoils_nothing() {
         json!(null),
         json!([1]),
         json!({}),
-        json!({ "metadata": { "name": 7 } }),
+        json!({ "metadata": { "name": 7, "namespace": "demo" } }),
+        json!({ "metadata": { "name": "", "namespace": "demo" } }),
+        json!({ "metadata": { "name": "a/b", "namespace": "demo" } }),
+        json!({ "metadata": { "name": "..", "namespace": "demo" } }),
+        json!({ "metadata": { "name": "a", "namespace": "demo%2f" } }),
+        json!({ "metadata": { "name": "a" } }),
     ] {
         assert!(read(Kind::Pod, "v1", item(value)).is_none());
     }
