@@ -184,11 +184,12 @@ impl ServerIdentity {
             .map(Details::of)
             .ok_or(CertificateError::Incomplete)??;
         let certified = key.certify(chain)?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider(CompliancePolicy::None, Versions::Tls13))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| CertificateError::Key(error.to_string()))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        let mut config =
+            rustls::ServerConfig::builder_with_provider(provider(CompliancePolicy::None, Versions::Tls13))
+                .with_protocol_versions(&[&TLS13])
+                .map_err(|error| CertificateError::Key(error.to_string()))?
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
