@@ -10,6 +10,7 @@ use object_store::{Directory, ObjectSource, ObjectWriter};
 use sys::NamespaceError;
 
 use crate::finder::{NamespaceFinder, PinnedNamespaces, ProcessNamespaces};
+use crate::preflight::PROCESSES_REMEDY;
 
 /// Enrols the pods of one node in the mesh.
 #[derive(Clone, Debug, clap::Parser)]
@@ -101,15 +102,26 @@ impl Config {
     ///
     /// # Errors
     /// When this process' own network namespace, or that of the node, cannot be looked at.
-    pub fn finder(&self) -> Result<Arc<dyn NamespaceFinder>, NamespaceError> {
+    pub fn finder(&self) -> Result<Arc<dyn NamespaceFinder>, NoFinder> {
         Ok(match (&self.namespaces, &self.proc) {
-            (Some(directory), _) => Arc::new(PinnedNamespaces::new(directory)?),
+            (Some(directory), _) => Arc::new(PinnedNamespaces::new(directory).map_err(NoFinder::Pinned)?),
             (None, proc) => {
                 let proc = proc.clone().unwrap_or_else(|| PathBuf::from("/proc"));
-                Arc::new(ProcessNamespaces::new(proc)?)
+                Arc::new(ProcessNamespaces::new(proc).map_err(NoFinder::Processes)?)
             }
         })
     }
+}
+
+/// Why the network namespaces of pods cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum NoFinder {
+    /// The agent's own namespace cannot be looked at.
+    #[error(transparent)]
+    Pinned(NamespaceError),
+    /// That of the node's processes cannot.
+    #[error("this node cannot be in the mesh: {0}: {PROCESSES_REMEDY}")]
+    Processes(NamespaceError),
 }
 
 #[cfg(test)]

@@ -52,6 +52,12 @@ pub enum FindError {
         /// The file.
         path: PathBuf,
     },
+    /// The pod is the one that the agent runs in. It is never in the mesh: whoever redirects has to work without.
+    #[error("the node agent itself runs in this pod, which is never in the mesh: {path} is left alone")]
+    Agents {
+        /// The file.
+        path: PathBuf,
+    },
     /// What is there belongs to somebody else, or the pod's address has changed.
     #[error("the network namespace at {path} holds none of the pod's addresses {expected:?} but {found:?}")]
     OtherAddresses {
@@ -70,7 +76,10 @@ pub enum FindError {
 impl FindError {
     /// Whether there is nothing at all for this pod, so that nothing can be left in it either.
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing { .. } | Self::NoProcess { .. })
+        matches!(
+            self,
+            Self::Missing { .. } | Self::NoProcess { .. } | Self::Agents { .. }
+        )
     }
 }
 

@@ -26,7 +26,7 @@ mod test_support;
 pub mod tracker;
 
 pub use agent::{AgentError, CHECK_INTERVAL, Settings, run};
-pub use config::Config;
+pub use config::{Config, NoFinder};
 pub use finder::{FindError, NamespaceFinder, PinnedNamespaces, ProcessNamespaces};
 pub use preflight::{NotReady, Preflight};
 pub use status::{PodState, PodStatus, Status};

@@ -58,6 +58,9 @@ pub struct Lack {
     pub remedy: &'static str,
 }
 
+/// What to do where the network namespaces of processes cannot be looked at.
+pub(crate) const PROCESSES_REMEDY: &str = "mount the node's /proc where --proc says, and give CAP_SYS_PTRACE; where AppArmor is on, without its default profile";
+
 /// Something is missing without which no pod of this node can be enrolled.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("this node cannot be in the mesh: {0}")]
@@ -179,7 +182,7 @@ fn processes(proc: &Path) -> Finding {
             WHAT,
             error.to_string(),
             "The network namespaces of pods are found by their processes",
-            "mount the node's /proc where --proc says, and give CAP_SYS_PTRACE; where AppArmor is on, without its default profile",
+            PROCESSES_REMEDY,
         ),
     }
 }
@@ -190,6 +193,7 @@ fn no_namespace(error: &NamespaceError) -> Finding {
         _ => None,
     };
     let remedy = match errno {
+        _ if matches!(error, NamespaceError::Loopback(_)) => "run as root with CAP_NET_ADMIN",
         Some(nix::libc::ENOSPC) => "raise user.max_net_namespaces (sysctl)",
         Some(nix::libc::EINVAL | nix::libc::ENOSYS) => "use a kernel with network namespaces (CONFIG_NET_NS)",
         _ => "run as root with CAP_SYS_ADMIN, and a seccomp profile that allows unshare and setns",

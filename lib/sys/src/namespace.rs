@@ -56,6 +56,11 @@ pub enum NamespaceError {
     /// A new namespace cannot be made.
     #[error("cannot create a network namespace: {0} (CAP_SYS_ADMIN is needed)")]
     Create(io::Error),
+    /// A new namespace is made, and its loopback interface cannot be brought up.
+    #[error(
+        "cannot bring up the loopback interface of a new network namespace: {0} (CAP_NET_ADMIN is needed)"
+    )]
+    Loopback(io::Error),
     /// The namespace cannot be bound to a path, or released from it.
     #[error("cannot {action} network namespace at {path}: {source}")]
     Pin {
@@ -100,7 +105,7 @@ impl Namespace {
             .name("new-netns".into())
             .spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NamespaceError::Create(errno.into()))?;
-                loopback_up().map_err(NamespaceError::Create)?;
+                loopback_up().map_err(NamespaceError::Loopback)?;
                 Self::current()
             })
             .map_err(NamespaceError::Create)?;
@@ -231,6 +236,7 @@ impl From<NamespaceError> for io::Error {
             NamespaceError::Open { source, .. } | NamespaceError::Pin { source, .. } => source.kind(),
             NamespaceError::Enter(source)
             | NamespaceError::Create(source)
+            | NamespaceError::Loopback(source)
             | NamespaceError::Addresses(source) => source.kind(),
             NamespaceError::NotANetworkNamespace { .. } => io::ErrorKind::InvalidInput,
         };

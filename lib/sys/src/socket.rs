@@ -224,10 +224,12 @@ fn listening_socket(
     socket.set_tcp_nodelay(true)?;
     set_keepalive(&socket, options.keepalive)?;
     if let Some(mark) = options.mark {
-        socket.set_mark(mark)?;
+        socket
+            .set_mark(mark)
+            .map_err(|error| needing_net_admin("SO_MARK", error))?;
     }
     if options.transparent {
-        set_transparent(&socket, address)?;
+        set_transparent(&socket, address).map_err(|error| needing_net_admin("IP_TRANSPARENT", error))?;
     }
     socket.bind(&address.into())?;
     socket.listen(options.backlog)?;
@@ -275,6 +277,17 @@ fn set_transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         socket.set_ip_transparent_v4(true)
     } else {
         socket.set_ip_transparent_v6(true)
+    }
+}
+
+/// Says what to do about a refusal.
+fn needing_net_admin(option: &str, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(
+            error.kind(),
+            format!("{option}: {error} (CAP_NET_ADMIN is needed)"),
+        ),
+        _ => error,
     }
 }
 

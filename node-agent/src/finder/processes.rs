@@ -25,7 +25,8 @@ const MAX_PROCESSES: usize = 64;
 #[derive(Debug)]
 pub struct ProcessNamespaces {
     proc: PathBuf,
-    forbidden: Vec<NamespaceId>,
+    node: NamespaceId,
+    own: NamespaceId,
     /// The processes of each pod, the oldest first, as they were at the last look.
     processes: Mutex<HashMap<String, Vec<Process>>>,
 }
@@ -48,7 +49,8 @@ impl ProcessNamespaces {
         let proc = proc.as_ref().to_path_buf();
         let node = Namespace::open(proc.join("1/ns/net"))?;
         Ok(Self {
-            forbidden: vec![Namespace::current()?.id(), node.id()],
+            node: node.id(),
+            own: Namespace::current()?.id(),
             proc,
             processes: Mutex::default(),
         })
@@ -60,6 +62,7 @@ impl ProcessNamespaces {
             proc: self.proc.clone(),
         };
         let mut seen: Vec<NamespaceId> = Vec::new();
+        let mut agents = None;
         for process in processes {
             let path = self.proc.join(process.id.to_string()).join("ns/net");
             let namespace = match Namespace::open(&path) {
@@ -79,12 +82,17 @@ impl ProcessNamespaces {
                 continue;
             }
             seen.push(namespace.id());
-            match super::checked(namespace, &path, addresses, &self.forbidden) {
+            if namespace.id() == self.own && self.own != self.node {
+                agents = Some(path);
+                continue;
+            }
+            match super::checked(namespace, &path, addresses, &[self.node, self.own]) {
                 Ok(namespace) => return Ok(namespace),
                 Err(error) => problem = error,
             }
         }
-        Err(problem)
+        // The others of its processes are at work in the pods' namespaces.
+        Err(agents.map_or(problem, |path| FindError::Agents { path }))
     }
 
     /// All processes of all pods.

@@ -91,6 +91,11 @@ fn each_reason_has_its_remedy() {
         };
         assert!(lack.remedy.contains(remedy), "{lack:?}");
     }
+    let loopback = NamespaceError::Loopback(io::Error::from_raw_os_error(nix::libc::EPERM));
+    let Outcome::Missing(lack) = no_namespace(&loopback).outcome else {
+        panic!("{loopback} is fine?");
+    };
+    assert!(lack.remedy.contains("CAP_NET_ADMIN"), "{lack:?}");
     for (error, remedy) in [
         (FirewallError::NotInstalled, "install it"),
         (FirewallError::Unusable("iptables: no".to_owned()), "modules"),

@@ -210,6 +210,22 @@ fn the_node_itself_is_never_a_pod() {
     assert!(ProcessNamespaces::new(node.directory.path()).is_err());
 }
 
+/// Nothing is looked for in it and nothing said of it, also while its commands are at work in the pods' namespaces.
+#[test]
+fn the_agents_own_pod_is_left_alone() {
+    if needs_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let finder = node.finder();
+    let own = Namespace::current().unwrap();
+    node.process(20, 5, &group(UID), &own);
+    node.process(30, 7, &group(UID), &with_address("10.0.0.6"));
+    let refused = finder.find(UID, &["10.0.0.5".parse().unwrap()]).unwrap_err();
+    assert!(matches!(refused, FindError::Agents { .. }), "{refused}");
+    assert!(refused.is_missing(), "nothing can be left in it");
+}
+
 #[test]
 fn a_uid_cannot_lead_elsewhere() {
     if needs_root() {
