@@ -107,7 +107,14 @@ pub(crate) async fn uninstall(arguments: Uninstall) -> u8 {
         return GOOD;
     }
     let Some(helm) = find("helm") else {
-        return no_helm(&command, None);
+        let code = no_helm(&command, None);
+        if !arguments.force {
+            eprintln!(
+                "Before that, take out of the mesh what is in it: traffic would stay redirected to a proxy that is gone:"
+            );
+            advise();
+        }
+        return code;
     };
     if !arguments.force {
         match release.members().await {
@@ -118,8 +125,7 @@ pub(crate) async fn uninstall(arguments: Uninstall) -> u8 {
                     members.join(", ")
                 );
                 eprintln!("Take them out first:");
-                eprintln!("  kubectl label namespaces -l {MEMBERS} istio.io/dataplane-mode-");
-                eprintln!("  kubectl label pods -A -l {MEMBERS} istio.io/dataplane-mode-");
+                advise();
                 return NO;
             }
             Err(problem) => {
@@ -241,6 +247,12 @@ fn no_helm(command: &CommandLine, chart: Option<&Path>) -> u8 {
     }
     println!("{command}");
     UNKNOWN
+}
+
+/// How everything is taken out of the mesh.
+fn advise() {
+    eprintln!("  kubectl label namespaces -l {MEMBERS} istio.io/dataplane-mode-");
+    eprintln!("  kubectl label pods -A -l {MEMBERS} istio.io/dataplane-mode-");
 }
 
 /// A program in PATH.

@@ -130,6 +130,8 @@ fn without_helm_the_command_is_printed_and_the_chart_is_kept() {
         stdout,
         "helm uninstall ztunnel-mesh --namespace istio-system --wait\n"
     );
+    // Whoever runs that elsewhere is not asked there whether pods are still in the mesh.
+    assert!(stderr.contains("kubectl label pods -A -l"), "{stderr}");
 }
 
 #[test]
