@@ -106,6 +106,44 @@ fn there_is_an_image_for_every_container() {
     assert_eq!(images.len(), 3, "{images:?}");
 }
 
+/// The same sources give the same images, and nothing of the machine that builds gets into them.
+#[test]
+fn images_are_built_from_what_is_pinned() {
+    let dockerfile = include_str!("../../images/Dockerfile");
+    let is_version = |text: &str| text.split('.').filter(|part| part.parse::<u32>().is_ok()).count() == 3;
+    let value = |name: &str| {
+        let argument = format!("ARG {name}=");
+        let found = dockerfile.lines().find_map(|line| line.strip_prefix(&argument));
+        found.unwrap_or_else(|| panic!("no {name}")).to_owned()
+    };
+    for version in ["RUST_VERSION", "CYCLONEDX_VERSION"] {
+        assert!(is_version(&value(version)), "{version}");
+    }
+    for base in ["BASE_BUILD", "BASE_RUN", "BASE_AGENT"] {
+        let image = value(base);
+        let (_, tag) = image.rsplit_once('/').unwrap().1.split_once(':').expect(base);
+        assert!(!tag.is_empty() && tag != "latest", "{image}");
+    }
+    let mut stages = BTreeSet::from(["scratch"]);
+    for line in dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")) {
+        let (from, name) = line.split_once(" AS ").expect("every stage has a name");
+        assert!(
+            from.starts_with("${BASE_") || stages.contains(from),
+            "{from} cannot be replaced by another base"
+        );
+        stages.insert(name);
+    }
+    // Nobody runs ztctl from its image as root; and what is in each program is told.
+    let ztctl = dockerfile.split(" AS ztctl\n").nth(1).unwrap();
+    assert!(ztctl.contains("\nUSER 65532:65532\n"), "{ztctl}");
+    assert!(dockerfile.contains("for program in ztunnel node-agent control-plane ztctl; do"));
+    assert!(dockerfile.contains("cargo build --release --locked "));
+    let ignored: Vec<&str> = include_str!("../../.dockerignore").lines().collect();
+    for wanted in ["/target", "/.git"] {
+        assert!(ignored.contains(&wanted), "{wanted}");
+    }
+}
+
 /// What is given to containers is what they need and no more: the list is here twice, so that nobody widens it in passing.
 #[test]
 fn containers_have_exactly_these_privileges() {
