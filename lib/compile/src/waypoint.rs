@@ -35,12 +35,10 @@ use attach::Obstacle;
 
 /// The port on which waypoints take HBONE.
 pub(crate) const HBONE_PORT: u16 = 15008;
-/// The label that names a second waypoint, which takes a share of the connections.
+/// The label that names a second waypoint, in the first one's namespace, which takes a share of the connections.
 const CANARY_LABEL: &str = "istio.io/use-waypoint-canary";
-/// The label beside it that names its namespace, where that is not the first one's.
-const CANARY_NAMESPACE_LABEL: &str = "istio.io/use-waypoint-canary-namespace";
-/// The annotation with its share, in percent.
-const CANARY_WEIGHT_ANNOTATION: &str = "istio.io/use-waypoint-canary-weight";
+/// The annotation with its share, in percent. Ours: Istio's documentation does not name its own.
+const CANARY_WEIGHT_ANNOTATION: &str = "ztunnel.dev/use-waypoint-canary-weight";
 /// The label that sends what comes in through a gateway through the waypoint too.
 const INGRESS_LABEL: &str = "istio.io/ingress-use-waypoint";
 /// The label on what controllers made for a Gateway.
@@ -202,12 +200,7 @@ fn primary<'a>(labels: &'a Labels, namespace: &'a str, is_inherited: bool) -> Op
 
 fn canary<'a>(labels: &'a Labels, primary: &Named<'a>) -> Option<Named<'a>> {
     let name = labels.get(CANARY_LABEL).filter(|name| !name.is_empty())?;
-    let other = labels.get(CANARY_NAMESPACE_LABEL);
-    Some(Named {
-        namespace: other.map_or(primary.namespace, String::as_str),
-        name,
-        ..*primary
-    })
+    Some(Named { name, ..*primary })
 }
 
 /// Gateways stand in front of others; nothing stands in front of them.

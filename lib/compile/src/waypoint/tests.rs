@@ -290,32 +290,32 @@ fn a_second_waypoint_takes_its_share() {
     let cases = [
         (
             "new",
-            "{istio.io/use-waypoint-canary-weight: \"30\"}",
+            "{ztunnel.dev/use-waypoint-canary-weight: \"30\"}",
             vec![70, 30],
             "WaypointAccepted",
         ),
         (
             "new",
-            "{istio.io/use-waypoint-canary-weight: \"0\"}",
+            "{ztunnel.dev/use-waypoint-canary-weight: \"0\"}",
             vec![100, 0],
             "WaypointAccepted",
         ),
         (
             "new",
-            "{istio.io/use-waypoint-canary-weight: \"101\"}",
+            "{ztunnel.dev/use-waypoint-canary-weight: \"101\"}",
             vec![],
             "CanaryInvalidWeight",
         ),
         ("new", "{}", vec![], "CanaryInvalidWeight"),
         (
             "old",
-            "{istio.io/use-waypoint-canary-weight: \"30\"}",
+            "{ztunnel.dev/use-waypoint-canary-weight: \"30\"}",
             vec![],
             "CanarySameAsPrimary",
         ),
         (
             "gone",
-            "{istio.io/use-waypoint-canary-weight: \"30\"}",
+            "{ztunnel.dev/use-waypoint-canary-weight: \"30\"}",
             vec![],
             "WaypointIsNotReady",
         ),
