@@ -102,6 +102,36 @@ fn a_batch_with_everything_deletes_what_is_not_in_it() {
     assert_eq!(brief(&work), [("a", None), ("b", Some("2"))]);
 }
 
+/// A policy that becomes another control plane's must not go on saying that this one enforces it.
+#[test]
+fn what_was_written_on_an_object_goes_when_it_becomes_another_revisions() {
+    let policy = |revision: &str| {
+        let object = Object::from_value(json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": { "name": "p", "namespace": "demo", "labels": { "istio.io/rev": revision } },
+            "spec": { "rules": [{}] },
+        }));
+        Arc::new(object.unwrap())
+    };
+    let mesh = MeshSettings::new("istio-system", crate::mesh_settings::Flags::default(), "blue");
+    let mut worker = Worker::new(compile::Settings::default(), mesh);
+    // How many conditions are to be written: of blue; of green, which takes away what was written, once, and leaves alone
+    // what the other control plane writes then; of blue again.
+    for (revision, wanted) in [
+        ("blue", &[1][..]),
+        ("green", &[0]),
+        ("green", &[]),
+        ("blue", &[1]),
+    ] {
+        let object = policy(revision);
+        let changes = BTreeMap::from([(object.key(), Some(object))]);
+        worker = worker.compile(merge::Work { changes, revision: 1 });
+        let conditions = std::mem::take(&mut worker.conditions);
+        let counts: Vec<_> = conditions.values().map(Vec::len).collect();
+        assert_eq!(counts, wanted, "{revision}");
+    }
+}
+
 fn address_of(inner: Type) -> Address {
     Address { r#type: Some(inner) }
 }

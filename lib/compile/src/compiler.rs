@@ -46,7 +46,8 @@ pub struct Output {
     pub removed_policies: BTreeSet<String>,
     /// The whole set of conditions of each policy, Service, ServiceEntry and WorkloadEntry that was given this time, and
     /// of others whose conditions are other than before. Empty where there is nothing to be told, as of a policy that
-    /// is no affair of node proxies. Objects that are gone are not here.
+    /// is no affair of node proxies, and once for an object that is gone: it may be there still, as another control
+    /// plane's.
     pub conditions: BTreeMap<ObjectKey, Vec<Condition>>,
     /// The addresses that the statuses of ServiceEntries are to list (`status.addresses`) and do not. They count from
     /// when they do: nothing else makes an address a host's.
@@ -368,7 +369,10 @@ impl Compiler {
                 self.conditions.insert(key.clone(), made.clone());
                 output.conditions.insert(key.clone(), made);
             }
-            None => drop(self.conditions.remove(key)),
+            None => {
+                self.conditions.remove(key);
+                output.conditions.insert(key.clone(), Vec::new());
+            }
         }
     }
 

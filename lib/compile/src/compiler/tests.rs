@@ -29,8 +29,12 @@ struct Mirror {
 impl Mirror {
     /// Takes an output and what is gone with it; panics on what is not news.
     fn take(&mut self, gone: &[ObjectKey], output: crate::Output) {
-        self.conditions.retain(|key, _| !gone.contains(key));
+        for key in gone {
+            let none = output.conditions.get(key).is_none_or(Vec::is_empty);
+            assert!(none, "{key} is gone and is told something");
+        }
         self.conditions.extend(output.conditions);
+        self.conditions.retain(|key, _| !gone.contains(key));
         for (name, address) in output.addresses {
             assert_ne!(
                 self.addresses.insert(name.clone(), address.clone()),
