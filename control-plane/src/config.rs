@@ -12,6 +12,10 @@ use telemetry::{ControlPlaneMetrics, DroppedLines, FilterHandle};
 
 use crate::mesh_settings::{self, Flags, MeshSettings};
 use crate::rotation;
+use crate::xds::session::MAX_RESPONSE_BYTES;
+
+/// The least that `--max-response-bytes` takes: one resource is never divided, and few are longer.
+const MIN_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Watches objects, serves what they mean to node proxies over delta xDS, and signs certificates for them.
 #[derive(Clone, Debug, clap::Parser)]
@@ -125,6 +129,10 @@ pub struct Config {
     /// "true" in their node metadata), all, or none. A proxy that does not know them enforces them
     #[arg(long, value_name = "WHO", value_enum, default_value_t = DryRunPolicies::Announced)]
     pub dry_run_policies: DryRunPolicies,
+    /// About how long a response of discovery is at most, in bytes; more is told by several, one after the other. For
+    /// proxies that read less than 200 MiB: tonic and grpc-go read 4 MiB unless told otherwise
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_RESPONSE_BYTES, value_parser = response_length)]
+    pub max_response_bytes: usize,
     /// Whether to write on objects what became of them (status.conditions), and the addresses that are chosen for hosts of
     /// ServiceEntries
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
@@ -301,6 +309,14 @@ fn duration(text: &str) -> Result<Duration, String> {
             ca::MAX_TTL.as_secs() / 86_400
         )),
     }
+}
+
+/// What the shortest limit of a client leaves room for, to what all node proxies read.
+fn response_length(text: &str) -> Result<usize, String> {
+    let length: Option<usize> = text.parse().ok();
+    length
+        .filter(|length| (MIN_RESPONSE_BYTES..=MAX_RESPONSE_BYTES).contains(length))
+        .ok_or_else(|| format!("write a number from {MIN_RESPONSE_BYTES} to {MAX_RESPONSE_BYTES}"))
 }
 
 fn account(text: &str) -> Result<(String, String), String> {

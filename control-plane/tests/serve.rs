@@ -14,7 +14,7 @@ use clap::Parser;
 use control_plane::{Config, Running};
 use grpc_channel::{ChannelConfig, Token};
 use mesh::Identity;
-use object_store::{Directory, ObjectWriter};
+use object_store::{Directory, ObjectSource, ObjectWriter};
 use objects::{Object, ObjectKey};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
@@ -35,6 +35,8 @@ use tonic::{Code, Status, Streaming};
 
 #[path = "serve/callers.rs"]
 mod callers;
+#[path = "serve/large.rs"]
+mod large;
 #[path = "serve/replicas.rs"]
 mod replicas;
 
@@ -46,6 +48,10 @@ struct World {
     folder: TempDir,
     objects: Directory,
     signer: TokenSigner,
+    /// What is watched in place of the directory.
+    source: Option<Arc<dyn ObjectSource>>,
+    /// Further arguments.
+    more: Vec<String>,
     running: Option<Running>,
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -67,6 +73,8 @@ impl World {
             folder,
             objects,
             signer,
+            source: None,
+            more: Vec::new(),
             running: None,
             address,
             shutdown,
@@ -80,7 +88,7 @@ impl World {
         let (objects, ca, keys, socket) =
             (path("objects"), path("ca"), path("token-keys.pem"), path("debug"));
         let listen = self.address.to_string();
-        let config = Config::parse_from([
+        let arguments = [
             "control-plane",
             "--objects",
             &objects,
@@ -100,10 +108,13 @@ impl World {
             &socket,
             "--certificate-life",
             "10m",
-        ]);
+        ];
+        let more = self.more.iter().map(String::as_str);
+        let config = Config::parse_from(arguments.into_iter().chain(more));
         self.shutdown = CancellationToken::new();
-        let source = Arc::new(self.objects.clone());
-        let running = control_plane::start(config, source.clone(), Some(source), self.shutdown.clone());
+        let objects = Arc::new(self.objects.clone());
+        let source = self.source.clone().unwrap_or_else(|| objects.clone());
+        let running = control_plane::start(config, source, Some(objects), self.shutdown.clone());
         let running = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
         self.address = running.address();
         self.running = Some(running);

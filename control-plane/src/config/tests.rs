@@ -41,6 +41,12 @@ fn defaults_are_those_of_the_mesh() {
     assert!(!parse(&["--write-status", "false"]).unwrap().write_status);
     assert!(parse(&["--dry-run-policies", "some"]).is_err());
     assert!(all.write_events);
+    assert_eq!(all.max_response_bytes, 128 * 1024 * 1024);
+    for bad in ["0", "1000", "134217729", "1MiB"] {
+        assert!(parse(&["--max-response-bytes", bad]).is_err(), "{bad}");
+    }
+    let short = parse(&["--max-response-bytes=4000000"]).unwrap();
+    assert_eq!(short.max_response_bytes, 4_000_000);
     let other = parse(&[
         "--write-events=false",
         "--service-entry-visibility=namespace",

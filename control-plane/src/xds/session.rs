@@ -42,9 +42,8 @@ use super::table::View;
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the first answer waits for the stream to ask for the other type too.
 pub(crate) const HOLD: Duration = Duration::from_millis(200);
-/// About how long a response may be, in bytes; more is told by several, each answered before the next. Istio's node proxy
-/// and ours take 200 MiB. It is no less, because a proxy counts as ready when it has one response of each type, and must
-/// not begin with a part of the mesh: this is enough for some 400 000 workloads.
+/// About how long a response is by default, in bytes; more is told by several, each answered before the next. Istio's node
+/// proxy and ours take 200 MiB; this is enough for some 400 000 workloads.
 pub(crate) const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
 /// How many names one stream may ask for.
 pub(crate) const MAX_NAMES: usize = 65_536;

@@ -26,6 +26,10 @@ use crate::xds::resource::Resource;
 use crate::xds::resources::Resources;
 use crate::xds::table::View;
 
+/// Where in the order these steps are.
+const CHANGED_POLICIES: usize = 2;
+const OTHER_ADDRESSES: usize = 3;
+
 pub(super) struct Plan {
     view: Arc<View>,
     steps: VecDeque<Step>,
@@ -49,6 +53,10 @@ impl Plan {
         client: &Client,
         subscriptions: &mut HashMap<ResourceKind, Subscription>,
     ) -> Option<Plan> {
+        let knows_nothing = ResourceKind::ALL.iter().all(|kind| {
+            let subscription = subscriptions.get(kind);
+            subscription.is_some_and(Subscription::knows_nothing)
+        });
         let mut take = |kind| match subscriptions.get_mut(&kind) {
             Some(subscription) => subscription.take(
                 base.map(|base| client.shown(base, kind)),
@@ -89,7 +97,9 @@ impl Plan {
         let (policy, address) = (ResourceKind::Authorization, ResourceKind::Address);
         let policies_answered = !new.is_empty() || !gone.is_empty();
         let addresses_answered = !early.is_empty();
-        let steps = [
+        let most = client.max_response;
+        let policies_last = knows_nothing && late.length() > most && changed.length() <= most;
+        let mut steps = [
             (Step::new(policy, Changes::These(new), Vec::new()), false),
             (Step::new(address, Changes::These(early), Vec::new()), false),
             (
@@ -102,10 +112,11 @@ impl Plan {
             ),
             (Step::new(policy, Changes::default(), gone), false),
         ];
+        if policies_last {
+            steps.swap(CHANGED_POLICIES, OTHER_ADDRESSES);
+        }
         let sent = steps.into_iter().filter(|(step, owed)| *owed || !step.is_empty());
-        let steps = sent
-            .flat_map(|(step, _)| step.parts(client.max_response))
-            .collect();
+        let steps = sent.flat_map(|(step, _)| step.parts(most)).collect();
         Some(Plan { view, steps })
     }
 

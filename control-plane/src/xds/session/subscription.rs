@@ -214,6 +214,14 @@ impl Subscription {
         self.owed
     }
 
+    /// Whether the client wants everything and has nothing, so that it cannot have decided anything yet.
+    pub(super) fn knows_nothing(&self) -> bool {
+        let Mode::Everything(everything) = &self.mode else {
+            return false;
+        };
+        matches!(&everything.told, Told::Nothing { before } if before.is_empty())
+    }
+
     /// The fingerprint of everything that the client has from an earlier stream, 0 for nothing; `None` when it does
     /// not want everything, or was told something on this stream.
     pub(super) fn fingerprint_before(&self) -> Option<u128> {

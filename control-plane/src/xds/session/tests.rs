@@ -266,6 +266,44 @@ fn what_is_too_long_for_a_response_is_told_by_several_in_the_same_order() {
     assert!(gone.len() == 1, "names alone are short: {}", gone.len());
 }
 
+/// A proxy is ready with one response of each type, so the type that is told by one comes last; but not to a proxy that
+/// may be deciding already, since a workload must not come before its policies.
+#[test]
+fn who_knows_nothing_is_ready_only_with_the_whole_mesh() {
+    let told = |policy_length: usize, before: &[(&str, &str)]| {
+        let mut bench = Bench::new();
+        bench.session.client.max_response = 1000;
+        bench.change(|view| {
+            view.policies.put(policy("demo/p", &"p".repeat(policy_length)));
+            view.policies.put(policy("demo/q", &"p".repeat(policy_length)));
+            for index in 0..50 {
+                view.addresses
+                    .put(address(&format!("a{index:02}"), &"x".repeat(100)));
+            }
+        });
+        let owned = |(name, version): &(&str, &str)| ((*name).to_owned(), (*version).to_owned());
+        let request = Request {
+            initial_versions: before.iter().map(owned).collect(),
+            ..Request::default()
+        };
+        bench.request(Address, request);
+        bench.wildcard(Authorization);
+        let responses = bench.settle();
+        assert_eq!(bench.session.acknowledged(), bench.view.revision);
+        responses.iter().map(|sent| sent.kind).collect::<Vec<_>>()
+    };
+    let addresses_first = told(10, &[]);
+    assert!(addresses_first.len() > 5, "{addresses_first:?}");
+    let (last, others) = addresses_first.split_last().unwrap();
+    assert_eq!(*last, Authorization);
+    assert!(others.iter().all(|kind| *kind == Address), "{others:?}");
+    // It has something, or the policies are too long for one response themselves.
+    for policies_first in [told(10, &[("a00", "old")]), told(900, &[])] {
+        assert_eq!(policies_first.first(), Some(&Authorization));
+        assert_eq!(policies_first.last(), Some(&Address));
+    }
+}
+
 #[test]
 fn an_empty_mesh_is_said_too() {
     let mut bench = Bench::new();
