@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use objects::ObjectKey;
 use serde_json::json;
 use telemetry::ControlPlaneMetrics;
 use tokio::sync::Notify;
@@ -157,9 +158,11 @@ async fn put(client: &kube::Client, instance: &str, write: &Write) -> Result<Sen
     let now = micro_time(SystemTime::now());
     if write.count > 1 {
         let series = json!({ "series": { "count": write.count, "lastObservedTime": now } });
-        let patched = api
-            .patch(&write.name, &PatchParams::default(), &Patch::Merge(series))
-            .await;
+        let manager = PatchParams {
+            field_manager: Some(kube_source::FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = api.patch(&write.name, &manager, &Patch::Merge(series)).await;
         return match patched {
             Ok(_) => Ok(Sent::Written),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Sent::Gone),
@@ -179,7 +182,11 @@ async fn put(client: &kube::Client, instance: &str, write: &Write) -> Result<Sen
             "apiVersion": api_version, "kind": kind, "name": name, "namespace": namespace, "uid": uid,
         },
     });
-    match api.create(&PostParams::default(), &event).await {
+    let manager = PostParams {
+        field_manager: Some(kube_source::FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match api.create(&manager, &event).await {
         Ok(_) => Ok(Sent::Written),
         // An earlier process has told of it, which is not long ago: Events live for an hour.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Sent::Written),
@@ -225,6 +232,18 @@ impl ca::Observer for Refusals {
                 refusal.code, refusal.reason
             ),
         });
+    }
+}
+
+/// An object that the source told of.
+pub(crate) fn of_object(key: &ObjectKey, uid: &str) -> Regarding {
+    let api_version = key.kind.api_versions().first().copied();
+    Regarding {
+        api_version: api_version.unwrap_or_default().to_owned(),
+        kind: key.kind.as_str().to_owned(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        uid: uid.to_owned(),
     }
 }
 

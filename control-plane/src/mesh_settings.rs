@@ -3,6 +3,8 @@
 
 use objects::{Kind, MeshConfig, Object, ObjectKey, Selector, Spec};
 
+use crate::events::{self, Notice};
+
 /// The ConfigMap's name, and the key in it.
 pub(crate) const CONFIG_MAP: &str = "istio";
 const KEY: &str = "mesh";
@@ -17,6 +19,8 @@ pub(crate) struct MeshSettings {
     /// What there was at the start, which a restart alone changes.
     fixed: Option<Fixed>,
     selectors: Vec<Selector>,
+    /// The ConfigMap's text cannot be read.
+    is_unreadable: bool,
 }
 
 /// What the command line says of what the ConfigMap may say too.
@@ -43,6 +47,7 @@ impl MeshSettings {
             revision: revision.to_owned(),
             fixed: None,
             selectors: Vec::new(),
+            is_unreadable: false,
         }
     }
 
@@ -56,29 +61,37 @@ impl MeshSettings {
         &self.key
     }
 
-    /// The ConfigMap is now so, or is not there. Text that cannot be read changes nothing, and is said.
-    pub(crate) fn read(&mut self, object: Option<&Object>) {
+    /// The ConfigMap is now so, or is not there. Text that cannot be read changes nothing. What is not in force as it is
+    /// written is said in the log, and is to be told to its author.
+    pub(crate) fn read(&mut self, object: Option<&Object>) -> Option<Notice> {
         let text = match object.map(|object| &object.spec) {
             Some(Spec::ConfigMap(map)) => map.data.get(KEY).map_or("", String::as_str),
             _ => "",
         };
-        let config = match MeshConfig::parse(text) {
+        let config = MeshConfig::parse(text);
+        self.is_unreadable = config.is_err();
+        let config = match config {
             Ok(config) => config,
             Err(errors) => {
-                tracing::error!(
-                    key = %self.key,
-                    "the mesh's settings cannot be read, so those before stay in force: {errors}"
-                );
-                return;
+                let instead = match self.fixed {
+                    Some(_) => "those before stay in force",
+                    None => "this control plane serves nobody until they can",
+                };
+                let note = format!("the mesh's settings cannot be read, so {instead}: {errors}");
+                tracing::error!(key = %self.key, "{note}");
+                return self.notice(object, "SettingsUnreadable", note);
             }
         };
+        let mut notice = None;
         let wanted = self.fixed_of(&config);
         match &self.fixed {
             None => self.fixed = Some(wanted),
-            Some(fixed) if *fixed != wanted => tracing::error!(
-                key = %self.key, ?fixed, ?wanted,
-                "trustDomain, trustDomainAliases and rootNamespace are in force as they were at the start; restart the control plane to change them"
-            ),
+            Some(fixed) if *fixed != wanted => {
+                let note = "trustDomain, trustDomainAliases and rootNamespace are in force as they were at the start; \
+                            restart the control plane to change them";
+                tracing::error!(key = %self.key, ?fixed, ?wanted, "{note}");
+                notice = self.notice(object, "RestartNeeded", note.to_owned());
+            }
             Some(_) => {}
         }
         if self.selectors != config.discovery_selectors {
@@ -90,6 +103,7 @@ impl MeshSettings {
             tracing::info!(selectors = ?said, "namespaces take part by other selectors");
             self.selectors = config.discovery_selectors;
         }
+        notice
     }
 
     /// What holds since the start: of the ConfigMap, where one was read by now.
@@ -102,9 +116,23 @@ impl MeshSettings {
         fixed
     }
 
+    /// Whether there are settings that nobody knows: of no text that can be read, and none before.
+    pub(crate) fn are_missing(&self) -> bool {
+        self.is_unreadable && self.fixed.is_none()
+    }
+
     /// Which namespaces take part.
     pub(crate) fn selectors(&self) -> &[Selector] {
         &self.selectors
+    }
+
+    fn notice(&self, object: Option<&Object>, reason: &str, note: String) -> Option<Notice> {
+        Some(Notice {
+            regarding: events::of_object(&self.key, &object?.metadata.uid),
+            reason: reason.to_owned(),
+            action: "ReadSettings",
+            note,
+        })
     }
 
     fn fixed_of(&self, config: &MeshConfig) -> Fixed {

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use ca::Authority;
 use hyper::{Method, StatusCode};
 use object_store::ObjectSource;
+use objects::Kind;
 use serde_json::json;
 use telemetry::{ControlPlaneMetrics, ControlPlaneState, OPENMETRICS_CONTENT_TYPE, Watch};
 
@@ -63,9 +64,12 @@ impl Monitoring {
         }
         let status = self.source.status();
         let awaited = status.iter().filter(|kind| kind.state == "waiting");
-        let awaited: BTreeMap<_, _> = awaited
+        let mut awaited: BTreeMap<_, _> = awaited
             .map(|kind| (kind.kind.as_str(), kind.reason.unwrap_or("being read")))
             .collect();
+        if self.progress.is_awaiting_settings() {
+            awaited.insert(Kind::ConfigMap.as_str(), "the mesh's settings cannot be read");
+        }
         let error = json!({ "error": "not everything is read and compiled yet", "awaited": awaited });
         Answer::json(StatusCode::SERVICE_UNAVAILABLE, &error)
     }

@@ -24,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 use self::debounce::Debounce;
 use self::merge::Merged;
 use self::said::Said;
+use crate::events::{Events, Notice};
 use crate::mesh_settings::{Fixed, MeshSettings};
 use crate::pods::Pods;
 use crate::progress::Progress;
@@ -38,6 +39,8 @@ pub(crate) struct Told {
     pub(crate) pods: Pods,
     /// What becomes of policies.
     pub(crate) conditions: Option<Conditions>,
+    /// Where the author of the mesh's settings is told that they are not in force.
+    pub(crate) events: Option<Events>,
     pub(crate) progress: Progress,
     pub(crate) metrics: ControlPlaneMetrics,
 }
@@ -56,6 +59,7 @@ pub(crate) async fn run(
     let Told {
         pods,
         conditions,
+        events,
         progress,
         metrics,
     } = told;
@@ -99,16 +103,21 @@ pub(crate) async fn run(
             .await
             .map_err(|_| Stopped::Panic)?;
         log(&worker.view, changes, started.elapsed());
+        let notice = worker.notice.take();
+        if let (Some(events), Some(notice)) = (&events, notice) {
+            events.record(notice);
+        }
+        progress.awaits_settings(worker.mesh.are_missing());
         let found = std::mem::take(&mut worker.conditions);
         if let Some(conditions) = &conditions {
             conditions.want(found);
             conditions.want_addresses(&std::mem::take(&mut worker.allocations));
         }
+        let took = started.elapsed();
+        let waited = progress.compiled(Instant::now());
         let Some(history) = worker.history.clone().map(Arc::new) else {
             continue;
         };
-        let took = started.elapsed();
-        let waited = progress.compiled(Instant::now());
         metrics.compiled(waited.saturating_sub(took), took);
         match &views {
             Some(views) => drop(views.send_replace(history)),
@@ -178,9 +187,13 @@ struct Worker {
     view: View,
     /// Empty until everything is compiled once.
     history: Option<History>,
+    /// What waits for settings that can be read.
+    held: Changes,
     /// What was found last to have become of policies.
     conditions: BTreeMap<ObjectKey, Vec<Condition>>,
     said: Said,
+    /// What the author of the mesh's settings is to be told.
+    notice: Option<Notice>,
     /// The addresses that were chosen last for ServiceEntries.
     allocations: BTreeMap<ObjectKey, Vec<AllocatedAddress>>,
 }
@@ -194,17 +207,16 @@ impl Worker {
             mesh,
             view: View::default(),
             history: None,
+            held: Changes::new(),
             conditions: BTreeMap::new(),
             said: Said::default(),
+            notice: None,
             allocations: BTreeMap::new(),
         }
     }
 
-    /// What of the changes is compiled, by the settings that are among them.
+    /// What of the changes is compiled, by the settings.
     fn scoped(&mut self, mut changes: Changes) -> Changes {
-        if let Some(settings) = changes.remove(self.mesh.key()) {
-            self.mesh.read(settings.as_deref());
-        }
         changes.retain(|key, _| key.kind != Kind::ConfigMap);
         if self.history.is_none() {
             let fixed = self.mesh.fixed();
@@ -220,7 +232,16 @@ impl Worker {
 
     /// Compiles so that each policy is a change of its own. The revision is reached with the last of them.
     fn compile(mut self, work: merge::Work) -> Worker {
-        let changes = self.scoped(work.changes);
+        let mut changes = std::mem::take(&mut self.held);
+        changes.extend(work.changes);
+        if let Some(settings) = changes.remove(self.mesh.key()) {
+            self.notice = self.mesh.read(settings.as_deref());
+        }
+        if self.mesh.are_missing() {
+            self.held = changes;
+            return self;
+        }
+        let changes = self.scoped(changes);
         let steps = match self.history {
             Some(_) => split::steps(changes),
             // Nobody has been told anything yet.

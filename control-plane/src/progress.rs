@@ -22,6 +22,7 @@ struct State {
     waits_since: Option<Instant>,
     waiting: usize,
     objects: BTreeMap<Kind, usize>,
+    awaits_settings: bool,
 }
 
 impl Progress {
@@ -39,6 +40,16 @@ impl Progress {
         state.waiting = 0;
         let since = state.waits_since.take().unwrap_or(now);
         now.saturating_duration_since(since)
+    }
+
+    /// Whether nothing is compiled until the mesh's settings can be read.
+    pub(crate) fn awaits_settings(&self, awaits: bool) {
+        self.lock().awaits_settings = awaits;
+    }
+
+    /// Whether it is so.
+    pub(crate) fn is_awaiting_settings(&self) -> bool {
+        self.lock().awaits_settings
     }
 
     /// How many changes wait.

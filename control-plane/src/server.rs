@@ -227,9 +227,15 @@ pub async fn start(
     let told = Told {
         pods: pods.clone(),
         conditions: conditions.clone(),
+        events: events.clone(),
         progress,
         metrics: metrics.clone(),
     };
+    // Before everything is compiled: it may be the settings of the mesh that are waited for.
+    if let (Some(client), Some(events)) = (cluster.clone(), events.clone()) {
+        let instance = config.pod_name.clone();
+        tasks.spawn(forever(events.write(client, instance, metrics.clone())));
+    }
     let settings = (config.compile_settings(), config.mesh_settings());
     let compile = pipeline::run(source, settings, told, first);
     tasks.spawn(async { Ok(compile.await?) });
@@ -256,10 +262,6 @@ pub async fn start(
         let take = move || rotation_request::keep(client.clone(), namespace.clone(), roots.clone());
         tasks.spawn(forever(leadership.clone().while_leading(take)));
     }
-    if let (Some(client), Some(events)) = (cluster.clone(), events.clone()) {
-        let instance = config.pod_name.clone();
-        tasks.spawn(forever(events.write(client, instance, metrics.clone())));
-    }
     if let Some(client) = cluster {
         let told = Arc::new(root_bundle::Told {
             authority: authority.clone(),
@@ -278,6 +280,7 @@ pub async fn start(
     let discovery = DiscoveryService::new(service::Settings {
         views: views.clone(),
         dry_run_policies: config.dry_run_policies,
+        max_response: config.max_response_bytes,
         authenticator: authenticator.clone(),
         trusted_node_accounts: config.trusted_node_accounts.clone(),
         pods: Arc::new(pods.clone()),

@@ -636,6 +636,10 @@ fn kubectl_tells_what_happens_on_the_lab() {
     eventually("what is wrong with it", SOON, || {
         log().contains("the mesh's settings cannot be read")
     });
+    eventually("its author is told", SOON, || {
+        let table = said(&["get", "events", "-n", "istio-system"]);
+        table.contains("configmap/istio") && table.contains("SettingsUnreadable")
+    });
     let [server, client] = ["shop/server", "shop/client"].map(|name| lab.pod(name));
     assert!(is_served(&client, &server));
     let other = settings("trustDomain: other.example");

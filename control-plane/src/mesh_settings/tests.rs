@@ -13,7 +13,7 @@ fn the_command_line_counts_more_and_the_start_lasts() {
     let text = "trustDomain: example.org\ntrustDomainAliases: [old.org]\nrootNamespace: mesh\ndefaultConfig: {concurrency: 2}\n\
         discoverySelectors:\n- matchLabels: {team: a}\n";
     let mut settings = MeshSettings::new("istio-system", Flags::default(), "");
-    settings.read(Some(&config_map(text)));
+    assert_eq!(settings.read(Some(&config_map(text))), None);
     let fixed = Fixed {
         trust_domain: "example.org".to_owned(),
         trust_domain_aliases: vec!["old.org".to_owned()],
@@ -22,7 +22,12 @@ fn the_command_line_counts_more_and_the_start_lasts() {
     assert_eq!(settings.fixed(), fixed);
     assert_eq!(settings.selectors().len(), 1);
     // Only the selectors follow.
-    settings.read(Some(&config_map("trustDomain: other.org\n")));
+    let notice = settings.read(Some(&config_map("trustDomain: other.org\n")));
+    let notice = notice.expect("its author is told");
+    assert_eq!(
+        (&*notice.reason, &*notice.regarding.kind),
+        ("RestartNeeded", "ConfigMap")
+    );
     assert_eq!((settings.fixed(), settings.selectors().len()), (fixed, 0));
 
     let flags = Flags {
@@ -56,9 +61,34 @@ fn nonsense_changes_nothing() {
         "trustDomainAliases: old.org\n",
         "trustDomainAliases: [good.org, a/b]\n",
     ] {
-        settings.read(Some(&config_map(bad)));
+        let notice = settings.read(Some(&config_map(bad))).expect("its author is told");
+        assert_eq!(notice.reason, "SettingsUnreadable");
+        assert_eq!(notice.regarding.name, "istio");
+        assert!(
+            notice.note.contains("those before stay in force"),
+            "{}",
+            notice.note
+        );
+        assert!(!settings.are_missing());
         assert_eq!(settings.selectors().len(), 1, "{bad}");
     }
     settings.read(None);
     assert!(settings.selectors().is_empty());
+}
+
+/// By the defaults of settings that are not known, a policy might mean somebody else.
+#[test]
+fn nonsense_at_the_start_is_no_settings() {
+    let mut settings = MeshSettings::new("istio-system", Flags::default(), "");
+    assert!(!settings.are_missing(), "none are written");
+    let notice = settings.read(Some(&config_map("trustDomain: [\n"))).unwrap();
+    assert!(
+        notice.note.contains("serves nobody until they can"),
+        "{}",
+        notice.note
+    );
+    assert!(settings.are_missing());
+    assert_eq!(settings.read(Some(&config_map("trustDomain: a.org\n"))), None);
+    assert!(!settings.are_missing());
+    assert_eq!(settings.fixed().trust_domain, "a.org");
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::events::{Notice, Regarding};
+use crate::events::{self, Notice};
 
 /// The types that are ours to write and to take away; all others are somebody else's.
 pub(super) const OURS: &[&str] = &[
@@ -70,19 +70,7 @@ pub(super) fn notices(key: &ObjectKey, uid: &str, written: &[Value]) -> Vec<Noti
         TOLD.contains(&&*kind) && !CLEAN.contains(&&*reason)
     };
     let notice = |condition: &Value| Notice {
-        regarding: Regarding {
-            api_version: key
-                .kind
-                .api_versions()
-                .first()
-                .copied()
-                .unwrap_or_default()
-                .to_owned(),
-            kind: key.kind.as_str().to_owned(),
-            namespace: key.namespace.clone(),
-            name: key.name.clone(),
-            uid: uid.to_owned(),
-        },
+        regarding: events::of_object(key, uid),
         reason: text(condition, "reason"),
         action: "Compile",
         note: text(condition, "message"),

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use kube_api::{ApiServer, Key, Options};
-use object_store::ObjectSource;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -232,6 +231,10 @@ async fn proxies_go_from_one_replica_to_another_for_what_changed_alone() {
         .unwrap();
     assert_eq!(event.value()["reason"], status()["reason"]);
     assert_eq!(event.value()["involvedObject"]["kind"], "AuthorizationPolicy");
+    assert_eq!(
+        event.value()["metadata"]["managedFields"][0]["manager"],
+        "ztunnel-control-plane"
+    );
     two.stop().await;
 }
 
@@ -380,4 +383,33 @@ async fn namespaces_take_part_by_the_settings_of_the_mesh() {
     until(async || served().await == ["istio-system/zt-a", "other/web"]).await;
     put(&world.objects, settings("trustDomain: example.org\n"));
     until(async || served().await.len() == 3).await;
+}
+
+/// What can be read later is read then; until then a new control plane would not know what policies mean.
+#[tokio::test]
+async fn nobody_is_served_by_settings_that_cannot_be_read() {
+    let cluster = Cluster::start().await;
+    let settings = |text: &str| {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "istio", "namespace": "istio-system" },
+            "data": { "mesh": text } })
+    };
+    cluster.api.put(settings("trustDomain: [")).unwrap();
+    let starting = cluster.replica("one");
+    tokio::pin!(starting);
+    let told = until(async || {
+        let events = cluster.api.store().all(POLICY_EVENTS);
+        events
+            .iter()
+            .any(|event| event.value()["reason"] == "SettingsUnreadable")
+    });
+    tokio::select! {
+        _ = &mut starting => panic!("it serves"),
+        () = told => {}
+    }
+    cluster.api.put(settings("trustDomain: example.org")).unwrap();
+    let one = starting.await;
+    let metrics = page(one.running.monitoring_address(), "/metrics").await;
+    let served = "ztunnel_control_plane_served_resources{resource=\"workload\"} 3";
+    assert!(metrics.contains(served), "{metrics}");
+    one.stop().await;
 }
