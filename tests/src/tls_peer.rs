@@ -11,6 +11,7 @@ use rcgen::{
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, Connection, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -79,6 +80,18 @@ impl Claims {
     pub fn only_for(mut self, usage: ExtendedKeyUsagePurpose) -> Claims {
         self.usages = vec![usage];
         self
+    }
+}
+
+impl Credentials {
+    /// What a node proxy keeps on disk of an identity: its key and its certificate first.
+    pub fn kept_in(path: &std::path::Path) -> Credentials {
+        let text =
+            std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Credentials {
+            leaf: CertificateDer::from_pem_slice(text.as_bytes()).expect("a certificate"),
+            key: PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).expect("a key"),
+        }
     }
 }
 

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::time::Duration;
 
 use tests::manifests::{join, namespace, sleeper};
 use tests::{
-    Lab, Place, Pod, Signer, echo, echo_once, eventually, eventually_some, require_root, serve_echo, ztctl,
+    Credentials, HBONE_PORT, HboneClient, Lab, Place, Pod, Signer, echo, echo_once, eventually,
+    eventually_some, require_root, serve_echo, ztctl,
 };
 
 /// A changed list is taken up after two to four seconds.
@@ -96,47 +98,102 @@ fn a_revoked_peer_loses_its_tunnels_at_either_end_and_gets_no_new_one() {
     });
 }
 
-/// By the CA itself: what it revokes every node proxy holds against, without any file.
+/// By the CA itself: what it revokes every node proxy holds against, without any file. The rightful holder gets another
+/// one; whoever has the old one gets in nowhere.
 #[test]
-fn what_the_ca_revokes_is_refused_everywhere_at_once() {
+fn what_the_ca_revokes_is_refused_everywhere_and_its_holder_goes_on_with_another() {
     if !require_root() {
         return;
     }
-    let lab = Lab::up(&join([
-        namespace("mesh", true),
-        sleeper("mesh", "server", "server", "node-b"),
-        sleeper("mesh", "client", "client", "node-a"),
-        sleeper("mesh", "bystander", "bystander", "node-a"),
-    ]));
-    let [server, client, bystander] =
-        ["mesh/server", "mesh/client", "mesh/bystander"].map(|name| lab.pod(name));
+    let lab = Lab::reserve();
+    let keys = Path::new(&lab.file("marker", "")).with_file_name("keys");
+    let setting = format!("node-a=ZTUNNEL_PERSIST_KEYS={}", keys.display());
+    let output = lab.try_up(
+        &["--node-proxy-env", &setting],
+        &join([
+            namespace("mesh", true),
+            namespace("outside", false),
+            sleeper("mesh", "server", "server", "node-b"),
+            sleeper("mesh", "client", "client", "node-a"),
+            sleeper("mesh", "bystander", "bystander", "node-a"),
+            sleeper("outside", "thief", "thief", "node-a"),
+        ]),
+    );
+    output.expect_code(0);
+    let [server, client, bystander, thief] =
+        ["mesh/server", "mesh/client", "mesh/bystander", "outside/thief"].map(|name| lab.pod(name));
     let address = serve_echo(&server, 7001);
     let mut open = client.connect(address).unwrap();
     let mut other = bystander.connect(address).unwrap();
     for stream in [&mut open, &mut other] {
         echo(stream, b"before").unwrap();
     }
+    let stolen = eventually_some("the key is on disk", SOON, || {
+        let kept = keys.join("cluster.local_mesh_client.pem");
+        kept.exists().then(|| Credentials::kept_in(&kept))
+    });
+    let name = "spiffe://cluster.local/ns/mesh/sa/server";
+    let intrude = || HboneClient::open(&thief, server.at(HBONE_PORT), Some(&stolen), name).map(drop);
+    intrude().expect("as long as it is not revoked, the thief passes for the client");
     let wrong = ztctl(&["ca", "revoke", "--name", lab.name(), "1234"], SOON);
     assert_eq!(wrong.code, 1, "{wrong:?}");
     assert!(wrong.stderr.contains("serial number"), "{wrong:?}");
+
     let of_client = serial(&lab, "node-a", "client");
     ztctl(&["ca", "revoke", "--name", lab.name(), &of_client], SOON).expect_code(0);
     eventually("the open connection ends", SOON, || {
         echo(&mut open, b"still?").is_err()
     });
-    assert!(
-        echo_once(&client, address, b"again").is_err(),
-        "a revoked client is let in again"
-    );
+    assert!(intrude().is_err(), "a revoked certificate is let in again");
+    eventually("the client has another certificate", SOON, || {
+        serial(&lab, "node-a", "client") != of_client
+    });
+    eventually("and calls again", SOON, || {
+        echo_once(&client, address, b"again").is_ok()
+    });
+    let error = intrude().expect_err("the old one is let in again");
+    assert!(error.to_string().contains("CertificateRevoked"), "{error}");
     echo(&mut other, b"a bystander").expect("only the revoked one's connections end");
     eventually("the refusal has its reason", SOON, || {
         let log = lab.logs("ztunnel/node-b");
         log.contains("peer_revoked") && log.contains("cert_revoked")
     });
+    let log = lab.logs("ztunnel/node-a");
+    assert!(log.contains("the certificate is revoked"), "{log}");
+    let revoked = |node| lab.metric(node, "ztunnel_own_certificates_revoked_total", &[]);
+    assert_eq!((revoked("node-a"), revoked("node-b")), (1.0, 0.0));
     let table = ztctl(&["ca", "status", "--name", lab.name()], SOON)
         .expect_code(0)
         .stdout;
     assert!(table.contains("1 certificates are revoked"), "{table}");
+
+    // All that the identity has: the CA knows which.
+    let identity = "spiffe://cluster.local/ns/mesh/sa/client";
+    let second = serial(&lab, "node-a", "client");
+    let named = ["--name", lab.name(), "--identity", identity];
+    let issued = ztctl(&[&["ca", "issued"], &named[..]].concat(), SOON)
+        .expect_code(0)
+        .stdout;
+    assert!(
+        issued.contains(&of_client) && issued.contains(&second),
+        "{issued}"
+    );
+    assert!(
+        issued.contains("node-a") && !issued.contains("sa/bystander"),
+        "{issued}"
+    );
+    let table = ztctl(&[&["ca", "revoke"], &named[..]].concat(), SOON)
+        .expect_code(0)
+        .stdout;
+    assert!(
+        table.contains(&format!("identity {identity}: 1 certificates from before"))
+            && !table.contains("not known"),
+        "{table}"
+    );
+    eventually("it has a third certificate, and calls again", SOON, || {
+        serial(&lab, "node-a", "client") != second && echo_once(&client, address, b"again").is_ok()
+    });
+    echo(&mut other, b"a bystander").expect("another identity's connection stays");
 }
 
 /// The serial number of the newest certificate of this account, as its node's proxy logs it.

@@ -74,6 +74,7 @@ impl Context {
             CertificateState::Valid,
             CertificateState::RenewalFailing,
             CertificateState::Expired,
+            CertificateState::Revoked,
         ] {
             self.metrics
                 .set_certificates(state, states.iter().filter(|found| **found == state).count());

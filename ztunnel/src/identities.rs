@@ -6,21 +6,23 @@
 
 mod gate;
 mod hurry;
+mod keeper;
 mod store;
 
-use gate::{Gate, Permit, Priority};
+use gate::Gate;
 use hurry::Hurry;
+use keeper::Keeper;
 use mesh::Identity;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tls::renewal::{Action, Renewal};
+use telemetry::Metrics;
 use tls::rotation::{Outcome, RootRotation, SPREAD};
 use tls::{ConfigCache, Issuer, RevocationLists, Roots, WorkloadCertificate};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 pub(crate) use store::KeyStore;
 
@@ -113,6 +115,8 @@ pub(crate) struct IdentityState {
     pub(crate) certificate: Option<WorkloadCertificate>,
     /// Why the last request failed, if it did.
     pub(crate) failure: Option<String>,
+    /// The certificate is revoked, and another one is being asked for.
+    pub(crate) is_revoked: bool,
 }
 
 impl IdentityState {
@@ -121,6 +125,7 @@ impl IdentityState {
         match (&self.certificate, &self.failure) {
             (None, _) => telemetry::CertificateState::Pending,
             (Some(certificate), _) if now >= certificate.not_after() => telemetry::CertificateState::Expired,
+            (Some(_), _) if self.is_revoked => telemetry::CertificateState::Revoked,
             (Some(_), None) => telemetry::CertificateState::Valid,
             (Some(_), Some(_)) => telemetry::CertificateState::RenewalFailing,
         }
@@ -142,6 +147,7 @@ struct Inner {
     bundle: Mutex<Option<Bundle>>,
     configs: Arc<ConfigCache>,
     store: Option<KeyStore>,
+    metrics: Metrics,
     /// This process is ending, not its pods: what is on disk stays for the next one.
     stopping: AtomicBool,
 }
@@ -157,7 +163,7 @@ impl Identities {
     /// Asks `issuer` for certificates of `life`. The roots that come with them count in `configs`.
     #[cfg(test)]
     pub(crate) fn new(issuer: Arc<dyn Issuer>, life: Duration, configs: Arc<ConfigCache>) -> Self {
-        Self::kept_in(None, issuer, life, configs)
+        Self::kept_in(None, issuer, life, configs, Metrics::new(Default::default()))
     }
 
     /// Asks `issuer` for certificates of `life`, and keeps them in `store`, if there is one. The roots that come
@@ -167,6 +173,7 @@ impl Identities {
         issuer: Arc<dyn Issuer>,
         life: Duration,
         configs: Arc<ConfigCache>,
+        metrics: Metrics,
     ) -> Self {
         let kept = store.as_ref().and_then(KeyStore::load_bundle);
         let identities = Self {
@@ -179,6 +186,7 @@ impl Identities {
                 bundle: Mutex::default(),
                 configs,
                 store,
+                metrics,
                 stopping: AtomicBool::new(false),
             }),
         };
@@ -318,6 +326,13 @@ impl Identities {
         }
     }
 
+    /// What peers are held against has changed: whoever holds a certificate that is revoked now asks for another one.
+    pub(crate) fn judge(&self) {
+        for slot in self.lock().values() {
+            slot.hurry.judge();
+        }
+    }
+
     /// Lets go of roots whose time is over.
     pub(crate) fn tick(&self) {
         let outcome = self.rotation().tick(SystemTime::now());
@@ -400,114 +415,6 @@ pub(crate) struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.identities.release(&self.identity);
-    }
-}
-
-/// The task that keeps one certificate current.
-struct Keeper {
-    identities: Identities,
-    identity: Identity,
-    hurry: Arc<Hurry>,
-    state: watch::Sender<IdentityState>,
-}
-
-impl Keeper {
-    async fn run(self) {
-        let mut renewal = Renewal::new();
-        if let Some(certificate) = self.restored().await {
-            // The authority may know better by now, and is asked soon, but nobody has to wait for it.
-            let now = SystemTime::now();
-            renewal.on_success(now, &certificate, rand::random());
-            renewal.hasten(now + SPREAD.mul_f64(rand::random::<f64>()));
-            let outcome = self.identities.rotation().on_restored(now, &certificate);
-            self.identities.apply(outcome);
-            self.state
-                .send_modify(|state| state.certificate = Some(certificate));
-        }
-        loop {
-            if let Some(at) = self.hurry.take_early() {
-                renewal.hasten(at);
-            }
-            if let Action::Wait(wait) = renewal.next_action(SystemTime::now()) {
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = self.hurry.changed() => {}
-                }
-                continue;
-            }
-            let outcome = {
-                let _permit = self.turn().await;
-                self.ask().await
-            };
-            match outcome {
-                Ok(certificate) => {
-                    renewal.on_success(SystemTime::now(), &certificate, rand::random());
-                    self.replace(certificate.clone());
-                    self.keep(certificate).await;
-                }
-                Err(reason) => {
-                    let identity = &self.identity;
-                    warn!(%identity, reason, "no certificate from the authority; asking again");
-                    renewal.on_failure(SystemTime::now(), rand::random());
-                    self.state.send_modify(|state| state.failure = Some(reason));
-                }
-            }
-        }
-    }
-
-    /// Waits for a turn, with more urgency as soon as a connection waits.
-    async fn turn(&self) -> Permit {
-        loop {
-            let priority = match &self.state.borrow().certificate {
-                _ if self.hurry.is_waited_for() => Priority::Connection,
-                Some(_) => Priority::Renewal,
-                None => Priority::Prefetch,
-            };
-            tokio::select! {
-                permit = self.identities.inner.gate.enter(priority) => return permit,
-                () = self.hurry.changed(), if priority != Priority::Connection => {}
-            }
-        }
-    }
-
-    /// What an earlier process has kept.
-    async fn restored(&self) -> Option<WorkloadCertificate> {
-        let store = self.identities.inner.store.clone()?;
-        let identity = self.identity.clone();
-        let load = tokio::task::spawn_blocking(move || store.load(&identity));
-        load.await.ok().flatten()
-    }
-
-    async fn ask(&self) -> Result<WorkloadCertificate, String> {
-        let inner = &self.identities.inner;
-        let request = inner.issuer.issue(&self.identity, inner.life);
-        match tokio::time::timeout(REQUEST_DEADLINE, request).await {
-            Ok(outcome) => outcome.map_err(|error| error.to_string()),
-            Err(_) => Err(format!(
-                "the authority did not answer within {} s",
-                REQUEST_DEADLINE.as_secs()
-            )),
-        }
-    }
-
-    async fn keep(&self, certificate: WorkloadCertificate) {
-        if let Some(store) = self.identities.inner.store.clone() {
-            // Its failure is logged there; a certificate that is in memory only serves as well.
-            let _ = tokio::task::spawn_blocking(move || store.save(&certificate)).await;
-        }
-    }
-
-    fn replace(&self, certificate: WorkloadCertificate) {
-        let identity = &self.identity;
-        info!(%identity, serial = %certificate.serial(), "certificate received");
-        self.identities.received(&certificate);
-        let before = self.state.send_replace(IdentityState {
-            certificate: Some(certificate),
-            failure: None,
-        });
-        if let Some(before) = before.certificate {
-            self.identities.inner.configs.forget(&before);
-        }
     }
 }
 

@@ -83,6 +83,7 @@ fn of(context: &Context, pod: &Pod) -> PodReadiness {
         (state, failure) => {
             let word = match state {
                 CertificateState::Expired => "has expired",
+                CertificateState::Revoked => "is revoked",
                 _ => "is not there yet",
             };
             let why = failure.as_ref().map(|failure| format!(": {failure}"));

@@ -174,7 +174,7 @@ pub(crate) fn assemble(
         .map(|directory| KeyStore::open(directory, life))
         .transpose()?;
     Ok(Context {
-        identities: Identities::kept_in(keys, issuer, life, configs.clone()),
+        identities: Identities::kept_in(keys, issuer, life, configs.clone(), metrics.clone()),
         tls: configs,
         tunnels: Default::default(),
         buffers: Budget::new(crate::buffers::limit(config.max_buffered_bytes)),

@@ -80,6 +80,7 @@ pub(crate) fn count_failed_handshake(context: &Context, reporter: Reporter, erro
 async fn close_when_changed(context: Arc<Context>) {
     let mut changes = context.tls.trust().changes();
     while changes.next().await {
+        context.identities.judge();
         close_untrusted(&context).await;
     }
 }

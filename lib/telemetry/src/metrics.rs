@@ -76,6 +76,8 @@ pub enum CertificateState {
     RenewalFailing,
     /// Run out.
     Expired,
+    /// Revoked by its authority; another one is being asked for.
+    Revoked,
 }
 
 impl CertificateState {
@@ -86,6 +88,7 @@ impl CertificateState {
             Self::Valid => "valid",
             Self::RenewalFailing => "renewal_failing",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -203,6 +206,11 @@ impl Metrics {
     /// A peer was refused, or its open tunnel closed, because its certificate is revoked.
     pub fn revoked(&self, reporter: Reporter) {
         self.inner.crl_rejections.add([reporter.as_str()], 1);
+    }
+
+    /// A certificate of a workload of this node is revoked.
+    pub fn own_certificate_revoked(&self) {
+        self.inner.own_revoked.add([], 1);
     }
 
     /// This proxy ended an open connection; `reason` is a short stable word like `policy` or `drain`.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::pem::{self, PemError};
 use crate::verify::{self, Purpose};
-use crate::{HandshakeError, Roots};
+use crate::{HandshakeError, Roots, Trust};
 
 /// A certificate that proves one identity, with its private key and the roots of its mesh. Cheap to clone.
 #[derive(Clone)]
@@ -176,6 +176,18 @@ impl WorkloadCertificate {
         };
         let middle = self.inner.details.middle();
         verify::chain(&leaf, &chain[1..], roots.anchors(), middle, Purpose::Server).is_ok()
+    }
+
+    /// Whether a revocation list in `trust` names it, or a certificate between it and its roots: whoever is told the same
+    /// refuses it as a peer's. Verifies signatures where there are lists of its issuers.
+    pub fn is_revoked_by(&self, trust: &Trust) -> bool {
+        let chain = &self.inner.certified.cert;
+        let Ok(leaf) = EndEntityCert::try_from(&chain[0]) else {
+            return false;
+        };
+        let (anchors, middle) = (self.inner.roots.anchors(), self.inner.details.middle());
+        let revocation = trust.revocation();
+        revocation.names(&leaf, &chain[1..], anchors, middle, Purpose::Server)
     }
 
     /// Its private key. Whoever takes it must not log it, and keeps it where only it can read.

@@ -6,6 +6,10 @@
 //! authority that backdates `notBefore` by minutes would otherwise make a short-lived certificate look overdue
 //! the moment it arrives. After a failure the pauses double, and never reach past half of what is left. What
 //! is held is kept until it ends; what has ended is not usable, whatever happens.
+//!
+//! What its authority has revoked (RFC 5280 §5.3) is of no use to its rightful holder either, so the next one is asked
+//! for at once. If that one is revoked too, or another soon after, the pauses between double as after failures: an
+//! authority, or one above it, that takes back whatever it gives is not asked without end.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +24,10 @@ pub const LAST_RETRY: Duration = Duration::from_secs(150);
 pub const RETRY_JITTER: f64 = 0.2;
 /// How much earlier than half life a renewal may come.
 pub const RENEWAL_JITTER: f64 = 0.05;
+/// Over how long those whose certificates are revoked at once ask for new ones, so that they do not do it in step.
+pub const REVOKED_SPREAD: Duration = Duration::from_secs(2);
+/// How long none may have been revoked until the next one is replaced without a pause.
+pub const REVOKED_MEMORY: Duration = Duration::from_secs(600);
 /// The longest wait answered at once, so that a clock that was set is noticed.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The shortest wait after any attempt, whatever the certificate says.
@@ -58,6 +66,10 @@ pub struct Renewal {
     held: Option<Validity>,
     next: Option<SystemTime>,
     failures: u32,
+    /// What is held is revoked.
+    is_revoked: bool,
+    /// How many in a row were revoked, each within [`REVOKED_MEMORY`] of the one before, and when the last one was.
+    revoked: Option<(u32, SystemTime)>,
 }
 
 impl Renewal {
@@ -91,15 +103,14 @@ impl Renewal {
             held: Some(validity),
             next: Some(now + wait),
             failures: 0,
+            is_revoked: false,
+            revoked: self.revoked,
         };
     }
 
     /// An attempt failed at `now`.
     pub fn on_failure(&mut self, now: SystemTime, entropy: u64) {
-        let doubled = FIRST_RETRY
-            .saturating_mul(1 << self.failures.min(16))
-            .min(LAST_RETRY);
-        let mut wait = doubled.mul_f64(1.0 + RETRY_JITTER * (2.0 * fraction(entropy) - 1.0));
+        let mut wait = pause(self.failures, entropy);
         let left = self.held.and_then(|held| held.not_after.duration_since(now).ok());
         if let Some(left) = left.filter(|left| !left.is_zero()) {
             wait = wait.min(left / 2);
@@ -118,6 +129,33 @@ impl Renewal {
         }
     }
 
+    /// It is seen at `now` that what is held is revoked; whether that is news. What follows a failure keeps its pause.
+    pub fn on_revoked(&mut self, now: SystemTime, entropy: u64) -> bool {
+        if self.held.is_none() || self.is_revoked {
+            return false;
+        }
+        self.is_revoked = true;
+        // A time that lies ahead is from before the clock was set back: still remembered.
+        let before = self.revoked.filter(|(_, last)| {
+            now.duration_since(*last)
+                .is_ok_and(|since| since < REVOKED_MEMORY)
+                || *last > now
+        });
+        let times = before.map_or(0, |(times, _)| times);
+        self.revoked = Some((times.saturating_add(1), now));
+        let wait = match times {
+            0 => REVOKED_SPREAD.mul_f64(fraction(entropy)),
+            again => pause(again, entropy),
+        };
+        self.hasten(now + wait);
+        true
+    }
+
+    /// Whether the certificate held is revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked
+    }
+
     /// Whether the certificate held may be used at `now`.
     pub fn usable(&self, now: SystemTime) -> bool {
         self.held.is_some_and(|held| now < held.not_after)
@@ -132,6 +170,12 @@ impl Renewal {
     pub fn due(&self) -> Option<SystemTime> {
         self.next
     }
+}
+
+/// The pause after so many in a row.
+fn pause(times: u32, entropy: u64) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << times.min(16)).min(LAST_RETRY);
+    doubled.mul_f64(1.0 + RETRY_JITTER * (2.0 * fraction(entropy) - 1.0))
 }
 
 #[cfg(test)]

@@ -140,18 +140,13 @@ impl Revocation {
         let verify = |options: RevocationOptions<'_>| {
             verify::chain_unless_revoked(leaf, intermediates, anchors, now, purpose, Some(options))
         };
-        let by_issuer = lists.of_issuers(leaf, intermediates);
-        for list in by_issuer.iter().flatten() {
-            // One at a time: of several lists under one name the library would look at the first only, and a list
-            // that is signed by another key of that name says nothing about this chain.
-            let options = options(std::slice::from_ref(list), false).ok_or_else(|| unknown("no list"))?;
-            if let Err(webpki::Error::CertRevoked) = verify(options) {
-                return Err(rustls::CertificateError::Revoked.into());
-            }
+        if lists.name(leaf, intermediates, anchors, now, purpose) {
+            return Err(rustls::CertificateError::Revoked.into());
         }
         if !required {
             return Ok(());
         }
+        let by_issuer = lists.of_issuers(leaf, intermediates);
         let choices: usize = by_issuer.iter().map(Vec::len).product();
         let mut last = "no list covers its issuer".to_owned();
         for choice in 0..choices.min(MAX_CHOICES) {
@@ -181,7 +176,48 @@ impl Revocation {
     }
 }
 
+impl Revocation {
+    /// Whether a list names a certificate of this chain, which leads to one of `anchors`. That a list is missing, or old,
+    /// says nothing here.
+    pub(crate) fn names(
+        &self,
+        leaf: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        anchors: &[TrustAnchor<'_>],
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> bool {
+        match self {
+            Self::Unchecked | Self::Closed(_) => false,
+            Self::Listed(lists) | Self::Required(lists) => {
+                lists.name(leaf, intermediates, anchors, now, purpose)
+            }
+        }
+    }
+}
+
 impl RevocationLists {
+    /// Whether one of them names a certificate of this chain.
+    fn name(
+        &self,
+        leaf: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        anchors: &[TrustAnchor<'_>],
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> bool {
+        let by_issuer = self.of_issuers(leaf, intermediates);
+        // One at a time: of several lists under one name the library would look at the first only, and a list that is
+        // signed by another key of that name says nothing about this chain.
+        by_issuer.iter().flatten().any(|list| {
+            options(std::slice::from_ref(list), false).is_some_and(|options| {
+                let verified =
+                    verify::chain_unless_revoked(leaf, intermediates, anchors, now, purpose, Some(options));
+                matches!(verified, Err(webpki::Error::CertRevoked))
+            })
+        })
+    }
+
     /// The lists of each issuer named in the chain; issuers without any are left out.
     fn of_issuers(
         &self,

@@ -1,6 +1,6 @@
 //! What makes one identity's certificate more urgent than its schedule says.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 pub(crate) struct Hurry {
     waiting: AtomicUsize,
     early: Mutex<Option<SystemTime>>,
+    judge: AtomicBool,
     changed: Notify,
 }
 
@@ -37,6 +38,17 @@ impl Hurry {
     /// The early renewal asked for, once.
     pub(crate) fn take_early(&self) -> Option<SystemTime> {
         self.early.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What is held may be revoked now.
+    pub(crate) fn judge(&self) {
+        self.judge.store(true, Ordering::SeqCst);
+        self.changed.notify_one();
+    }
+
+    /// Whether it is to be looked whether what is held is revoked, once.
+    pub(crate) fn take_judge(&self) -> bool {
+        self.judge.swap(false, Ordering::SeqCst)
     }
 
     /// Ends when something of the above has changed.

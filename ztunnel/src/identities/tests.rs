@@ -178,7 +178,13 @@ async fn a_certificate_on_disk_serves_while_the_authority_is_away_and_goes_with_
     let issuer = local(&directory.path().join("ca"), false);
     let started = || {
         let store = KeyStore::open(&keys, life).unwrap();
-        Identities::kept_in(Some(store), issuer.clone(), life, configs())
+        Identities::kept_in(
+            Some(store),
+            issuer.clone(),
+            life,
+            configs(),
+            Metrics::new(Default::default()),
+        )
     };
     // Not the one that is being written.
     let kept = |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|name| name == "pem");
@@ -218,4 +224,106 @@ async fn a_certificate_on_disk_serves_while_the_authority_is_away_and_goes_with_
     );
     drop(held);
     assert_eq!(files(), 0, "the last pod has left");
+}
+
+/// An issuer, and an authority of the same root that takes back what it has given.
+fn revoking() -> (Arc<Local>, ca::StoredAuthority) {
+    let now = SystemTime::now();
+    let kept = ca::StoredAuthority::generate(now).unwrap();
+    let authority = Authority::new(ca::Material::of_stored(&kept, now).unwrap());
+    let issuer = Arc::new(Local {
+        authority: Mutex::new(authority),
+        asked: AtomicUsize::new(0),
+        failing: false.into(),
+    });
+    (issuer, kept)
+}
+
+fn revoke(kept: &mut ca::StoredAuthority, serial: &str, identities: &Identities) {
+    let life = Duration::from_secs(3600);
+    kept.revoke(&[serial.to_owned()], SystemTime::now(), life)
+        .unwrap();
+    let revocations = kept.revocations().unwrap();
+    let lists = RevocationLists::parse([revocations.lists.as_bytes()]).unwrap();
+    identities.inner.configs.trust().set_told_revocation(lists);
+    identities.judge();
+}
+
+#[tokio::test]
+async fn who_holds_a_revoked_certificate_gets_another_at_once_and_says_so_until_then() {
+    let (issuer, mut kept) = revoking();
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(3600), configs());
+    let other = Identity::new("cluster.local", "shop", "other");
+    let _held = [identities.hold(&identity()), identities.hold(&other)];
+    let first = identities.certificate(&identity()).await.unwrap();
+    let of_other = identities.certificate(&other).await.unwrap();
+
+    issuer.failing.store(true, Ordering::SeqCst);
+    revoke(&mut kept, first.serial(), &identities);
+    let soon = Duration::from_secs(20);
+    let revoked = async {
+        while identities.state(&identity()).unwrap().failure.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(soon, revoked)
+        .await
+        .expect("it asks, and is refused");
+    let summary = |identity: &Identity| identities.state(identity).unwrap().summary(SystemTime::now());
+    assert_eq!(summary(&identity()), telemetry::CertificateState::Revoked);
+    assert_eq!(summary(&other), telemetry::CertificateState::Valid);
+    // Not everybody has been told.
+    assert_eq!(
+        identities.certificate(&identity()).await.unwrap().serial(),
+        first.serial()
+    );
+
+    issuer.failing.store(false, Ordering::SeqCst);
+    let renewed = async {
+        while identities.certificate(&identity()).await.unwrap().serial() == first.serial() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(soon, renewed).await.expect("renewed");
+    assert_eq!(summary(&identity()), telemetry::CertificateState::Valid);
+    assert_eq!(
+        identities.certificate(&other).await.unwrap().serial(),
+        of_other.serial(),
+        "only what is revoked is exchanged"
+    );
+    let text = identities.inner.metrics.encode();
+    assert!(
+        text.contains("ztunnel_own_certificates_revoked_total 1"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_authority_that_takes_back_all_it_gives_is_not_asked_without_end() {
+    let (issuer, mut kept) = revoking();
+    let identities = Identities::new(issuer.clone(), Duration::from_secs(3600), configs());
+    let _held = identities.hold(&identity());
+    let mut last = identities.certificate(&identity()).await.unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        revoke(&mut kept, last.serial(), &identities);
+        let since = std::time::Instant::now();
+        let next = async {
+            loop {
+                let certificate = identities.certificate(&identity()).await.unwrap();
+                if certificate.serial() != last.serial() {
+                    return certificate;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        last = tokio::time::timeout(Duration::from_secs(30), next).await.unwrap();
+        waits.push(since.elapsed());
+    }
+    // The second one waits 2 s, the third one 4 s, each give or take a fifth.
+    assert!(
+        waits[1] > Duration::from_secs(1) && waits[2] > Duration::from_secs(3),
+        "{waits:?}"
+    );
+    assert_eq!(issuer.asked.load(Ordering::SeqCst), 4);
 }

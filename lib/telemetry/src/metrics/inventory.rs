@@ -30,6 +30,7 @@ pub(crate) struct Inventory {
     pub(crate) unknown_policy_denials: Arc<CounterFamily<0>>,
     pub(crate) dry_run_decisions: Arc<CounterFamily<2>>,
     pub(crate) crl_rejections: Arc<CounterFamily<1>>,
+    pub(crate) own_revoked: Arc<CounterFamily<0>>,
     pub(crate) crl_untracked: Arc<CounterFamily<1>>,
     pub(crate) evicted: Arc<CounterFamily<0>>,
     pub(crate) disk_state_age: Arc<GaugeFamily<0>>,
@@ -125,6 +126,11 @@ impl Inventory {
                 "istio_crl_policy_rejections",
                 "Handshakes refused and tunnels closed because the peer's certificate is revoked (unstable)",
                 ["reporter"],
+            ),
+            own_revoked: families.counters(
+                "ztunnel_own_certificates_revoked",
+                "Certificates of this node's workloads that were revoked while they were held (unstable)",
+                [],
             ),
             crl_untracked: families.counters(
                 "istio_crl_untracked_connections",

@@ -274,6 +274,7 @@ fn the_others_have_their_names_and_labels() {
     metrics.dns_request(&dns);
     metrics.dns_upstream_request(&dns);
     metrics.dns_upstream_failure(&dns);
+    metrics.own_certificate_revoked();
     metrics.dns_upstream_answered(&dns, Duration::from_millis(5));
     let text = metrics.encode();
     let dns_labels = r#"{request_query_type="A",request_protocol="udp",source_canonical_service="web",source_canonical_revision="unknown""#;
@@ -296,6 +297,7 @@ fn the_others_have_their_names_and_labels() {
         r#"istio_tcp_sockets_open{reporter="source"} 0"#.to_owned(),
         r#"istio_crl_policy_rejections_total{reporter="destination"} 1"#.to_owned(),
         r#"istio_crl_untracked_connections_total{reporter="source"} 0"#.to_owned(),
+        "ztunnel_own_certificates_revoked_total 1".to_owned(),
         "ztunnel_state_from_disk_age_seconds 90".to_owned(),
         "ztunnel_buffered_bytes 1".to_owned(),
         "ztunnel_promised_window_bytes 2".to_owned(),

@@ -1,6 +1,8 @@
 use std::time::{Duration, SystemTime};
 
-use super::{Action, FIRST_RETRY, LAST_RETRY, LONGEST_WAIT, Renewal, Validity};
+use super::{
+    Action, FIRST_RETRY, LAST_RETRY, LONGEST_WAIT, REVOKED_MEMORY, REVOKED_SPREAD, Renewal, Validity,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -197,4 +199,64 @@ fn a_clock_that_jumps_is_noticed() {
     assert!(!renewal.usable(now + DAY));
     assert!(renewal.usable(now - DAY));
     assert!(renewal.due().unwrap() < now + DAY / 2);
+}
+
+#[test]
+fn a_revoked_certificate_is_replaced_at_once_and_holders_do_not_ask_in_step() {
+    let (now, mut dice) = (start(), Dice(11));
+    let mut waits = Vec::new();
+    for _ in 0..1000 {
+        let mut renewal = Renewal::new();
+        assert!(!renewal.on_revoked(now, dice.roll()), "nothing is held");
+        renewal.on_success(now, issued(now, DAY), dice.roll());
+        assert!(renewal.on_revoked(now, dice.roll()));
+        let due = renewal.due();
+        assert!(!renewal.on_revoked(now, dice.roll()), "said once");
+        assert_eq!(renewal.due(), due);
+        assert!(renewal.usable(now), "peers that were not told accept it");
+        waits.push(due.unwrap().duration_since(now).unwrap());
+        renewal.on_success(now + REVOKED_SPREAD, issued(now, DAY), dice.roll());
+        assert!(!renewal.is_revoked());
+        assert!(renewal.due().unwrap() > now + DAY / 3, "back to half life");
+    }
+    waits.sort();
+    assert!(waits[999] < REVOKED_SPREAD);
+    assert!(waits[500] > REVOKED_SPREAD / 4 && waits[500] < REVOKED_SPREAD * 3 / 4);
+}
+
+#[test]
+fn an_authority_that_revokes_all_it_gives_is_asked_ever_more_seldom() {
+    let (mut renewal, mut now, mut dice) = (Renewal::new(), start(), Dice(13));
+    let mut fetches = Vec::new();
+    while now < start() + Duration::from_secs(3600) {
+        match renewal.next_action(now) {
+            Action::Wait(wait) => now += wait,
+            Action::Fetch => {
+                fetches.push(now);
+                renewal.on_success(now, issued(now, DAY), dice.roll());
+                assert!(renewal.on_revoked(now, dice.roll()), "each is news");
+            }
+        }
+    }
+    assert!(fetches.len() < 40, "{} in an hour", fetches.len());
+    let last = fetches.windows(2).last().unwrap();
+    assert!(last[1].duration_since(last[0]).unwrap() >= LAST_RETRY.mul_f64(0.79));
+    // Left alone for a while, the next one is replaced without a pause again.
+    renewal.on_success(now, issued(now, DAY), dice.roll());
+    now += REVOKED_MEMORY + Duration::from_secs(1);
+    assert!(renewal.on_revoked(now, dice.roll()));
+    assert!(renewal.due().unwrap() <= now + REVOKED_SPREAD);
+}
+
+#[test]
+fn a_revocation_does_not_shorten_the_pause_of_a_failure() {
+    let (mut renewal, now, mut dice) = (Renewal::new(), start(), Dice(17));
+    renewal.on_success(now, issued(now, DAY), dice.roll());
+    for _ in 0..8 {
+        renewal.on_failure(now, dice.roll());
+    }
+    let due = renewal.due();
+    assert!(renewal.on_revoked(now, dice.roll()));
+    assert_eq!(renewal.due(), due);
+    assert!(renewal.is_revoked());
 }

@@ -325,3 +325,34 @@ async fn a_chain_that_is_too_long_is_refused() {
         }
     }
 }
+
+#[test]
+fn whoever_holds_a_revoked_certificate_sees_it() {
+    let pki = Pki::new();
+    let own = pki.leaf("own", 10);
+    let by = |signer: &Signer, serials: &[u64]| lists(&[signer.list(serials, tomorrow())]);
+    let past = SystemTime::now() - HOUR;
+    for (is_revoked, revocation) in [
+        (false, Revocation::Unchecked),
+        (false, Revocation::Closed("none could be read".into())),
+        (false, Revocation::Listed(by(&pki.middle, &[11]))),
+        (true, Revocation::Listed(by(&pki.middle, &[10]))),
+        (true, Revocation::Listed(lists(&[pki.middle.list(&[10], past)]))),
+        // Where lists are required too: that none covers it says nothing of it.
+        (false, Revocation::Required(by(&pki.middle, &[11]))),
+        (true, Revocation::Required(by(&pki.middle, &[10]))),
+        // The one above it, and a number that another authority has given.
+        (true, Revocation::Listed(by(&pki.root, &[Pki::MIDDLE]))),
+        (false, Revocation::Listed(by(&pki.root, &[10]))),
+        // Under the same name, and signed by another key.
+        (false, Revocation::Listed(by(&Pki::new().middle, &[10]))),
+    ] {
+        let shown = format!("{revocation:?}");
+        assert_eq!(own.is_revoked_by(&trusting(revocation)), is_revoked, "{shown}");
+    }
+    // What the control plane tells counts, and so does what was told while roots are others.
+    let trust = Trust::default();
+    trust.set_roots(Pki::new().leaf("other", 12).roots().clone());
+    trust.set_told_revocation(by(&pki.middle, &[10]));
+    assert!(own.is_revoked_by(&trust));
+}

@@ -97,8 +97,9 @@ pub(super) fn certificate(identity: &Identity, state: &IdentityState) -> Value {
     json!({
         "identity": identity.to_string(),
         "state": match (held, &state.failure) {
-            (Some(certificate), _) if certificate.not_after() > SystemTime::now() => "Available",
-            (Some(_), _) => "Expired",
+            (Some(certificate), _) if certificate.not_after() <= SystemTime::now() => "Expired",
+            (Some(_), _) if state.is_revoked => "Revoked",
+            (Some(_), _) => "Available",
             (None, Some(_)) => "Unavailable",
             (None, None) => "Initializing",
         },

@@ -336,6 +336,11 @@ fn certificates_are_shown_with_their_lives() {
         certificate: Some(certificate),
         ..Default::default()
     };
+    let revoked = crate::identities::IdentityState {
+        is_revoked: true,
+        ..state.clone()
+    };
+    assert_eq!(dump::certificate(&identity, &revoked)["state"], "Revoked");
     let shown = dump::certificate(&identity, &state);
     assert_eq!(shown["state"], "Available");
     let leaf = &shown["certChain"][0];
