@@ -10,7 +10,7 @@
 //!
 //! Feature `client`: `GrpcIssuer` is a [`tls::Issuer`] that asks such a service.
 //!
-//! This crate deliberately knows no Kubernetes API, and remembers of what it has signed only the last few thousand. What a request asks
+//! This crate deliberately knows no Kubernetes API, and remembers of what it has signed only what is valid. What a request asks
 //! for is never what is signed: the names in a certificate are made from the caller, the request gives its key
 //! and nothing else.
 

@@ -231,7 +231,11 @@ impl Config {
         self.max_certificate_life.unwrap_or(usual)
     }
 
-    pub(crate) fn authority_settings(&self, trust_domain: &str) -> rotation::Settings {
+    pub(crate) fn authority_settings(
+        &self,
+        trust_domain: &str,
+        issues: Arc<ca::IssueLog>,
+    ) -> rotation::Settings {
         rotation::Settings {
             trust_domain: trust_domain.to_owned(),
             certificate_life: self.certificate_life,
@@ -241,6 +245,7 @@ impl Config {
                 alone: !self.kubernetes,
             },
             share: rotation::SHARE,
+            issues,
         }
     }
 

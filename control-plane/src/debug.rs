@@ -3,10 +3,11 @@
 //! `/debug/sync` tells how far each proxy is behind, `/debug/workloads`, `/debug/services` and `/debug/policies`
 //! what is served, `/healthz` whether clients are served, `/debug/ca` how the CA's roots stand. A POST to
 //! `/debug/ca/rotate` asks for a new root, one to `/debug/ca/abort` gives it up again, one to
-//! `/debug/ca/revoke` takes certificates back. `/logging` tells the log's filter,
+//! `/debug/ca/revoke` takes certificates back; `/debug/ca/issued` tells which were issued and are valid. `/logging` tells the log's filter,
 //! and changes it by `POST` with `?level=FILTER` or `?reset`. One question that walks over everything is answered at a
 //! time.
 
+mod authority;
 mod dump;
 
 #[cfg(test)]
@@ -16,8 +17,9 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use ca::IssueLog;
 use hyper::{Method, StatusCode};
 use object_store::ObjectSource;
 use serde_json::{Value, json};
@@ -60,6 +62,8 @@ struct Shared {
     dumps: Semaphore,
     /// Where the root is our own.
     authority: OnceLock<Rotations>,
+    /// What this process issues.
+    issues: OnceLock<Arc<IssueLog>>,
 }
 
 impl Pages for Debug {
@@ -92,6 +96,7 @@ impl Debug {
                 log,
                 dumps: Semaphore::new(MAX_DUMPS),
                 authority: OnceLock::new(),
+                issues: OnceLock::new(),
             }),
         }
     }
@@ -100,6 +105,12 @@ impl Debug {
     pub(crate) fn answers_for(&self, authority: Rotations) {
         // There is one for each of these, so it is set once.
         let _ = self.shared.authority.set(authority);
+    }
+
+    /// From now on it tells what was issued.
+    pub(crate) fn lists(&self, issues: Arc<IssueLog>) {
+        // There is one for each of these, so it is set once.
+        let _ = self.shared.issues.set(issues);
     }
 
     /// From now on the program counts as ready.
@@ -126,8 +137,13 @@ impl Debug {
             return self.logging(method, query);
         }
         if let Some(question) = path.strip_prefix("/debug/ca") {
+            if (method, question) == (&Method::GET, "/issued")
+                && let Some(issues) = self.shared.issues.get()
+            {
+                return authority::issued(issues, query, SystemTime::now());
+            }
             return match self.shared.authority.get() {
-                Some(authority) => about_roots(authority, method, question, query),
+                Some(authority) => authority::about_roots(authority, method, question, query),
                 None => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     json!({ "error": "the CA has no root of its own, or is not read yet" }),
@@ -202,51 +218,6 @@ impl Debug {
             Err(error) => (StatusCode::BAD_REQUEST, json!({ "error": error.to_string() })),
         }
     }
-}
-
-/// `/debug/ca` and what is below it.
-fn about_roots(authority: &Rotations, method: &Method, question: &str, query: &str) -> (StatusCode, Value) {
-    let refused = match (method, question) {
-        (&Method::GET, "") => return (StatusCode::OK, authority.report()),
-        (&Method::POST, "/rotate" | "/abort" | "/revoke") if !authority.is_leader() => {
-            "this replica does not lead; ask the one that does".to_owned()
-        }
-        (&Method::POST, "/rotate" | "/abort") => {
-            let outcome = if question == "/rotate" {
-                authority.request()
-            } else {
-                authority.abort()
-            };
-            match outcome {
-                Ok(()) => return (StatusCode::ACCEPTED, authority.report()),
-                Err(error) => error.to_string(),
-            }
-        }
-        (&Method::POST, "/revoke") => {
-            let serials: Vec<&str> = query
-                .strip_prefix("serials=")
-                .unwrap_or_default()
-                .split(',')
-                .collect();
-            match authority.revoke(&serials) {
-                Ok(()) => return (StatusCode::ACCEPTED, authority.report()),
-                Err(error) => error.to_string(),
-            }
-        }
-        _ => {
-            let known = [
-                "GET /debug/ca",
-                "POST /debug/ca/rotate",
-                "POST /debug/ca/abort",
-                "POST /debug/ca/revoke?serials=SERIAL,SERIAL",
-            ];
-            return (
-                StatusCode::NOT_FOUND,
-                json!({ "error": "no such page", "pages": known }),
-            );
-        }
-    };
-    (StatusCode::CONFLICT, json!({ "error": refused }))
 }
 
 /// The socket cannot be made.

@@ -6,6 +6,7 @@
 //! one that reads it. Every replica follows; the leader takes the steps.
 
 mod report;
+mod revoking;
 mod share;
 
 #[cfg(test)]
@@ -18,8 +19,10 @@ use std::time::{Duration, SystemTime};
 use ca::rotation::{
     Holder, RootLife, Rotation, RotationRefused, RotationSettings, RotationState, Step, carry_out, phase_of,
 };
-use ca::{AuthorityError, DEFAULT_TTL, IssueRecord, Material, Observer, Refusal, StoreError, Versioned};
-use ca::{MAX_REVOKED, RevokeError, parse_serial};
+use ca::{
+    AuthorityError, DEFAULT_TTL, IssueLog, IssueRecord, Material, Observer, Refusal, Revocations, StoreError,
+    Versioned,
+};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
@@ -27,6 +30,8 @@ use crate::authority::Kept;
 use crate::kubernetes::ca_reports::ReportStore;
 use crate::xds::bundle::Bundle;
 use crate::xds::service::Roots;
+
+pub(crate) use report::at;
 
 /// How often it is looked whether a step is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -43,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) rotation: RotationSettings,
     /// How often replicas look at what the others tell, while a rotation is under way.
     pub(crate) share: Duration,
+    /// What this process issues; it is told by whoever issues.
+    pub(crate) issues: Arc<IssueLog>,
 }
 
 /// The rotation of the authority of this process. Cheap to clone.
@@ -54,6 +61,8 @@ pub(crate) struct Rotations {
 struct Shared {
     settings: Settings,
     kept: Arc<Kept>,
+    /// Of this process, among those that share the authority.
+    name: String,
     /// Where there may be other replicas.
     sharing: Option<tokio::sync::Mutex<share::Sharing>>,
     state: Mutex<State>,
@@ -67,8 +76,9 @@ struct State {
     /// What signed in which generation, the newest first.
     signers: VecDeque<(String, u64)>,
     is_leader: bool,
-    /// Serial numbers that are to be revoked.
-    to_revoke: Vec<String>,
+    /// What of `found` is revoked.
+    revocations: Option<Revocations>,
+    revoking: revoking::Revoking,
     /// Why what is kept could not be read or written, or a step not be taken.
     failure: Option<String>,
 }
@@ -109,17 +119,21 @@ impl Rotations {
         let signer = fingerprint(&kept, &found, now)?;
         let is_adopted = written(&found).is_none();
         let signers = VecDeque::from([(signer, rotation.state().generation)]);
+        let revocations = found.stored.revocations();
+        let name = reports.as_ref().map(|reports| reports.name().to_owned());
         let rotations = Rotations {
             shared: Arc::new(Shared {
                 settings,
                 kept,
+                name: name.unwrap_or_else(|| format!("{:08x}", rand::random::<u32>())),
                 sharing: reports.map(|store| tokio::sync::Mutex::new(share::Sharing::new(store))),
                 state: Mutex::new(State {
                     rotation,
                     found,
                     signers,
                     is_leader: false,
-                    to_revoke: Vec::new(),
+                    revoking: revoking::Revoking::beginning_with(revocations.as_ref()),
+                    revocations,
                     failure: None,
                 }),
                 bundle: watch::Sender::new(None),
@@ -177,31 +191,6 @@ impl Rotations {
         Ok(())
     }
 
-    /// Revokes certificates by their serial numbers. In force, and written down, a moment later.
-    ///
-    /// # Errors
-    /// When one is none of ours, or too many are revoked already.
-    pub(crate) fn revoke(&self, serials: &[&str]) -> Result<(), RevokeError> {
-        let serials = serials.iter().map(|serial| parse_serial(serial));
-        let serials: Vec<String> = serials.collect::<Result<_, _>>()?;
-        let mut state = self.state();
-        let now = state
-            .found
-            .stored
-            .revocations()
-            .map_or(0, |revoked| revoked.len());
-        if now + state.to_revoke.len() + serials.len() > MAX_REVOKED {
-            return Err(RevokeError::TooMany);
-        }
-        for serial in &serials {
-            tracing::info!(serial, "a certificate is to be revoked");
-        }
-        state.to_revoke.extend(serials);
-        drop(state);
-        self.shared.wake.notify_one();
-        Ok(())
-    }
-
     /// Whether the last request that was taken up by name had this one.
     pub(crate) fn has_taken(&self, request: &str) -> bool {
         self.state().rotation.state().request.as_deref() == Some(request)
@@ -224,13 +213,16 @@ impl Rotations {
 
     fn report_at(&self, now: SystemTime) -> Value {
         let state = self.state();
-        report::of(
+        let mut report = report::of(
             &state.found.stored,
             &state.rotation.status(now),
             &state.rotation.state().retired,
             state.is_leader,
             state.failure.as_deref(),
-        )
+        );
+        report["revoked"] = state.revocations.as_ref().map_or(0, Revocations::len).into();
+        report["revocations"] = state.orders(self.shared.settings.rotation.alone, &self.shared.name, now);
+        report
     }
 
     /// Takes over what is kept, if it has changed.
@@ -248,7 +240,7 @@ impl Rotations {
 
     /// Takes the step that is due, if one is, and writes down what has to be.
     async fn lead(&self, is_leader: bool, now: SystemTime) -> Result<(), AuthorityError> {
-        let (found, step, next, to_revoke) = {
+        let (found, step, next, asked, has_expired) = {
             let mut state = self.state();
             let material = self.shared.kept.material();
             let root = RootLife {
@@ -260,16 +252,16 @@ impl Rotations {
                 Some(step) => state.rotation.after(step, now),
                 None => state.rotation.state().clone(),
             };
-            let to_revoke = if is_leader {
-                state.to_revoke.clone()
+            let asked = if is_leader {
+                state.revoking.asked()
             } else {
-                Vec::new()
+                Default::default()
             };
-            (state.found.clone(), step, next, to_revoke)
+            let revocations = state.revocations.as_ref();
+            let has_expired = is_leader && revocations.is_some_and(|revoked| revoked.has_expired(now));
+            (state.found.clone(), step, next, asked, has_expired)
         };
-        let revoked = found.stored.revocations();
-        let is_revoking =
-            !to_revoke.is_empty() || is_leader && revoked.is_some_and(|revoked| revoked.has_expired(now));
+        let mut is_news = step.is_some();
         let mut stored = match step {
             Some(step) => carry_out(step, &found.stored, &next, now)?,
             None => {
@@ -278,17 +270,27 @@ impl Rotations {
                 let is_longer = before.is_some_and(|before| before.longest_life < next.longest_life);
                 let is_taken = before.is_none_or(|before| before.request != next.request);
                 // A longer life is news that every replica may have; the rest is the leader's to write.
-                if !(is_longer || is_revoking || is_leader && is_taken) {
-                    return Ok(());
-                }
+                is_news = is_longer || is_leader && is_taken;
                 let mut stored = found.stored.clone();
                 stored.rotation = Some(next.to_text());
                 stored
             }
         };
-        if is_revoking {
-            let longest_life = next.longest_life.max(self.shared.settings.certificate_life);
-            stored.revoke(&to_revoke, now, longest_life)?;
+        let longest_life = next.longest_life.max(self.shared.settings.certificate_life);
+        if has_expired {
+            stored.revoke(&[], now, longest_life)?;
+            is_news = true;
+        }
+        match self.revoke_in(&mut stored, &asked, now, longest_life) {
+            Ok(is_new) => is_news |= is_new,
+            Err(error) => {
+                // Asking for it again and again would hold up everything else.
+                self.state().revoking.done(&asked);
+                return Err(error);
+            }
+        }
+        if !is_news {
+            return Ok(());
         }
         // Before anything is signed with it, so that everything that is can be told apart.
         let fresh = Versioned {
@@ -304,9 +306,7 @@ impl Rotations {
             Err(error) => return Err(error.into()),
         };
         self.take_over(Versioned { version, ..fresh }, signer, now);
-        self.state()
-            .to_revoke
-            .retain(|serial| !to_revoke.contains(serial));
+        self.state().revoking.done(&asked);
         if let Some(step) = step {
             self.say(step);
         }
@@ -324,6 +324,7 @@ impl Rotations {
         }
         let generation = state.rotation.state().generation;
         state.knows(&signer, generation);
+        state.revocations = found.stored.revocations();
         state.found = found;
         state.failure = None;
         self.publish(&state);
@@ -334,8 +335,8 @@ impl Rotations {
     fn publish(&self, state: &State) {
         let Some(kept) = written(&state.found) else { return };
         self.shared.bundle.send_if_modified(|current| {
-            let revoked = state.found.stored.revocations();
-            let number = revoked.as_ref().map_or(0, |revoked| revoked.number);
+            let revoked = state.revocations.as_ref();
+            let number = revoked.map_or(0, |revoked| revoked.number);
             let now = current
                 .as_ref()
                 .map(|bundle| (bundle.generation, bundle.revocation_number));
@@ -345,7 +346,7 @@ impl Rotations {
             let roots = state.found.stored.roots_pem();
             let retired = kept.retired.concat();
             let trust_domain = &self.shared.settings.trust_domain;
-            let bundle = Bundle::new(kept.generation, trust_domain, &roots, &retired, revoked.as_ref());
+            let bundle = Bundle::new(kept.generation, trust_domain, &roots, &retired, revoked);
             *current = Some(Arc::new(bundle));
             true
         });

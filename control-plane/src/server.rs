@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ca::JwtAuthenticator;
+use ca::{IssueLog, JwtAuthenticator};
 use object_store::{ObjectSource, ObjectWriter};
 use tls::server_auth::Acceptor;
 use tokio::net::TcpListener;
@@ -245,8 +245,10 @@ pub async fn start(
         () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
 
+    let issues = Arc::new(IssueLog::default());
+    debug.lists(issues.clone());
     let roots = tokio::select! {
-        roots = rotations(&config, &fixed.trust_domain, &host, cluster.clone()) => roots?,
+        roots = rotations(&config, &fixed.trust_domain, &host, cluster.clone(), issues.clone()) => roots?,
         () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
     if let Some(roots) = &roots {
@@ -300,7 +302,8 @@ pub async fn start(
         max_ttl: config.max_certificate_life(),
     };
     let mut signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
-        .with_observer(Arc::new(CountIssues(metrics)));
+        .with_observer(Arc::new(CountIssues(metrics)))
+        .with_observer(issues);
     if let Some(events) = events {
         signing = signing.with_observer(Arc::new(Refusals(events)));
     }
@@ -359,12 +362,13 @@ async fn rotations(
     trust_domain: &str,
     host: &Host,
     cluster: Option<kube::Client>,
+    issues: Arc<IssueLog>,
 ) -> Result<Option<Rotations>, NoAuthority> {
     match &host.kept {
         Some(kept) => {
             let reports =
                 cluster.map(|client| ReportStore::new(client, &config.pod_namespace, &config.pod_name));
-            let settings = config.authority_settings(trust_domain);
+            let settings = config.authority_settings(trust_domain, issues);
             Ok(Some(Rotations::open(kept.clone(), settings, reports).await?))
         }
         None => Ok(None),

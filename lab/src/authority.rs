@@ -19,6 +19,34 @@ pub enum RootQuestion {
     Abort,
     /// That certificates are revoked, by their serial numbers.
     Revoke(Vec<String>),
+    /// That all certificates are revoked that were issued to these.
+    RevokeAll(Issued),
+    /// Which certificates were issued and are valid; all, or those of these.
+    Issued(Option<Issued>),
+}
+
+/// To whom certificates were issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Issued {
+    /// To whoever has this identity, a SPIFFE id.
+    Identity(String),
+    /// To whoever asked for them on this node.
+    Node(String),
+}
+
+impl Issued {
+    /// As it is written in a query, or, with a blank in between, as a request.
+    pub fn written(&self, between: char) -> String {
+        // Of anything else nothing would be left in a query.
+        let plain = |name: &str| {
+            let is_plain = |one: &char| one.is_ascii_alphanumeric() || ":/.-_".contains(*one);
+            name.chars().filter(is_plain).collect::<String>()
+        };
+        match self {
+            Self::Identity(identity) => format!("identity{between}{}", plain(identity)),
+            Self::Node(node) => format!("node{between}{}", plain(node)),
+        }
+    }
 }
 
 /// Asks the lab's control plane; how the roots stand then.
@@ -37,7 +65,7 @@ pub async fn roots(layout: &Layout, question: RootQuestion) -> Result<Value, Lab
 /// # Errors
 /// When it does not answer, or refuses: its own words.
 pub async fn roots_at(socket: &Path, question: RootQuestion) -> Result<Value, LabError> {
-    let revoke;
+    let long;
     let (method, path) = match question {
         RootQuestion::Status => (hyper::Method::GET, "/debug/ca"),
         RootQuestion::Rotate => (hyper::Method::POST, "/debug/ca/rotate"),
@@ -51,8 +79,17 @@ pub async fn roots_at(socket: &Path, question: RootQuestion) -> Result<Value, La
                     .collect::<String>()
             };
             let serials: Vec<String> = serials.iter().map(plain).collect();
-            revoke = format!("/debug/ca/revoke?serials={}", serials.join(","));
-            (hyper::Method::POST, revoke.as_str())
+            long = format!("/debug/ca/revoke?serials={}", serials.join(","));
+            (hyper::Method::POST, long.as_str())
+        }
+        RootQuestion::RevokeAll(issued) => {
+            long = format!("/debug/ca/revoke?{}", issued.written('='));
+            (hyper::Method::POST, long.as_str())
+        }
+        RootQuestion::Issued(None) => (hyper::Method::GET, "/debug/ca/issued"),
+        RootQuestion::Issued(Some(issued)) => {
+            long = format!("/debug/ca/issued?{}", issued.written('='));
+            (hyper::Method::GET, long.as_str())
         }
     };
     let unknown = |error: String| LabError::System {

@@ -31,7 +31,7 @@ mod supervisor;
 mod up;
 mod zone;
 
-pub use authority::{RootQuestion, roots, roots_at};
+pub use authority::{Issued, RootQuestion, roots, roots_at};
 pub use change::{Change, apply, delete, find, label, objects};
 pub use control::{FaultRequest, RestartHow, fault, kubeconfig, restart, status};
 pub use down::{Ended, down};

@@ -1,12 +1,13 @@
 //! `ztctl ca`: the roots of the CA, and their exchange.
 
 mod cluster;
+mod show;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use lab::{LabError, Layout, RootQuestion};
+use lab::{Issued, LabError, Layout, RootQuestion};
 use serde_json::Value;
 
 use cluster::Cluster;
@@ -19,6 +20,8 @@ use crate::values::duration;
 const NO: u8 = 1;
 /// How often it is looked whether a rotation is over.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a revocation by identity or node waits for the answers of all replicas, which look every 5 s.
+const ANSWERS: Duration = Duration::from_secs(15);
 
 #[derive(Subcommand)]
 pub(crate) enum CaCommand {
@@ -26,9 +29,11 @@ pub(crate) enum CaCommand {
     Status(Ask),
     /// Exchange the root, without a connection that fails; exit code 1 when that is refused
     Rotate(Rotate),
-    /// Take certificates back by their serial numbers: whoever shows one loses its connections and gets no new one; exit
-    /// code 1 when that is refused
+    /// Take certificates back, by their serial numbers or all of an identity or a node: whoever shows one loses its
+    /// connections and gets no new one, and its holder gets another; exit code 1 when that is refused
     Revoke(Revoke),
+    /// Which certificates the control plane that is asked has issued since it began, and are valid
+    Issued(IssuedArgs),
 }
 
 #[derive(Args)]
@@ -60,9 +65,37 @@ pub(crate) struct Rotate {
 pub(crate) struct Revoke {
     #[command(flatten)]
     ask: Ask,
-    /// Serial numbers, as the control plane's line `certificate issued` has them
-    #[arg(required = true, value_name = "SERIAL")]
+    #[command(flatten)]
+    which: Which,
+    /// Serial numbers, as `ztctl ca issued` and the control plane's line `certificate issued` have them
+    #[arg(required_unless_present_any = ["identity", "node"], conflicts_with_all = ["identity", "node"], value_name = "SERIAL")]
     serials: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct IssuedArgs {
+    #[command(flatten)]
+    ask: Ask,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Some certificates.
+#[derive(Args)]
+struct Which {
+    /// Those that name this identity: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT
+    #[arg(long, value_name = "SPIFFE-ID")]
+    identity: Option<String>,
+    /// Those that were asked for on this node, by its node proxy or by workloads themselves
+    #[arg(long, value_name = "NAME", conflicts_with = "identity")]
+    node: Option<String>,
+}
+
+impl Which {
+    fn issued(self) -> Option<Issued> {
+        let node = self.node.map(Issued::Node);
+        self.identity.map(Issued::Identity).or(node)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,6 +110,7 @@ pub(crate) async fn run(command: CaCommand) -> u8 {
         CaCommand::Status(ask) => ask.status().await,
         CaCommand::Rotate(rotate) => rotate.run().await,
         CaCommand::Revoke(revoke) => revoke.run().await,
+        CaCommand::Issued(issued) => issued.run().await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("ztctl ca: {error}");
@@ -102,7 +136,7 @@ impl Ask {
     fn show(&self, status: &Value) {
         match self.output {
             Output::Json => print::pretty_json(status),
-            Output::Table => table(status),
+            Output::Table => show::status(status),
         }
     }
 }
@@ -111,8 +145,50 @@ impl Revoke {
     async fn run(self) -> Result<u8, LabError> {
         let colons = |serial: &String| serial.replace(':', "");
         let serials = self.serials.iter().map(colons).collect();
-        let status = self.ask.ask(RootQuestion::Revoke(serials)).await?;
+        let Some(which) = self.which.issued() else {
+            let status = self.ask.ask(RootQuestion::Revoke(serials)).await?;
+            self.ask.show(&status);
+            return Ok(0);
+        };
+        let selection = which.written(' ');
+        let before = number(&self.ask.ask(RootQuestion::Status).await?, &selection);
+        let mut status = self.ask.ask(RootQuestion::RevokeAll(which)).await?;
+        // Replicas that are there answer soon; those that are not are named.
+        let deadline = Instant::now() + ANSWERS;
+        while !is_answered(&status, &selection, before) && Instant::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+            status = self.ask.ask(RootQuestion::Status).await?;
+        }
         self.ask.show(&status);
+        Ok(0)
+    }
+}
+
+fn order<'a>(status: &'a Value, selection: &str) -> Option<&'a Value> {
+    show::list(&status["revocations"]).find(|order| order["selection"] == selection)
+}
+
+fn number(status: &Value, selection: &str) -> Option<u64> {
+    order(status, selection)?["number"].as_u64()
+}
+
+/// Whether everybody who is there has revoked what it has issued of this, since it was `before`.
+fn is_answered(status: &Value, selection: &str, before: Option<u64>) -> bool {
+    let is_missing = |unknown: &Value| unknown["replica"].is_string();
+    order(status, selection).is_some_and(|order| {
+        order["number"].as_u64() != before
+            && order["answered"].as_u64().is_some_and(|count| count > 0)
+            && !show::list(&order["unknown"]).any(is_missing)
+    })
+}
+
+impl IssuedArgs {
+    async fn run(self) -> Result<u8, LabError> {
+        let answer = self.ask.ask(RootQuestion::Issued(self.which.issued())).await?;
+        match self.ask.output {
+            Output::Json => print::pretty_json(&answer),
+            Output::Table => show::issued(&answer),
+        }
         Ok(0)
     }
 }
@@ -152,82 +228,11 @@ fn is_over(before: &Value, status: &Value) -> bool {
 }
 
 fn late(wait: Duration, status: &Value) -> LabError {
-    let reasons: Vec<String> = list(&status["blockers"]).map(reason).collect();
+    let reasons: Vec<String> = show::list(&status["blockers"]).map(show::reason).collect();
     LabError::Late(format!(
         "not over within {} s; it goes on. Phase {}, which waits for: {}",
         wait.as_secs(),
-        text(&status["phase"]),
+        show::text(&status["phase"]),
         reasons.join("; ")
     ))
-}
-
-fn table(status: &Value) {
-    let (phase, since) = (text(&status["phase"]), text(&status["since"]));
-    print::line(&format!(
-        "{phase} since {since}, generation {}",
-        status["generation"]
-    ));
-    if !status["acknowledged"].is_null() {
-        let done = if phase == "switched" {
-            "have renewed"
-        } else {
-            "have acknowledged"
-        };
-        print::line(&format!(
-            "{} of {} holders of certificates {done}",
-            status["acknowledged"], status["holders"]
-        ));
-    }
-    if status["revoked"].as_u64().is_some_and(|revoked| revoked > 0) {
-        print::line(&format!("{} certificates are revoked", status["revoked"]));
-    }
-    if let Some(failure) = status["failure"].as_str() {
-        print::line(&format!("failure: {failure}"));
-    }
-    let root = |root: &Value| {
-        vec![
-            text(&root["role"]).to_owned(),
-            text(&root["fingerprint"]).to_owned(),
-            text(&root["notAfter"]).to_owned(),
-        ]
-    };
-    print::table(
-        &["ROOT", "SHA-256", "NOT AFTER"],
-        list(&status["roots"])
-            .chain(list(&status["retired"]))
-            .map(root)
-            .collect(),
-    );
-    let blockers: Vec<_> = list(&status["blockers"])
-        .map(|blocker| {
-            vec![
-                named(blocker),
-                text(&blocker["until"]).to_owned(),
-                text(&blocker["reason"]).to_owned(),
-            ]
-        })
-        .collect();
-    if !blockers.is_empty() {
-        print::table(&["WAITS FOR", "AT MOST UNTIL", "WHY"], blockers);
-    }
-}
-
-fn reason(blocker: &Value) -> String {
-    format!("{}: {}", named(blocker), text(&blocker["reason"]))
-}
-
-/// Who a blocker is about.
-fn named(blocker: &Value) -> String {
-    match (blocker["node"].as_str(), blocker["pod"].as_str()) {
-        (Some(node), Some(pod)) => format!("{node} ({pod})"),
-        _ => blocker["replica"].as_str().unwrap_or("time").to_owned(),
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("-")
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }

@@ -87,6 +87,9 @@ pub enum AuthorityError {
     /// No key or certificate could be made.
     #[error("cannot make a root: {0}")]
     Create(String),
+    /// Nothing could be revoked, or it is not known what is.
+    #[error("cannot revoke: {0}")]
+    Revoke(String),
 }
 
 /// Why nothing was signed.

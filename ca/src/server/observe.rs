@@ -1,6 +1,5 @@
 //! What was issued and what was refused, for logs, metrics and whoever rotates the root.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +7,6 @@ use mesh::Identity;
 
 use super::authenticate::Caller;
 
-/// How many certificates an [`IssueLog`] remembers.
-pub const MAX_REMEMBERED: usize = 4096;
 /// How many refusals a second are written to the log; further ones are counted.
 const MAX_REFUSALS_PER_SECOND: u32 = 20;
 
@@ -53,49 +50,6 @@ pub trait Observer: Send + Sync + 'static {
     fn issued(&self, issue: &IssueRecord);
     /// A request was refused.
     fn refused(&self, refusal: &Refusal);
-}
-
-/// Remembers the last [`MAX_REMEMBERED`] certificates, and how many there were.
-#[derive(Default)]
-pub struct IssueLog {
-    state: Mutex<Remembered>,
-}
-
-#[derive(Default)]
-struct Remembered {
-    issued: u64,
-    refused: u64,
-    records: VecDeque<IssueRecord>,
-}
-
-impl IssueLog {
-    /// The last certificates, newest first.
-    pub fn recent(&self, most: usize) -> Vec<IssueRecord> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.records.iter().rev().take(most).cloned().collect()
-    }
-
-    /// How many certificates were issued and how many requests refused since the start.
-    pub fn counts(&self) -> (u64, u64) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.issued, state.refused)
-    }
-}
-
-impl Observer for IssueLog {
-    fn issued(&self, issue: &IssueRecord) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.issued += 1;
-        if state.records.len() == MAX_REMEMBERED {
-            state.records.pop_front();
-        }
-        state.records.push_back(issue.clone());
-    }
-
-    fn refused(&self, _: &Refusal) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.refused += 1;
-    }
 }
 
 /// Writes one line for each certificate and, as far as there are not too many, each refusal: whoever has no token

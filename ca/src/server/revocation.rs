@@ -1,5 +1,7 @@
 //! Certificates that an authority with a root of its own has taken back, and the lists that say so (RFC 5280 §5).
 
+mod orders;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +13,10 @@ use time::OffsetDateTime;
 
 use super::authority::{AuthorityError, normal, whole_seconds};
 use super::key::Key;
-use super::rotation::root_life;
+use super::rotation::{number, root_life};
 use super::stored::{KeyAndCertificate, StoredAuthority};
+
+pub use orders::{Answer, MAX_ORDERS, Order};
 
 /// How many certificates are on the list at most. Each is taken off it when it must have expired.
 pub const MAX_REVOKED: usize = 2048;
@@ -23,9 +27,13 @@ const SERIAL_DIGITS: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocations {
     /// Greater with every change.
+    #[serde(deserialize_with = "number")]
     pub number: u64,
     /// By serial number in lower-case hexadecimal.
     entries: BTreeMap<String, Entry>,
+    /// What every process that has issued certificates is to revoke of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    orders: Vec<Order>,
     /// One list for each root that trusted certificates are signed by, in PEM.
     pub lists: String,
 }
@@ -33,8 +41,10 @@ pub struct Revocations {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     /// Since when, in seconds since 1970.
+    #[serde(deserialize_with = "number")]
     at: u64,
     /// When the certificate must have expired.
+    #[serde(deserialize_with = "number")]
     until: u64,
 }
 
@@ -52,6 +62,21 @@ pub enum RevokeError {
         "{MAX_REVOKED} certificates are revoked already; each is forgotten when it must have expired. To break with all at once exchange the root"
     )]
     TooMany,
+    /// There is no room for so many.
+    #[error(
+        "{found} certificates are meant, and {room} more can be revoked; to break with so many at once exchange the root"
+    )]
+    NoRoom {
+        /// How many this process has issued of what is meant.
+        found: usize,
+        /// How many there is room for.
+        room: usize,
+    },
+    /// There is no room for one that says which.
+    #[error(
+        "{MAX_ORDERS} revocations by identity or node are in force already; each is forgotten when its certificates must have expired"
+    )]
+    TooManyOrders,
 }
 
 /// A serial number as logs write it: lower case, without colons.
@@ -75,17 +100,41 @@ pub fn parse_serial(text: &str) -> Result<String, RevokeError> {
 }
 
 impl Revocations {
-    /// What [`Revocations::to_text`] wrote; nothing for something else, which is said in the log.
-    pub fn from_text(text: &str) -> Option<Self> {
-        let read = serde_json::from_str(text);
-        read.inspect_err(|error| tracing::error!("the list of revoked certificates cannot be read: {error}"))
-            .ok()
+    fn from_text(text: &str) -> Result<Self, serde_json::Error> {
+        let read: Self = serde_json::from_str(text)?;
+        match read
+            .entries
+            .keys()
+            .find(|serial| parse_serial(serial).as_ref() != Ok(*serial))
+        {
+            Some(serial) => Err(serde::de::Error::custom(format!(
+                "'{}' is no serial number",
+                serial.escape_default()
+            ))),
+            None => Ok(read),
+        }
     }
 
     /// As one line.
-    pub fn to_text(&self) -> String {
+    fn to_text(&self) -> String {
         // It holds numbers and texts, which serde_json never refuses.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Puts these on the list, beyond its bound too.
+    fn put(&mut self, serials: &[String], now: SystemTime, longest_life: Duration) {
+        let entry = Entry {
+            at: seconds(now),
+            until: seconds(now + longest_life) + 1,
+        };
+        for serial in serials {
+            self.entries.entry(serial.clone()).or_insert(entry);
+        }
+    }
+
+    /// How many more the list takes.
+    pub fn room(&self) -> usize {
+        MAX_REVOKED.saturating_sub(self.len())
     }
 
     /// No smaller than the time in seconds, so that a list that was lost and begun anew is not older than what was told.
@@ -103,17 +152,41 @@ impl Revocations {
         self.entries.is_empty()
     }
 
+    /// Whether this serial number is on the list.
+    pub fn contains(&self, serial: &str) -> bool {
+        self.entries.contains_key(serial)
+    }
+
+    /// What is to be revoked by identity or node.
+    pub fn orders(&self) -> &[Order] {
+        &self.orders
+    }
+
     /// Whether some must have expired by now.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         let now = seconds(now);
         self.entries.values().any(|entry| entry.until <= now)
+            || self.orders.iter().any(|order| order.until <= now)
     }
 }
 
 impl StoredAuthority {
     /// What is revoked, if anything ever was.
     pub fn revocations(&self) -> Option<Revocations> {
-        Revocations::from_text(self.revoked.as_deref()?)
+        self.sound_revocations().ok().flatten()
+    }
+
+    /// The same, where what is written down must not be passed over.
+    ///
+    /// # Errors
+    /// When it cannot be read: it would be revoked no longer.
+    pub(super) fn sound_revocations(&self) -> Result<Option<Revocations>, AuthorityError> {
+        let read = self.revoked.as_deref().map(Revocations::from_text).transpose();
+        read.map_err(|error| {
+            AuthorityError::Revoke(format!(
+                "what is revoked cannot be read ({error}): restore it, or take it out, and what it named is accepted again"
+            ))
+        })
     }
 
     /// Puts these on the list, which must have expired within `longest_life`, and takes off it what has.
@@ -126,17 +199,12 @@ impl StoredAuthority {
         now: SystemTime,
         longest_life: Duration,
     ) -> Result<(), AuthorityError> {
-        let mut revocations = self.revocations().unwrap_or_default();
+        let mut revocations = self.sound_revocations()?.unwrap_or_default();
         revocations.entries.retain(|_, entry| entry.until > seconds(now));
-        let entry = Entry {
-            at: seconds(now),
-            until: seconds(now + longest_life) + 1,
-        };
-        for serial in serials {
-            revocations.entries.entry(serial.clone()).or_insert(entry);
-        }
+        revocations.orders.retain(|order| order.until > seconds(now));
+        revocations.put(serials, now, longest_life);
         if revocations.len() > MAX_REVOKED {
-            return Err(AuthorityError::Create(RevokeError::TooMany.to_string()));
+            return Err(AuthorityError::Revoke(RevokeError::TooMany.to_string()));
         }
         revocations.advance(now);
         self.sign_lists(revocations, now)
@@ -144,7 +212,7 @@ impl StoredAuthority {
 
     /// Signs the lists anew, because the roots have changed; nothing where nothing was ever revoked.
     pub(super) fn renew_lists(&mut self, now: SystemTime) -> Result<(), AuthorityError> {
-        match self.revocations() {
+        match self.sound_revocations()? {
             Some(mut revocations) => {
                 revocations.advance(now);
                 self.sign_lists(revocations, now)
@@ -172,7 +240,7 @@ fn list(
     now: SystemTime,
 ) -> Result<String, AuthorityError> {
     let failed =
-        |problem: String| AuthorityError::Create(format!("the list of revoked certificates: {problem}"));
+        |problem: String| AuthorityError::Revoke(format!("the list of revoked certificates: {problem}"));
     let key = Key::from_pem(&root.key).map_err(|problem| failed(problem.to_owned()))?;
     let block = pem::parse(&root.certificate).map_err(|error| failed(error.to_string()))?;
     let issuer =

@@ -36,6 +36,7 @@ pub use ledger::{Holder, MAX_CERTIFICATES, MAX_HOLDERS, SETTLE};
 pub use merge::Reports;
 use merge::{Account, accounts};
 pub use report::{Report, ReportError};
+pub(in crate::server) use state::seconds::number;
 pub use state::{Phase, RotationState, StateError};
 
 /// The part of a root's life, at its end, in which it is exchanged without being asked: one in so many.
@@ -208,6 +209,17 @@ impl Rotation {
             report.holders = self.ledger.told(now, &self.state, self.counts_from(), ended);
         }
         report.rounded()
+    }
+
+    /// What all others have told, if that was read since this generation began.
+    pub fn others(&self) -> Option<&Reports> {
+        self.others.as_ref()
+    }
+
+    /// When the last certificate must have ended that may be in use and was issued by somebody whose account is not known.
+    pub fn unseen_end(&self) -> Option<SystemTime> {
+        let (before, life) = self.ledger.not_seen_before();
+        (!life.is_zero()).then_some(before + life)
     }
 
     /// How long nothing is heard of a process before nothing that it has issued can be in use.

@@ -75,7 +75,7 @@ pub enum StoreError {
 /// Reads what is kept and makes it ready to sign.
 ///
 /// # Errors
-/// As [`AuthorityStore::load`], and when what is kept cannot sign at `now`.
+/// As [`AuthorityStore::load`], and when what is kept cannot sign at `now`, or does not say what is revoked.
 pub async fn load_material(
     store: &dyn AuthorityStore,
     now: SystemTime,
@@ -83,10 +83,15 @@ pub async fn load_material(
     let Some(versioned) = store.load().await? else {
         return Ok(None);
     };
-    let material = Material::of_stored(&versioned.stored, now).map_err(|error| StoreError::Unusable {
+    let unusable = |reason: String| StoreError::Unusable {
         place: store.place(),
-        reason: error.to_string(),
-    })?;
+        reason,
+    };
+    let material = Material::of_stored(&versioned.stored, now);
+    let material = material.map_err(|error| unusable(error.to_string()))?;
+    // Without it what is revoked would be accepted again.
+    let revocations = versioned.stored.sound_revocations();
+    revocations.map_err(|error| unusable(error.to_string()))?;
     Ok(Some((versioned, material)))
 }
 

@@ -64,6 +64,11 @@ impl ReportStore {
         }
     }
 
+    /// The name of this process.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where it is, for people.
     pub(crate) fn place(&self) -> String {
         format!("ConfigMap {}/{NAME}", self.namespace)

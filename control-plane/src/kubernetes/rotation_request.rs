@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ca::Selection;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -15,7 +16,8 @@ use crate::rotation::Rotations;
 /// The ConfigMap.
 pub(crate) const NAME: &str = "ztunnel-ca";
 /// The annotation that asks: each new value is a request of its own. One that begins with `abort` gives the new root up,
-/// one that begins with `revoke` and serial numbers, separated by commas, revokes certificates.
+/// one that begins with `revoke` and serial numbers, separated by commas, or with `revoke identity SPIFFE-ID` or
+/// `revoke node NAME`, revokes certificates.
 pub(crate) const REQUEST: &str = "ztunnel.dev/rotate-root";
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -90,9 +92,7 @@ fn answer(rotations: &Rotations, request: &str) -> String {
     // First, so that it is written down together with the step that it leads to.
     rotations.take(request);
     let refused = if let Some(rest) = request.strip_prefix("revoke ") {
-        let serials = rest.split_whitespace().next().unwrap_or_default();
-        let serials: Vec<&str> = serials.split(',').collect();
-        rotations.revoke(&serials).err().map(|error| error.to_string())
+        revoke(rotations, rest).err()
     } else if request.starts_with("abort") {
         rotations.abort().err().map(|error| error.to_string())
     } else {
@@ -102,6 +102,20 @@ fn answer(rotations: &Rotations, request: &str) -> String {
         None => format!("accepted: {request}"),
         Some(refused) => format!("refused: {request}: {refused}"),
     }
+}
+
+fn revoke(rotations: &Rotations, what: &str) -> Result<(), String> {
+    let mut words = what.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    if matches!(first, "identity" | "node") {
+        let selection = format!("{first} {}", words.next().unwrap_or_default());
+        let selection = selection
+            .parse::<Selection>()
+            .map_err(|error| error.to_string())?;
+        return rotations.revoke_all(selection).map_err(|error| error.to_string());
+    }
+    let serials: Vec<&str> = first.split(',').collect();
+    rotations.revoke(&serials).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ pub(super) fn of(
         "retired": retired.iter().map(|one| root(one, "is retired")).collect::<Vec<_>>(),
         "holders": status.holders,
         "acknowledged": acknowledged,
-        "revoked": kept.revocations().map_or(0, |revoked| revoked.len()),
         "blockers": status.blockers.iter().take(MAX_LISTED).map(blocker).collect::<Vec<_>>(),
         "moreBlockers": status.blockers.len().saturating_sub(MAX_LISTED),
         "failure": failure,
@@ -73,7 +72,7 @@ fn blocker(blocker: &Blocker) -> Value {
 }
 
 /// In whole seconds; nothing for a time that the format has no words for.
-fn at(time: SystemTime) -> Option<String> {
+pub(crate) fn at(time: SystemTime) -> Option<String> {
     let time = OffsetDateTime::from(time).replace_nanosecond(0).ok()?;
     time.format(&Rfc3339).ok()
 }

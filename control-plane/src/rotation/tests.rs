@@ -39,6 +39,7 @@ impl Bench {
             certificate_life: LIFE,
             rotation: RotationSettings { pause: PAUSE, alone },
             share: SHARE,
+            issues: Arc::default(),
         };
         let rotations = Rotations::open(host.kept.clone().unwrap(), settings, None).await;
         (rotations.unwrap(), host.authority.clone())
@@ -77,7 +78,7 @@ fn issue(host: &Rotations, authority: &Authority, node: &str, now: SystemTime) -
     let identity = Identity::new("cluster.local", "demo", node);
     let KeyAndRequest { key, request_pem } = KeyAndRequest::generate(&identity).unwrap();
     let issued = authority.sign(&request_pem, &identity, LIFE, now).unwrap();
-    host.issued(&IssueRecord {
+    let record = IssueRecord {
         at: now,
         serial: issued.serial,
         identity: identity.clone(),
@@ -85,7 +86,9 @@ fn issue(host: &Rotations, authority: &Authority, node: &str, now: SystemTime) -
         not_before: issued.not_before,
         not_after: issued.not_after,
         signed_with: issued.signed_with,
-    });
+    };
+    host.shared.settings.issues.issued(&record);
+    host.issued(&record);
     WorkloadCertificate::from_pem(&issued.chain, &key, &identity).unwrap()
 }
 
@@ -261,4 +264,58 @@ async fn what_is_revoked_is_told_at_once_kept_and_forgotten_when_it_has_expired(
         bench.lead(&host).await;
     }
     assert_eq!(host.report()["revoked"], 0);
+}
+
+#[tokio::test]
+async fn all_that_was_issued_on_a_node_is_revoked_and_what_is_not_known_is_said() {
+    let mut bench = Bench::new();
+    let (host, authority) = bench.replica(true).await;
+    bench.lead(&host).await;
+    let of_a = issue(&host, &authority, "node-a", bench.now);
+    let of_b = issue(&host, &authority, "node-b", bench.now);
+    let on = |node: &str| ca::Selection::Node(node.to_owned());
+    let listed = |host: &Rotations, certificate: &WorkloadCertificate| {
+        host.state()
+            .revocations
+            .as_ref()
+            .is_some_and(|all| all.contains(certificate.serial()))
+    };
+    host.revoke_all(on("node-a")).unwrap();
+    bench.lead(&host).await;
+    assert!(listed(&host, &of_a) && !listed(&host, &of_b));
+    let order = |host: &Rotations, now| host.report_at(now)["revocations"][0].clone();
+    let shown = order(&host, bench.now);
+    assert_eq!(
+        (&shown["selection"], &shown["revoked"]),
+        (&"node node-a".into(), &1.into())
+    );
+    assert_eq!(shown["unknown"].as_array().unwrap().len(), 0, "{shown}");
+
+    // What comes next is not meant, but what was being signed is.
+    bench.now += Duration::from_secs(1);
+    let next = issue(&host, &authority, "node-a", bench.now);
+    let late = issue(&host, &authority, "node-a", bench.now - Duration::from_secs(1));
+    bench.lead(&host).await;
+    assert!(listed(&host, &late) && !listed(&host, &next));
+    assert_eq!(order(&host, bench.now)["revoked"], 2);
+
+    // The next process does not know what this one has issued.
+    drop(host);
+    let (host, _) = bench.replica(true).await;
+    bench.lead(&host).await;
+    assert!(listed(&host, &of_a) && !listed(&host, &next));
+    host.revoke_all(on("node-b")).unwrap();
+    bench.lead(&host).await;
+    assert!(!listed(&host, &of_b));
+    let shown = host.report_at(bench.now)["revocations"][1].clone();
+    assert_eq!(shown["revoked"], 0);
+    assert!(shown["unknown"][0]["until"].is_string(), "{shown}");
+    // Once it must have expired, nothing is left of it.
+    bench.now += LIFE + PAUSE + Duration::from_secs(5);
+    bench.lead(&host).await;
+    let left = host.report_at(bench.now);
+    assert_eq!(
+        (&left["revoked"], &left["revocations"]),
+        (&0.into(), &serde_json::json!([]))
+    );
 }

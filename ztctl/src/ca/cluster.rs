@@ -47,6 +47,13 @@ impl Cluster {
             RootQuestion::Rotate => "rotate".to_owned(),
             RootQuestion::Abort => "abort".to_owned(),
             RootQuestion::Revoke(serials) => format!("revoke {}", serials.join(",")),
+            RootQuestion::RevokeAll(issued) => format!("revoke {}", issued.written(' ')),
+            RootQuestion::Issued(_) => {
+                return Err(self.unknown(
+                    "each replica knows what it has issued, and its debug socket is not open to kubectl; the lines `certificate issued` \
+                     in the logs of all replicas have serial, identity, node and end (kubectl logs --prefix -l app.kubernetes.io/name=ztunnel-control-plane)",
+                ));
+            }
         };
         // Every request has a value of its own.
         let since = SystemTime::now()

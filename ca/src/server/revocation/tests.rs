@@ -3,6 +3,7 @@ use std::time::Duration;
 use tls::RevocationLists;
 
 use super::*;
+use crate::server::issues::Selection;
 use crate::server::rotation::{RotationState, Step, carry_out};
 use crate::server::testing::now;
 
@@ -84,7 +85,32 @@ fn the_list_is_bounded_and_damage_is_not_used() {
     );
     // What is revoked already takes no more room.
     stored.revoke(&many[..3], now(), LIFE).unwrap();
-    assert!(Revocations::from_text("{\"number\":").is_none());
+    let sound = stored.revoked.clone().unwrap();
+    for (good, bad) in [
+        ("\"at\":1800000000", "\"at\":18446744073709551615"),
+        ("\"until\":1800003601", "\"until\":999999999999"),
+        ("\"40000000000000000000000000000001\"", "\"4\""),
+        ("{\"number\":", "{\"number\":18446744073709551615,\"was\":"),
+    ] {
+        assert!(sound.contains(good), "{good} in {}", &sound[..200]);
+        let damaged = StoredAuthority {
+            revoked: Some(sound.replacen(good, bad, 1)),
+            ..stored.clone()
+        };
+        assert!(damaged.revocations().is_none(), "{bad}");
+    }
+    // Nothing is written over what cannot be read: it would be accepted again.
+    stored.revoked = Some("{\"number\":".to_owned());
+    let damaged = stored.clone();
+    for outcome in [
+        stored.revoke(&[serial(1)], now(), LIFE),
+        stored.renew_lists(now()),
+        stored.order("node a".parse().unwrap(), now(), LIFE),
+    ] {
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("restore it"), "{error}");
+    }
+    assert!(stored == damaged);
 }
 
 #[test]
@@ -106,4 +132,79 @@ fn serials_are_taken_as_tools_write_them() {
     for bad in ["", "47", "zz474747474747474747474747474747", &good.repeat(2)] {
         assert!(parse_serial(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn an_order_is_answered_by_each_process_and_forgotten_with_its_certificates() {
+    let mut stored = StoredAuthority::generate(now()).unwrap();
+    let selection: Selection = "identity spiffe://cluster.local/ns/demo/sa/client"
+        .parse()
+        .unwrap();
+    stored.order(selection.clone(), now(), LIFE).unwrap();
+    let order = |stored: &StoredAuthority| stored.revocations().unwrap().orders()[0].clone();
+    let number = order(&stored).number;
+    assert!(order(&stored).answers.is_empty());
+    assert_eq!(numbers(&stored)[0].1, [""; 0]);
+    let answer = |stored: &mut StoredAuthority, process: &str, serials: &[String]| {
+        stored
+            .answer(number, process, serials, None, now(), LIFE)
+            .unwrap()
+    };
+    assert!(answer(&mut stored, "one", &[serial(1), serial(2)]));
+    assert!(
+        answer(&mut stored, "two", &[]),
+        "that there are none is an answer"
+    );
+    let before = stored.clone();
+    assert!(!answer(&mut stored, "one", &[serial(1), serial(2)]));
+    assert!(!answer(&mut stored, "two", &[]));
+    assert!(stored == before, "nothing is written for nothing");
+    // What was on its way.
+    assert!(answer(&mut stored, "one", &[serial(1), serial(2), serial(3)]));
+    assert_eq!(order(&stored).answers["one"].revoked, 3);
+    assert_eq!(numbers(&stored)[0].1, [serial(1), serial(2), serial(3)]);
+    assert!(
+        !stored
+            .answer(number + 1, "one", &[serial(4)], None, now(), LIFE)
+            .unwrap()
+    );
+
+    // Ordered again, everybody looks again; what finds no room is told.
+    stored.order(selection, now(), LIFE).unwrap();
+    let again = order(&stored);
+    assert!(again.number > number && again.answers.is_empty());
+    let many: Vec<String> = (0..MAX_REVOKED).map(|number| format!("4{number:031x}")).collect();
+    let ends = now() + LIFE;
+    assert!(
+        stored
+            .answer(again.number, "one", &many, Some(ends), now(), LIFE)
+            .unwrap()
+    );
+    let told = order(&stored).answers["one"];
+    assert_eq!((told.revoked, told.left_out), (MAX_REVOKED - 3, 3));
+    assert!(told.unknown_until > seconds(ends));
+
+    // Through an exchange of the root, and no longer than the certificates live.
+    let state = RotationState::new(now(), LIFE);
+    let exchanged = carry_out(Step::Introduce, &stored, &state, now()).unwrap();
+    assert_eq!(order(&exchanged), order(&stored));
+    let later = now() + LIFE + Duration::from_secs(2);
+    assert!(stored.revocations().unwrap().has_expired(later));
+    stored.revoke(&[], later, LIFE).unwrap();
+    assert!(stored.revocations().unwrap().orders().is_empty());
+}
+
+#[test]
+fn orders_are_bounded() {
+    let mut stored = StoredAuthority::generate(now()).unwrap();
+    let node = |number: usize| Selection::Node(format!("node-{number}"));
+    for number in 0..MAX_ORDERS {
+        stored.order(node(number), now(), LIFE).unwrap();
+    }
+    let error = stored
+        .order(node(MAX_ORDERS), now(), LIFE)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&MAX_ORDERS.to_string()), "{error}");
+    stored.order(node(0), now(), LIFE).unwrap();
 }

@@ -72,11 +72,15 @@ impl Report {
     /// Whether nothing in it can matter any more at `now`: its process has ended and all certificates in it have too; or
     /// it was not renewed for longer than anything lives that its process can have issued, which is `longest`.
     pub fn is_spent(&self, now: SystemTime, longest: Duration) -> bool {
+        let silent = now.duration_since(self.made).unwrap_or_default();
+        now >= self.ends() && self.ended || silent > longest
+    }
+
+    /// When the last certificate that is told of ends.
+    pub fn ends(&self) -> SystemTime {
         let ends = |seen: &Seen| seen.old_until.max(seen.new_until);
         let listed = self.holders.values().filter_map(ends).max();
-        let last = listed.unwrap_or(self.made).max(self.unlisted_until);
-        let silent = now.duration_since(self.made).unwrap_or_default();
-        now >= last && self.ended || silent > longest
+        listed.unwrap_or(self.made).max(self.unlisted_until)
     }
 
     /// Whether `other` says the same, at another time.

@@ -110,7 +110,7 @@ pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     since.as_secs() + u64::from(since.subsec_nanos() > 0)
 }
 
-mod seconds {
+pub(in crate::server) mod seconds {
     use std::time::{Duration, SystemTime};
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -124,7 +124,7 @@ mod seconds {
     }
 
     /// Seconds since 1970, or a count that began there.
-    pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub(in crate::server) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         // The last second of the year 9999, behind which no time can be written (RFC 3339 §1); a greater number is
         // damage, and there must be room for the next one.
         const LAST: u64 = 253_402_300_799;

@@ -28,6 +28,7 @@ async fn rotations(server: &ApiServer) -> Rotations {
             alone: false,
         },
         share: Duration::from_secs(5),
+        issues: Default::default(),
     };
     Rotations::open(host.kept.clone().unwrap(), settings, None)
         .await

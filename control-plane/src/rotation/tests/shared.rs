@@ -28,6 +28,7 @@ async fn replica(server: &ApiServer, pod: &str) -> (Rotations, Arc<Authority>) {
             alone: false,
         },
         share: QUICK,
+        issues: Arc::default(),
     };
     let reports = ReportStore::new(client(server), NAMESPACE, pod);
     let rotations = Rotations::open(host.kept.clone().unwrap(), settings, Some(reports)).await;
@@ -244,4 +245,70 @@ async fn nothing_is_signed_before_others_know_of_it() {
     until("a root is introduced", || phase(&second) == "introduced").await;
     until("it is told", || tries() > writes).await;
     running.abort();
+}
+
+#[tokio::test]
+async fn each_replica_revokes_what_it_has_issued_of_an_identity_and_who_has_not_is_named() {
+    let mut two = Two::new().await;
+    let here = issue(&two.leader.0, &two.leader.1, "client", two.now);
+    let there = issue(&two.other.0, &two.other.1, "client", two.now);
+    let bystander = issue(&two.other.0, &two.other.1, "bystander", two.now);
+    two.beat().await;
+    let identity = here.identity().clone();
+    two.leader
+        .0
+        .revoke_all(ca::Selection::Identity(identity))
+        .unwrap();
+    two.leader.0.lead(true, two.now).await.unwrap();
+    let listed = |certificate: &WorkloadCertificate| {
+        let state = two.leader.0.state();
+        state.revocations.as_ref().unwrap().contains(certificate.serial())
+    };
+    assert!(listed(&here) && !listed(&there));
+    let order = |now| two.leader.0.report_at(now)["revocations"][0].clone();
+    let names = |order: &Value| -> Vec<String> {
+        let unknown = order["unknown"].as_array().unwrap().iter();
+        unknown
+            .filter_map(|one| Some(one["replica"].as_str()?.split('.').next()?.to_owned()))
+            .collect()
+    };
+    assert_eq!(names(&order(two.now)), ["two"]);
+
+    // It hears of it with its next look, whoever leads.
+    two.other.0.follow().await.unwrap();
+    two.other.0.lead(false, two.now).await.unwrap();
+    two.leader.0.follow().await.unwrap();
+    assert!(listed(&here) && listed(&there) && !listed(&bystander));
+    let shown = order(two.now);
+    assert_eq!((&shown["revoked"], &shown["answered"]), (&2.into(), &2.into()));
+    assert_eq!(names(&shown), [""; 0]);
+    let lists = |host: &Rotations| host.bundles().borrow().as_ref().unwrap().revocation_number;
+    assert_eq!(lists(&two.leader.0), lists(&two.other.0));
+
+    // One that has ended without an answer: what it has issued is named until it has expired.
+    let gone = replica(&two.server, "three").await;
+    issue(&gone.0, &gone.1, "bystander", two.now);
+    gone.0.leave().await;
+    two.beat().await;
+    two.leader
+        .0
+        .revoke_all(ca::Selection::Node("bystander".to_owned()))
+        .unwrap();
+    two.beat().await;
+    two.other.0.follow().await.unwrap();
+    two.other.0.lead(false, two.now).await.unwrap();
+    two.leader.0.follow().await.unwrap();
+    assert!({
+        let state = two.leader.0.state();
+        state.revocations.as_ref().unwrap().contains(bystander.serial())
+    });
+    let unknown = |now| names(&two.leader.0.report_at(now)["revocations"][1]);
+    assert_eq!(unknown(two.now), ["three"]);
+    assert_eq!(unknown(two.now + LIFE + Duration::from_secs(2)), [""; 0]);
+    two.now += LIFE + PAUSE + Duration::from_secs(5);
+    two.beat().await;
+    assert_eq!(
+        two.leader.0.report_at(two.now)["revocations"],
+        serde_json::json!([])
+    );
 }
