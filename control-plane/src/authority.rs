@@ -6,6 +6,7 @@
 //! stays.
 
 mod learned;
+pub(crate) mod memory;
 mod plugged;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use tokio::sync::{Mutex, watch};
 use crate::kubernetes::secret::SecretStore;
 use crate::leadership::Leadership;
 use learned::Learned;
+use memory::Memory;
 use plugged::{Problem, Source};
 
 /// The pause after the API could not be asked at the start, doubled each time up to the longest.
@@ -65,8 +67,14 @@ pub(crate) struct Host {
     /// Where the root is our own: what is kept of it.
     pub(crate) kept: Option<Arc<Kept>>,
     revocation_list: watch::Sender<Option<String>>,
-    source: Option<(Source, Mutex<Learned>)>,
+    source: Option<(Source, Mutex<Following>)>,
     pace: Pace,
+}
+
+/// What is known of a plugged-in authority.
+struct Following {
+    learned: Learned,
+    memory: Memory,
 }
 
 /// There is no authority.
@@ -109,13 +117,14 @@ impl Host {
         if let Some(source) = source
             && let Some(plugged) = find(&source).await?
         {
+            let memory = Memory::new(places.cluster.as_ref());
+            let (plugged, following) = begin(&source, plugged, memory, places.longest_life).await;
             tracing::info!(place = source.place(), "signing as a plugged-in authority");
-            let learned = Learned::new(places.longest_life, plugged.material.roots(), SystemTime::now());
             return Ok(Host {
                 authority: Arc::new(Authority::new(plugged.material)),
                 kept: None,
                 revocation_list: watch::Sender::new(plugged.revocation_list),
-                source: Some((source, Mutex::new(learned))),
+                source: Some((source, Mutex::new(following))),
                 pace: places.pace,
             });
         }
@@ -154,10 +163,10 @@ impl Host {
         let mut said = None;
         loop {
             let problem = match (&self.source, &self.kept) {
-                (Some((source, learned)), _) => {
+                (Some((source, following)), _) => {
                     source.changed(self.pace).await;
                     let looked = self
-                        .look(source, &mut *learned.lock().await, SystemTime::now())
+                        .look(source, &mut *following.lock().await, SystemTime::now())
                         .await;
                     looked.err().map(|problem| problem.to_string())
                 }
@@ -185,9 +194,11 @@ impl Host {
         }
     }
 
-    async fn look(&self, source: &Source, learned: &mut Learned, now: SystemTime) -> Result<(), Problem> {
+    async fn look(&self, source: &Source, following: &mut Following, now: SystemTime) -> Result<(), Problem> {
+        let Following { learned, memory } = following;
         let gone = || Problem::Wrong(format!("{} is gone", source.place()));
         let mut plugged = source.read("", now).await?.ok_or_else(gone)?;
+        let given = plugged.material.roots().to_vec();
         let signing = self.authority.material();
         if let Some(root) = signing.root() {
             learned.signs(root, now);
@@ -218,6 +229,8 @@ impl Host {
             plugged = source.read(&missing, now).await?.ok_or_else(gone)?;
         }
         learned.trusted(plugged.material.roots(), now);
+        // First, so that whoever comes next knows what this has signed with.
+        memory.keep(learned, &given, now).await;
         if self.authority.replace(plugged.material) {
             tracing::info!(
                 place = source.place(),
@@ -289,6 +302,34 @@ impl Kept {
     pub(crate) fn place(&self) -> String {
         self.store.place()
     }
+}
+
+/// Goes on where an earlier process was: roots that it knew to be needed are trusted besides.
+async fn begin(
+    source: &Source,
+    plugged: Plugged,
+    mut memory: Memory,
+    life: Duration,
+) -> (Plugged, Following) {
+    let now = SystemTime::now();
+    let given = plugged.material.roots().to_vec();
+    let mut learned = memory.load(life, &given, now).await;
+    let signing = plugged.material.root().and_then(|root| learned.ready(root));
+    if signing.is_some_and(|ready| now < ready) {
+        tracing::warn!(
+            "{} signs under a root that not every workload has learned yet: some refuse what it signs within {}",
+            source.place(),
+            in_words(life)
+        );
+    }
+    memory.keep(&mut learned, &given, now).await;
+    let missing = learned.missing(&given, now);
+    let whole = match missing.is_empty() {
+        true => None,
+        false => source.read(&missing, now).await.ok().flatten(),
+    };
+    // What cannot be read again at once is read with the next look.
+    (whole.unwrap_or(plugged), Following { learned, memory })
 }
 
 /// A length of time as it is written on the command line.

@@ -35,7 +35,7 @@ pub(crate) enum ApiError {
 }
 
 /// The answer to a question about one object, if it comes in time.
-async fn in_time<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+pub(crate) async fn in_time<T>(asking: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
     match tokio::time::timeout(ANSWER_DEADLINE, asking).await {
         Ok(answer) => answer.map_err(|error| ApiError::of(&error)),
         Err(_) => Err(ApiError::Unreachable(format!(

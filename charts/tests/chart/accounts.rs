@@ -127,6 +127,7 @@ fn a_control_plane_makes_what_is_its_own() {
     };
     for (resource, object) in [
         ("secrets", secret("istio-ca-secret", "istio.io/ca-root")),
+        ("secrets", secret("ztunnel-ca-roots", "ztunnel.dev/ca-roots")),
         ("configmaps", named("shop", "istio-ca-root-cert")),
         ("configmaps", named("shop", "istio-ca-crl")),
         ("configmaps", named("istio-system", "ztunnel-ca")),
@@ -141,6 +142,11 @@ fn a_control_plane_makes_what_is_its_own() {
             "no Secret",
         ),
         ("secrets", secret("other", "istio.io/ca-root"), "no Secret"),
+        (
+            "secrets",
+            secret("ztunnel-ca-roots", "kubernetes.io/service-account-token"),
+            "no Secret",
+        ),
         ("secrets", named("istio-system", "istio-ca-secret"), "no Secret"),
         ("configmaps", named("shop", "ztunnel-ca"), "no ConfigMap"),
         ("configmaps", named("kube-system", "extension"), "no ConfigMap"),

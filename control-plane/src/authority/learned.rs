@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 /// What is known of the roots, by their text.
 #[derive(Debug)]
 pub(super) struct Learned {
@@ -21,6 +23,16 @@ struct Root {
     needed_until: SystemTime,
 }
 
+/// What is written down of a root. Times are seconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    certificate: String,
+    ready: u64,
+    /// When it is needed no longer; not known of one that the authority comes with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    needed_until: Option<u64>,
+}
+
 impl Learned {
     /// Of an authority that begins now with these. What was before is not known: they may sign, and certificates of each
     /// may be in use.
@@ -33,6 +45,85 @@ impl Learned {
             life,
             roots: roots.iter().map(|text| (text.clone(), root)).collect(),
         }
+    }
+
+    /// Of an authority that comes with these roots, after what an earlier process has written.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn resumed(
+        life: Duration,
+        roots: &[String],
+        kept: &str,
+        now: SystemTime,
+    ) -> Result<Self, serde_json::Error> {
+        let written: Vec<Written> = serde_json::from_str(kept)?;
+        let mut learned = Self {
+            life,
+            roots: BTreeMap::new(),
+        };
+        // Nothing lies further ahead than a life, whatever the clock said then.
+        let last = now + life;
+        for root in written {
+            // One that signed until a moment ago, perhaps.
+            let needed_until = root.needed_until.map_or(last, |until| time(until).min(last));
+            let root_now = Root {
+                ready: time(root.ready).min(last),
+                needed_until,
+            };
+            learned.roots.insert(root.certificate, root_now);
+        }
+        learned.trusted(roots, now);
+        Ok(learned)
+    }
+
+    /// What another replica has written counts too.
+    ///
+    /// # Errors
+    /// When it cannot be read; nothing has changed then.
+    pub(super) fn merge(
+        &mut self,
+        kept: &str,
+        plugged: &[String],
+        now: SystemTime,
+    ) -> Result<(), serde_json::Error> {
+        let written: Vec<Written> = serde_json::from_str(kept)?;
+        let last = now + self.life;
+        for root in written {
+            let is_plugged = plugged.contains(&root.certificate);
+            let needed_until = root.needed_until.map(|until| time(until).min(last));
+            match self.roots.get_mut(&root.certificate) {
+                Some(known) => {
+                    known.ready = known.ready.max(time(root.ready).min(last));
+                    if !is_plugged {
+                        known.needed_until =
+                            needed_until.map_or(known.needed_until, |until| until.max(known.needed_until));
+                    }
+                }
+                None => {
+                    if let Some(needed_until) = needed_until.filter(|until| now < *until) {
+                        let ready = time(root.ready).min(last);
+                        self.roots.insert(root.certificate, Root { ready, needed_until });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What has to outlive this process. It is another only when roots come or go.
+    pub(super) fn to_text(&self, plugged: &[String]) -> String {
+        let written: Vec<Written> = self
+            .roots
+            .iter()
+            .map(|(certificate, root)| Written {
+                certificate: certificate.clone(),
+                ready: seconds(root.ready),
+                needed_until: (!plugged.contains(certificate)).then(|| seconds(root.needed_until)),
+            })
+            .collect();
+        // Texts and numbers, which serde_json never refuses.
+        serde_json::to_string(&written).unwrap_or_default()
     }
 
     /// The longest life of a certificate.
@@ -74,6 +165,17 @@ impl Learned {
     }
 }
 
+/// Rounded up: nothing that is waited for may come early.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() + u64::from(since.subsec_nanos() > 0)
+}
+
+fn time(seconds: u64) -> SystemTime {
+    // The year 9999, so that there is room for adding to it.
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +210,70 @@ mod tests {
         learned.trusted(&roots(&["new"]), now);
         assert_eq!(learned.ready("old\n"), None);
         assert_eq!(learned.missing(&roots(&["new"]), now), "");
+    }
+
+    #[test]
+    fn what_is_learned_outlives_a_process_in_the_middle_of_an_exchange() {
+        let mut now = SystemTime::UNIX_EPOCH + 1000 * LIFE;
+        let (old, both, new) = (roots(&["old"]), roots(&["old", "new"]), roots(&["new"]));
+        let mut learned = Learned::new(LIFE, &old, now);
+        now += 2 * LIFE;
+        learned.signs("old\n", now);
+        learned.trusted(&both, now);
+        let ready = now + LIFE;
+        // A restart makes a root neither ready earlier nor later.
+        now += MINUTE;
+        let mut learned = Learned::resumed(LIFE, &both, &learned.to_text(&both), now).unwrap();
+        assert_eq!(learned.ready("new\n"), Some(ready));
+        assert!(learned.ready("old\n").unwrap() < now);
+        // Time alone is no news.
+        let text = learned.to_text(&both);
+        learned.signs("old\n", now + MINUTE);
+        assert_eq!(learned.to_text(&both), text);
+
+        // The old one was left out while no process ran: it may have signed until then.
+        now = ready + MINUTE;
+        let mut learned = Learned::resumed(LIFE, &new, &text, now).unwrap();
+        assert_eq!(learned.missing(&new, now), "old\n");
+        learned.trusted(&new, now);
+        let until = now + LIFE;
+        // From then on it counts down, over any number of restarts.
+        for _ in 0..3 {
+            now += MINUTE;
+            let text = learned.to_text(&new);
+            learned = Learned::resumed(LIFE, &new, &text, now).unwrap();
+            assert_eq!(learned.missing(&new, until - Duration::from_secs(1)), "old\n");
+            assert_eq!(learned.missing(&new, until), "");
+        }
+        // One that nobody has seen before has to be learned first.
+        let learned = Learned::resumed(LIFE, &roots(&["other"]), &text, now).unwrap();
+        assert_eq!(learned.ready("other\n"), Some(now + LIFE));
+        for damage in ["", "{}", "[{\"certificate\":1}]"] {
+            assert!(Learned::resumed(LIFE, &new, damage, now).is_err());
+        }
+        // A clock that was ahead keeps nothing for longer than a life.
+        let far = "[{\"certificate\":\"far\\n\",\"ready\":18446744073709551615,\"needed_until\":18446744073709551615}]";
+        let learned = Learned::resumed(LIFE, &new, far, now).unwrap();
+        assert_eq!(learned.missing(&new, now + LIFE), "");
+    }
+
+    #[test]
+    fn what_two_replicas_know_comes_together() {
+        let now = SystemTime::UNIX_EPOCH + 1000 * LIFE;
+        let (old, both, new) = (roots(&["old"]), roots(&["old", "new"]), roots(&["new"]));
+        let mut one = Learned::new(LIFE, &old, now - 2 * LIFE);
+        one.signs("old\n", now);
+        one.trusted(&both, now);
+        one.trusted(&new, now);
+        // Another that began later, and has never seen the old one.
+        let mut other = Learned::new(LIFE, &new, now);
+        other.merge(&one.to_text(&new), &new, now).unwrap();
+        assert_eq!(other.missing(&new, now), "old\n");
+        assert_eq!(other.ready("new\n"), Some(now + LIFE), "the later one counts");
+        let text = other.to_text(&new);
+        one.merge(&text, &new, now).unwrap();
+        assert_eq!(one.to_text(&new), text);
+        assert!(other.merge("rubbish", &new, now).is_err());
+        assert_eq!(other.to_text(&new), text);
     }
 }

@@ -12,7 +12,7 @@ use tls::{KeyAndRequest, WorkloadCertificate};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Host, NoAuthority, Pace, Places};
+use super::{Host, NoAuthority, Pace, Places, memory};
 use crate::kubernetes::secret::{OWN, PLUGGED, SecretStore};
 use crate::kubernetes::testing::{NAMESPACE, PATIENCE, asked, client, server, until};
 use crate::leadership::{Candidate, Leadership, Timing, elect};
@@ -47,8 +47,8 @@ impl Replica {
 
     /// As the follower does it, at this time.
     async fn look(&self, now: SystemTime) -> Result<(), String> {
-        let (source, learned) = self.host.source.as_ref().unwrap();
-        let looked = self.host.look(source, &mut *learned.lock().await, now).await;
+        let (source, following) = self.host.source.as_ref().unwrap();
+        let looked = self.host.look(source, &mut *following.lock().await, now).await;
         looked.map_err(|problem| problem.to_string())
     }
 
@@ -454,5 +454,64 @@ async fn a_plugged_intermediate_in_a_secret_goes_before_a_root_of_our_own() {
         error.contains("istio-system/cacerts") && error.contains("not the certificate's"),
         "{error}"
     );
-    assert!(asked(&server, "POST", "/secrets").is_empty());
+    assert!(server.store().get(&Key::new("secrets", NAMESPACE, OWN)).is_none());
+}
+
+#[tokio::test]
+async fn a_restart_in_the_middle_of_an_exchange_forgets_no_root() {
+    let server = server().await;
+    let (old, new) = (root(), (authority("new root"), KeyPair::generate().unwrap()));
+    let (one, mut two) = (Plugged::new(&old), Plugged::new(&new));
+    let normal = |pem: &str| pem.replace("\r\n", "\n");
+    let replica = async || {
+        let replica = Replica::of(open(in_cluster(&server), Leadership::always()).await.unwrap());
+        // It is told when to look.
+        replica.follower.abort();
+        replica
+    };
+    let mut now = SystemTime::now();
+    server.put(one.secret()).unwrap();
+    let first = replica().await;
+    let mut both = one.secret();
+    both["data"]["ca.crt"] = json!(BASE64.encode(format!("{}{}", one.root, two.root).as_bytes()));
+    server.put(both).unwrap();
+    first.look(now).await.unwrap();
+    drop(first);
+    // The next process knows that the new root is not known to everybody, though it finds both.
+    let second = replica().await;
+    server.put(two.secret()).unwrap();
+    now += LIFE - Duration::from_secs(60);
+    let error = second.look(now).await.unwrap_err();
+    assert!(error.contains("not every workload has learned"), "{error}");
+    now += Duration::from_secs(62);
+    second.look(now).await.unwrap();
+    assert_eq!(sign(&second.host.authority)[1], normal(&two.certificate));
+    drop(second);
+    // And one that finds the new one alone, that the old one is needed still.
+    let third = replica().await;
+    assert_eq!(third.host.authority.material().roots().len(), 2);
+    let leaf = sign(&third.host.authority);
+    assert_eq!(leaf[1], normal(&two.certificate));
+    let secret = server
+        .store()
+        .get(&Key::new("secrets", NAMESPACE, memory::NAME))
+        .unwrap();
+    assert_eq!(secret.value()["type"], memory::TYPE);
+    let writes = |verb: &str| asked(&server, verb, memory::NAME).len();
+    let before = writes("PUT");
+    let now = SystemTime::now();
+    third.look(now).await.unwrap();
+    third.look(now + Duration::from_secs(5)).await.unwrap();
+    assert_eq!(writes("PUT"), before, "time alone is not written");
+
+    // Without the permission it goes on, by memory only.
+    server.faults().fail(
+        Requests::with_verb(Verb::Update).of("secrets"),
+        StatusError::new(403, "Forbidden", "not allowed"),
+        None,
+    );
+    two.root = format!("{}{}", two.root, normal(&one.root));
+    server.put(two.secret()).unwrap();
+    third.look(now + Duration::from_secs(10)).await.unwrap();
+    assert_eq!(third.host.authority.material().roots().len(), 2);
 }
