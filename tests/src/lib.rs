@@ -39,6 +39,7 @@ pub use footprint::{Footprint, leftovers, processes_naming};
 pub use hbone_peer::{Answer as HboneAnswer, Behaviour, HBONE_PORT, HboneClient, Impostor, Seen, StandStill};
 pub use http::{Response, http_get};
 pub use lab::Lab;
+pub use metrics::sum as metric;
 pub use node::Node;
 pub use pcap::{Packet, Transport};
 pub use place::Place;

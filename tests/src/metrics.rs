@@ -1,5 +1,5 @@
 /// The sum of all samples of `name` that carry these labels.
-pub(crate) fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+pub fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     text.lines().filter_map(|line| sample(line, name, labels)).sum()
 }
 
