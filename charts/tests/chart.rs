@@ -138,6 +138,8 @@ fn images_are_built_from_what_is_pinned() {
     assert!(ztctl.contains("\nUSER 65532:65532\n"), "{ztctl}");
     assert!(dockerfile.contains("for program in ztunnel node-agent control-plane ztctl; do"));
     assert!(dockerfile.contains("cargo build --release --locked "));
+    // With a cache of an earlier build, cargo would otherwise take sources with older times for built already.
+    assert!(dockerfile.contains("-type f -exec touch {} + \\\n && cargo build"));
     let ignored: Vec<&str> = include_str!("../../.dockerignore").lines().collect();
     for wanted in ["/target", "/.git"] {
         assert!(ignored.contains(&wanted), "{wanted}");
