@@ -113,12 +113,12 @@ impl Inbound {
         local: SocketAddr,
     ) -> Result<(), Failure> {
         if self.pod.buffers.is_exhausted() {
-            // As below: one more could only make it worse.
+            // One more tunnel could only make it worse. If a reset cannot be sent, closing will do.
             let _ = socket::reset_on_close(&stream);
             return Err(Failure::BuffersFull(self.pod.full_name()));
         }
         let Some(beginning) = self.handshakes.begin(source.ip()) else {
-            // Not worth more of our time than a reset; if that cannot be sent, closing will do.
+            // Not worth more of our time than a reset.
             let _ = socket::reset_on_close(&stream);
             return Err(Failure::TooManyHandshakes(source.ip()));
         };
@@ -192,23 +192,14 @@ impl Inbound {
             return refuse(incoming, 400);
         };
         if self.pod.buffers.is_exhausted() {
-            let failure = Failure::BuffersFull(self.pod.full_name());
-            debug!(source = %peer.source, reason = failure.code(), "refused a connection: {failure}");
-            self.context
-                .metrics
-                .refused(Reporter::Destination, failure.code());
-            return refuse(incoming, failure.status());
+            return self.turn_away(incoming, &peer, &Failure::BuffersFull(self.pod.full_name()));
         }
         let Ok(place) = self.waiting.places.clone().try_acquire_owned() else {
             let failure = Failure::TooManyRequests {
                 pod: self.pod.full_name(),
                 most: self.waiting.most,
             };
-            debug!(source = %peer.source, reason = failure.code(), "refused a connection: {failure}");
-            self.context
-                .metrics
-                .refused(Reporter::Destination, failure.code());
-            return refuse(incoming, failure.status());
+            return self.turn_away(incoming, &peer, &failure);
         };
         let (snapshot, workload) = match application::own_workload(&self.context, &self.pod).await {
             Ok(found) => found,
@@ -295,6 +286,15 @@ impl Inbound {
 }
 
 impl Inbound {
+    /// Refuses a request before there is a connection. A flood of them is a line of level debug each.
+    fn turn_away(&self, incoming: Incoming, peer: &Peer, failure: &Failure) {
+        debug!(source = %peer.source, reason = failure.code(), "refused a connection: {failure}");
+        self.context
+            .metrics
+            .refused(Reporter::Destination, failure.code());
+        refuse(incoming, failure.status());
+    }
+
     async fn reach(
         &self,
         flow: &Flow,

@@ -45,6 +45,7 @@ mod revocation;
 mod run;
 mod self_inbound;
 mod series;
+mod serving;
 pub mod socks5;
 mod sources;
 mod state;

@@ -1,24 +1,19 @@
 //! What serves one pod: listeners in its network namespace, and the tasks behind them.
 
-use crate::acceptor::{Acceptor, BACKLOG};
+use crate::acceptor::BACKLOG;
 use crate::connections::CloseReason;
 use crate::context::Context;
-use crate::handshakes::Handshakes;
-use crate::identities::Held;
-use crate::inbound::{Inbound, Waiting};
 use crate::outbound::Outbound;
 use crate::pods::Pod;
+use crate::serving::Serving;
 use crate::socks5::{self, Socks5};
 use crate::{dns, inbound_plaintext};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use sys::socket;
 use telemetry::Reporter;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 /// Port of captured outbound connections.
@@ -30,16 +25,8 @@ pub(crate) const INBOUND_PORT: u16 = 15008;
 
 /// Serves one pod until it leaves.
 pub(crate) struct PodProxy {
-    context: Arc<Context>,
-    pod: Arc<Pod>,
+    serving: Serving,
     outbound: Arc<Outbound>,
-    /// Ends the acceptance of connections.
-    draining: CancellationToken,
-    /// Ends tunnels.
-    ended: CancellationToken,
-    /// Everything accepted and not yet served to its end.
-    open: TaskTracker,
-    _identity: Held,
 }
 
 struct Listeners {
@@ -58,25 +45,10 @@ impl PodProxy {
             None
         };
         let socks5 = socks5::bind(&context, &pod, BACKLOG)?;
-        let identity = context.identities.hold(&pod.identity);
-        let (draining, ended) = (CancellationToken::new(), CancellationToken::new());
-        let acceptor = Acceptor {
-            stop: draining.clone(),
-            open: TaskTracker::new(),
-            reserve: context.reserve.clone(),
-            metrics: context.metrics.clone(),
-        };
         let outbound = Arc::new(Outbound::new(context.clone(), pod.clone()));
-        let inbound = Arc::new(Inbound {
-            context: context.clone(),
-            pod: pod.clone(),
-            handshakes: Handshakes::default(),
-            waiting: Waiting::default(),
-            draining: draining.clone(),
-            ended: ended.clone(),
-            open: acceptor.open.clone(),
-            only_port: None,
-        });
+        let serving = Serving::new(context.clone(), pod.clone());
+        serving.take_tunnels(listeners.inbound, None);
+        let acceptor = &serving.acceptor;
 
         let server = outbound.clone();
         acceptor.serve(listeners.outbound, Reporter::Source, move |stream| {
@@ -88,10 +60,6 @@ impl PodProxy {
             let (context, pod) = (shared.clone(), own.clone());
             async move { inbound_plaintext::serve(&context, &pod, stream).await }
         });
-        acceptor.serve(listeners.inbound, Reporter::Destination, move |stream| {
-            let inbound = inbound.clone();
-            async move { inbound.serve(stream).await }
-        });
         if let Some(listener) = socks5 {
             let socks5 = Arc::new(Socks5::new(&context, &pod, &outbound));
             acceptor.serve(listener, Reporter::Source, move |stream| {
@@ -100,58 +68,41 @@ impl PodProxy {
             });
         }
         if let Some(dns) = dns {
-            dns.serve(&context, &pod, &draining, &acceptor.open);
+            dns.serve(&context, &pod, &acceptor.stop, &acceptor.open);
         }
 
         context.pods.insert(pod.clone());
-        context.enforcement.sweep_when_known(pod.clone());
-        Ok(Self {
-            context,
-            pod,
-            outbound,
-            draining,
-            ended,
-            open: acceptor.open,
-            _identity: identity,
-        })
+        context.enforcement.sweep_when_known(pod);
+        Ok(Self { serving, outbound })
     }
 
     /// The pod.
     pub(crate) fn pod(&self) -> &Arc<Pod> {
-        &self.pod
+        &self.serving.pod
     }
 
     /// Takes no more connections, serves what has come, within the drain deadline, then closes the rest with `reason`.
     ///
-    /// Tunnels of others are told to open no more streams; those already under way are served, and a tunnel ends
-    /// with its last stream. Our own tunnels are needed until the last captured connection has been served.
+    /// Our own tunnels are needed until the last captured connection has been served.
     pub(crate) async fn leave(self, reason: CloseReason) {
-        self.draining.cancel();
-        self.open.close();
-        let deadline = self.context.config.drain_deadline;
-        let in_time = tokio::time::timeout(deadline, self.open.wait()).await.is_ok();
-        self.outbound.drain();
+        let Self { serving, outbound } = self;
+        let in_time = serving.drain().await;
+        outbound.drain();
         if !in_time {
-            let closed = self
-                .context
-                .connections
-                .close_where(Duration::from_secs(1), |open| {
-                    Arc::ptr_eq(&open.pod, &self.pod).then(|| reason.clone())
-                });
-            let closed = closed.await;
+            let closed = serving.close_open(&reason).await;
             // Without any, it was peers that did not let go of a tunnel in which nothing was open.
             if closed > 0 {
                 info!(
-                    pod = self.pod.full_name(),
+                    pod = serving.pod.full_name(),
                     connections = closed,
                     reason = reason.code(),
                     "closed what was still open after the grace period"
                 );
             }
         }
-        self.ended.cancel();
-        self.context.pods.remove_exactly(&self.pod);
-        info!(pod = self.pod.full_name(), "no longer serving a pod");
+        serving.end();
+        serving.context.pods.remove_exactly(&serving.pod);
+        info!(pod = serving.pod.full_name(), "no longer serving a pod");
     }
 }
 

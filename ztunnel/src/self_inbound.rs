@@ -4,34 +4,23 @@
 //! Where the settings name the proxy's own pod, tunnels are taken in its own network namespace, with the certificate of
 //! its own account. They are judged by the policies for its pod, and lead to the port of the metrics alone.
 
-use crate::acceptor::{Acceptor, BACKLOG};
+use crate::acceptor::BACKLOG;
 use crate::connections::CloseReason;
 use crate::context::Context;
-use crate::handshakes::Handshakes;
-use crate::identities::Held;
-use crate::inbound::{Inbound, Waiting};
 use crate::pod_proxy::{INBOUND_PORT, any_address};
 use crate::pods::{Pod, PodId};
+use crate::serving::Serving;
 use mesh::Identity;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use sys::{Namespace, socket};
-use telemetry::Reporter;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// Serves tunnels to the proxy's own pod.
 pub(crate) struct SelfInbound {
-    context: Arc<Context>,
-    pod: Arc<Pod>,
-    draining: CancellationToken,
-    ended: CancellationToken,
-    open: TaskTracker,
-    _identity: Held,
+    serving: Serving,
 }
 
 /// Begins to serve, if the settings name the proxy's own pod. Without the port the metrics can still be scraped
@@ -66,56 +55,19 @@ fn listen(context: &Context, address: SocketAddr) -> io::Result<(Pod, TcpListene
 }
 
 fn serve(context: &Arc<Context>, pod: Pod, listener: TcpListener) -> SelfInbound {
-    let pod = Arc::new(pod);
-    let (draining, ended) = (CancellationToken::new(), CancellationToken::new());
-    let acceptor = Acceptor {
-        stop: draining.clone(),
-        open: TaskTracker::new(),
-        reserve: context.reserve.clone(),
-        metrics: context.metrics.clone(),
-    };
-    let inbound = Arc::new(Inbound {
-        context: context.clone(),
-        pod: pod.clone(),
-        handshakes: Handshakes::default(),
-        waiting: Waiting::default(),
-        draining: draining.clone(),
-        ended: ended.clone(),
-        open: acceptor.open.clone(),
-        only_port: Some(context.config.metrics_port),
-    });
-    let identity = context.identities.hold(&pod.identity);
-    acceptor.serve(listener, Reporter::Destination, move |stream| {
-        let inbound = inbound.clone();
-        async move { inbound.serve(stream).await }
-    });
-    info!(identity = %pod.identity, "metrics can be scraped through the mesh too");
-    SelfInbound {
-        context: context.clone(),
-        pod,
-        draining,
-        ended,
-        open: acceptor.open,
-        _identity: identity,
-    }
+    let serving = Serving::new(context.clone(), Arc::new(pod));
+    serving.take_tunnels(listener, Some(context.config.metrics_port));
+    info!(identity = %serving.pod.identity, "metrics can be scraped through the mesh too");
+    SelfInbound { serving }
 }
 
 impl SelfInbound {
     /// Takes no more connections, serves what has come within the drain deadline, then closes the rest.
     pub(crate) async fn leave(self) {
-        self.draining.cancel();
-        self.open.close();
-        let deadline = self.context.config.drain_deadline;
-        if tokio::time::timeout(deadline, self.open.wait()).await.is_err() {
-            let closed = self
-                .context
-                .connections
-                .close_where(Duration::from_secs(1), |open| {
-                    Arc::ptr_eq(&open.pod, &self.pod).then_some(CloseReason::Stopping)
-                });
-            closed.await;
+        if !self.serving.drain().await {
+            self.serving.close_open(&CloseReason::Stopping).await;
         }
-        self.ended.cancel();
+        self.serving.end();
     }
 }
 
