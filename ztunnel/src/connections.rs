@@ -189,6 +189,11 @@ impl Connections {
         self.lock().values().cloned().collect()
     }
 
+    /// How many are open now.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Closes what `judge` gives a reason for and waits, `patience` at most, until all of it has ended.
     /// Returns how many were told to close.
     pub(crate) async fn close_where(

@@ -33,6 +33,7 @@ mod inbound;
 mod inbound_plaintext;
 mod local_file;
 mod manager;
+mod memory;
 mod node;
 mod on_demand;
 mod outbound;

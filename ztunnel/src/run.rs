@@ -68,6 +68,7 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
     let discovery = discovery.map(|endpoint| channel(config, endpoint));
     let disk = sources::start(&context, discovery, &readiness).await?;
     tokio::spawn(crate::series::keep_few(context.clone()));
+    tokio::spawn(crate::memory::keep_little(context.clone()));
 
     let stop = CancellationToken::new();
     let serving = serve(&context, snapshot_taken, stop.clone()).await?;
@@ -84,7 +85,7 @@ pub async fn run(mut config: Config, log: FilterHandle, dropped_lines: DroppedLi
     }
     let seconds = config.drain_deadline.as_secs();
     info!(
-        open = context.connections.list().len(),
+        open = context.connections.count(),
         seconds, "told to stop; open connections have the drain deadline"
     );
     // No longer ready; during an upgrade the port is the successor's from now on.

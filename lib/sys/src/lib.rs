@@ -13,6 +13,7 @@ pub mod conntrack;
 pub mod descriptors;
 pub mod diag;
 pub mod link;
+pub mod memory;
 mod namespace;
 mod netlink;
 pub mod nftables;
