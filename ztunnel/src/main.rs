@@ -3,6 +3,11 @@
 use std::process::ExitCode;
 use telemetry::{Format, LogSettings};
 
+/// It gives memory back, and says who holds it (`/debug/pprof/heap`).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: sys::heap::Allocator = sys::heap::Allocator;
+
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("proxy") => {}
@@ -46,6 +51,10 @@ fn main() -> ExitCode {
     // Every connection takes two descriptors or more.
     if let Err(error) = sys::descriptors::raise_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    #[cfg(feature = "jemalloc")]
+    if let Err(error) = sys::heap::give_back_in_background() {
+        tracing::warn!(%error, "memory that is free is given back only while more is used");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads)

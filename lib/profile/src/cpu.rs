@@ -1,8 +1,8 @@
 //! Taking a profile of the processor's use.
 
 use crate::modules::{self, ModulesError};
-use crate::pprof::{self, Taken};
-use crate::stacks::Stacks;
+use crate::pprof::{self, Content, Row};
+use crate::stacks::{Seen, Stacks};
 use crate::unwind::Unwinding;
 use std::io;
 use std::thread;
@@ -69,16 +69,47 @@ pub fn cpu(settings: CpuSettings, wanted: impl Fn() -> bool) -> Result<Vec<u8>, 
     if !wanted() {
         return Err(ProfileError::Cancelled);
     }
+    // As it was, which may be less often than it was asked for.
     let used = processor_time().saturating_sub(used_before);
-    let taken = Taken {
-        began,
+    let period = used / u32::try_from(counts.ticks).unwrap_or(u32::MAX).max(1);
+    let content = Content {
+        values: &[("samples", "count"), ("cpu", "nanoseconds")],
+        began: Some(began),
         duration: start.elapsed(),
-        // As it was, which may be less often than it was asked for.
-        period: used / u32::try_from(counts.ticks).unwrap_or(u32::MAX).max(1),
-        lost: counts.lost,
-        left_out: stacks.left_out(),
+        period: pprof::nanoseconds(period),
+        remarks: remarks(counts.lost, stacks.left_out()),
+        ..Content::default()
     };
-    Ok(pprof::write(&taken, &stacks, &modules)?)
+    Ok(pprof::write(&of_stacks(content, &stacks), &modules)?)
+}
+
+fn of_stacks<'a>(content: Content<'a>, stacks: &'a Stacks) -> Content<'a> {
+    let row = |seen: Seen<'a>| {
+        let times = i64::try_from(seen.times).unwrap_or(i64::MAX);
+        Row {
+            frames: seen.frames,
+            values: vec![times, times.saturating_mul(content.period)],
+            thread: Some(seen.thread),
+        }
+    };
+    Content {
+        rows: stacks.iter().map(row).collect(),
+        ..content
+    }
+}
+
+fn remarks(lost: u64, left_out: u64) -> Vec<String> {
+    let remarks = [
+        (lost, "samples lost because they came too fast"),
+        (
+            left_out,
+            "samples left out because there were too many different stacks",
+        ),
+    ];
+    let remarks = remarks.into_iter().filter(|(how_many, _)| *how_many > 0);
+    remarks
+        .map(|(how_many, what)| format!("{how_many} {what}"))
+        .collect()
 }
 
 #[cfg(test)]

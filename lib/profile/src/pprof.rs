@@ -2,7 +2,6 @@
 
 use crate::modules::Module;
 use crate::names;
-use crate::stacks::Stacks;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use messages::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
@@ -13,73 +12,74 @@ use std::time::{Duration, SystemTime};
 
 pub mod messages;
 
-/// How a profile was taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
-    pub(crate) began: SystemTime,
+/// What a profile says.
+#[derive(Debug, Default)]
+pub(crate) struct Content<'a> {
+    /// What the values of each row are: name and unit.
+    pub(crate) values: &'a [(&'a str, &'a str)],
+    pub(crate) rows: Vec<Row<'a>>,
+    pub(crate) began: Option<SystemTime>,
     pub(crate) duration: Duration,
-    /// Processor time that a sample stands for.
-    pub(crate) period: Duration,
-    /// Samples lost for want of room.
-    pub(crate) lost: u64,
-    /// Samples whose stacks were too many.
-    pub(crate) left_out: u64,
+    /// From one sample to the next, of the last kind of value.
+    pub(crate) period: i64,
+    /// A regular expression: who is called in a function of such a name is not shown, nor is the function.
+    pub(crate) hidden: &'a str,
+    pub(crate) remarks: Vec<String>,
+}
+
+/// A stack, with how much was seen of it.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    /// Addresses, the innermost frame first.
+    pub(crate) frames: &'a [u64],
+    pub(crate) values: Vec<i64>,
+    /// Name of the thread, where stacks of threads are told apart.
+    pub(crate) thread: Option<&'a str>,
 }
 
 /// The profile's bytes.
-pub(crate) fn write(taken: &Taken, stacks: &Stacks, modules: &[Module]) -> io::Result<Vec<u8>> {
-    let profile = build(taken, stacks, modules);
+pub(crate) fn write(content: &Content<'_>, modules: &[Module]) -> io::Result<Vec<u8>> {
+    let profile = build(content, modules);
     let mut compressed = GzEncoder::new(Vec::new(), Compression::default());
     compressed.write_all(&profile.encode_to_vec())?;
     compressed.finish()
 }
 
-fn build(taken: &Taken, stacks: &Stacks, modules: &[Module]) -> Profile {
+fn build(content: &Content<'_>, modules: &[Module]) -> Profile {
     let mut strings = Strings::new();
-    let period = nanoseconds(taken.period);
-    let places = Places::of(stacks, modules);
-    let key = strings.put("thread");
-    let samples = stacks.iter().map(|seen| {
-        let times = i64::try_from(seen.times).unwrap_or(i64::MAX);
-        let ids = seen.frames.iter().filter_map(|address| places.ids.get(address));
+    let places = Places::of(&content.rows, modules);
+    let samples = content.rows.iter().map(|row| {
+        let ids = row.frames.iter().filter_map(|address| places.ids.get(address));
+        let label = row.thread.map(|name| Label {
+            key: strings.put("thread"),
+            str: strings.put(name),
+        });
         Sample {
             location_id: ids.copied().collect(),
-            value: vec![times, times.saturating_mul(period)],
-            label: vec![Label {
-                key,
-                str: strings.put(seen.thread),
-            }],
+            value: row.values.clone(),
+            label: label.into_iter().collect(),
         }
     });
     let sample = samples.collect();
-    let mut kind = |name, unit| ValueType {
+    let kinds = content.values.iter().map(|(name, unit)| ValueType {
         r#type: strings.put(name),
         unit: strings.put(unit),
-    };
-    let (count, cpu) = (kind("samples", "count"), kind("cpu", "nanoseconds"));
+    });
+    let sample_type: Vec<ValueType> = kinds.collect();
+    let since_1970 = content
+        .began
+        .and_then(|began| began.duration_since(SystemTime::UNIX_EPOCH).ok());
     let mut profile = Profile {
-        sample_type: vec![count, cpu],
+        period_type: sample_type.last().copied(),
+        sample_type,
         sample,
-        time_nanos: taken
-            .began
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, nanoseconds),
-        duration_nanos: nanoseconds(taken.duration),
-        period_type: Some(cpu),
-        period,
+        drop_frames: strings.put(content.hidden),
+        time_nanos: since_1970.map_or(0, nanoseconds),
+        duration_nanos: nanoseconds(content.duration),
+        period: content.period,
+        comment: content.remarks.iter().map(|remark| strings.put(remark)).collect(),
         ..Profile::default()
     };
-    for (what, how_many) in [
-        ("samples lost because they came too fast", taken.lost),
-        (
-            "samples left out because there were too many different stacks",
-            taken.left_out,
-        ),
-    ] {
-        if how_many > 0 {
-            profile.comment.push(strings.put(&format!("{how_many} {what}")));
-        }
-    }
     places.put_into(&mut profile, &mut strings, modules);
     profile.string_table = strings.list;
     profile
@@ -94,8 +94,8 @@ struct Places {
 }
 
 impl Places {
-    fn of(stacks: &Stacks, modules: &[Module]) -> Self {
-        let addresses: BTreeSet<u64> = stacks.iter().flat_map(|seen| seen.frames).copied().collect();
+    fn of(rows: &[Row<'_>], modules: &[Module]) -> Self {
+        let addresses: BTreeSet<u64> = rows.iter().flat_map(|row| row.frames).copied().collect();
         let within = |address: &u64| {
             let module = modules.iter().position(|module| module.range.contains(address))?;
             Some((*address, module))
@@ -182,6 +182,6 @@ impl Strings {
     }
 }
 
-fn nanoseconds(duration: Duration) -> i64 {
+pub(crate) fn nanoseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
 //! The operating system: network namespaces, links and routes, sockets with the options a transparent proxy needs,
-//! descriptor passing, socket diagnosis, and processes in namespaces.
+//! descriptor passing, socket diagnosis, processes in namespaces, and what allocators say and keep.
 //!
 //! What this crate deliberately is not: it holds no policy. It does not know pods, meshes, ports or marks; who calls it
 //! says which namespace, which mark, which address. It is the only crate with `unsafe`, and every such block says why
@@ -12,6 +12,8 @@
 pub mod conntrack;
 pub mod descriptors;
 pub mod diag;
+#[cfg(feature = "heap")]
+pub mod heap;
 pub mod link;
 pub mod memory;
 mod namespace;

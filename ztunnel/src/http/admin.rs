@@ -3,6 +3,11 @@
 
 mod connections;
 mod dump;
+#[cfg(feature = "jemalloc")]
+mod heap;
+#[cfg(not(feature = "jemalloc"))]
+#[path = "admin/no_heap.rs"]
+mod heap;
 pub(crate) mod logging;
 mod policies;
 mod profile;
@@ -70,7 +75,8 @@ pub(super) async fn answer<B>(
             StatusCode::METHOD_NOT_ALLOWED,
             "this page is not for this method; GET / lists what there is\n".into(),
         ),
-        _ => profile::answer(request.method(), path, query)
+        (method, "/debug/pprof/profile") => profile::answer(method, query).await,
+        (method, _) => heap::answer(method, path, query)
             .await
             .unwrap_or_else(no_such_page),
     }
@@ -125,13 +131,14 @@ fn dashboard(context: &Context) -> String {
          <li><a href=\"/pods\">/pods</a>: which pods are ready, and what the others wait for</li>\n\
          <li><a href=\"/debug/resources\">/debug/resources</a>: memory, threads, and what each pod holds</li>\n\
          <li><a href=\"/debug/pprof/profile?seconds=10\">/debug/pprof/profile</a>: what the processor is used for, for pprof</li>\n\
+         <li><a href=\"/debug/pprof/heap\">/debug/pprof/heap</a>: who holds the memory</li>\n\
          <li><a href=\"/logging\">/logging</a>: the log filter; POST changes it</li>\n\
          <li>POST /quitquitquit: drain and stop</li>\n\
          </ul>\n</body></html>\n",
         version = env!("CARGO_PKG_VERSION"),
         node = escape(&context.config.node_name),
         pods = context.pods.list().len(),
-        open = context.connections.list().len(),
+        open = context.connections.count(),
         revision = snapshot.revision(),
         workloads = snapshot.workloads().count(),
         services = snapshot.services().count(),

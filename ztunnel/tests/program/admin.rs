@@ -8,11 +8,14 @@ async fn quitting_by_request_ends_the_process_in_good_order() {
     let Some(mut proxy) = Running::start(&[("ENABLE_PROXY", "false")]).await else {
         return;
     };
-    let heap = proxy.get(ADMIN, "/debug/pprof/heap").await.unwrap();
-    assert_eq!(heap.status, 501);
-    assert!(heap.text().contains("ztunnel_buffered_bytes"), "{}", heap.text());
     let refused = proxy.get(ADMIN, "/quitquitquit").await.unwrap();
     assert_eq!(refused.status, 405);
+    #[cfg(not(feature = "jemalloc"))]
+    {
+        let heap = proxy.get(ADMIN, "/debug/pprof/heap").await.unwrap();
+        assert_eq!(heap.status, 501);
+        assert!(heap.text().contains("--features jemalloc"), "{}", heap.text());
+    }
     let told = proxy.ask("POST", ADMIN, "/quitquitquit").await.unwrap();
     assert_eq!(told.status, 200);
     let ended = tokio::time::timeout(super::running::LIMIT, proxy.child.wait());
@@ -63,6 +66,58 @@ async fn profiles_of_the_processor_are_given_one_at_a_time_and_the_process_goes_
     proxy.ask("POST", ADMIN, "/quitquitquit").await.unwrap();
     let ended = tokio::time::timeout(super::running::LIMIT, proxy.child.wait());
     assert!(ended.await.expect("it ends").unwrap().success());
+}
+
+#[cfg(feature = "jemalloc")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn profiles_of_the_heap_are_given_once_they_are_switched_on() {
+    const HEAP: &str = "/debug/pprof/heap";
+    const SWITCH: &str = "/debug/pprof/heap/profiling";
+    let Some(proxy) = Running::start(&[("ENABLE_PROXY", "false")]).await else {
+        return;
+    };
+    for (method, page, status, words) in [
+        ("GET", HEAP.to_owned(), 500, "activate=true"),
+        ("GET", SWITCH.to_owned(), 200, "is not active"),
+        (
+            "POST",
+            format!("{SWITCH}?activate=perhaps"),
+            400,
+            "true and false",
+        ),
+        ("DELETE", format!("{SWITCH}?activate=true"), 405, "POST"),
+        ("POST", HEAP.to_owned(), 405, "GET"),
+        ("GET", HEAP.to_owned(), 500, "not active"),
+        ("POST", format!("{SWITCH}?activate=true"), 200, "is active"),
+        ("POST", format!("{SWITCH}?activate=true"), 200, "is active"),
+        ("GET", SWITCH.to_owned(), 200, "is active"),
+    ] {
+        let answer = proxy.ask(method, ADMIN, &page).await.unwrap();
+        assert_eq!(answer.status, status, "{method} {page}: {}", answer.text());
+        assert!(
+            answer.text().contains(words),
+            "{method} {page}: {}",
+            answer.text()
+        );
+    }
+    let profile = proxy.get(ADMIN, HEAP).await.unwrap();
+    assert_eq!(profile.status, 200);
+    // gzip, RFC 1952 section 2.3.1.
+    assert_eq!(profile.body[..2], [0x1f, 0x8b]);
+    // The whole program allocates with what is asked here.
+    let resources = proxy.get(ADMIN, "/debug/resources").await.unwrap().text();
+    let resources: serde_json::Value = serde_json::from_str(&resources).unwrap();
+    assert!(
+        resources["heap"]["allocatedBytes"].as_u64() > Some(100_000),
+        "{resources}"
+    );
+
+    let off = proxy
+        .get(ADMIN, &format!("{SWITCH}?activate=false"))
+        .await
+        .unwrap();
+    assert!(off.text().contains("is not active"), "{}", off.text());
+    assert_eq!(proxy.get(ADMIN, HEAP).await.unwrap().status, 500);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

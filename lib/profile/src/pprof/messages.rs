@@ -21,6 +21,9 @@ pub struct Profile {
     /// Texts; the first is empty.
     #[prost(string, repeated, tag = "6")]
     pub string_table: Vec<String>,
+    /// A regular expression, 0 for none: functions whose whole name is such, and whom they call, are not shown.
+    #[prost(int64, tag = "7")]
+    pub drop_frames: i64,
     /// When it began, in nanoseconds since 1970.
     #[prost(int64, tag = "9")]
     pub time_nanos: i64,

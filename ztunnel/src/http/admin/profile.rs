@@ -1,4 +1,4 @@
-//! Profiles, where other node proxies have them: of the processor as pprof reads it; of the heap only why not.
+//! Profiles of the processor's use, where other node proxies have them, as pprof reads them.
 
 use super::super::{Body, page, text, whole};
 use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
@@ -16,26 +16,15 @@ const DEFAULT_SECONDS: u64 = 10;
 /// A prime, so that nothing that happens so many times a second is always or never seen.
 const DEFAULT_FREQUENCY: u32 = 97;
 
-const HEAP: &str = "\
-this build takes no heap profiles: it uses the system's allocator, which keeps none; for what memory is used for, see
-/debug/resources (what each pod holds), ztunnel_buffered_bytes, ztunnel_promised_window_bytes and
-istio_tcp_sockets_open in the metrics, and
-  perf trace -p PID -e 'syscalls:sys_enter_mmap,syscalls:sys_enter_brk' --call-graph dwarf
-";
-
-/// The answer to `path`, if it is one of a profile.
-pub(super) async fn answer(method: &Method, path: &str, query: &str) -> Option<Response<Body>> {
-    match path {
-        "/debug/pprof/profile" if method == Method::GET => Some(cpu(query).await),
-        "/debug/pprof/profile" => Some(text(
+/// The answer to `/debug/pprof/profile`.
+pub(super) async fn answer(method: &Method, query: &str) -> Response<Body> {
+    if method != Method::GET {
+        return text(
             StatusCode::METHOD_NOT_ALLOWED,
             "a profile is taken by GET\n".into(),
-        )),
-        "/debug/pprof/heap" | "/debug/pprof/heap/profiling" => {
-            Some(text(StatusCode::NOT_IMPLEMENTED, HEAP.into()))
-        }
-        _ => None,
+        );
     }
+    cpu(query).await
 }
 
 async fn cpu(query: &str) -> Response<Body> {
@@ -53,14 +42,7 @@ async fn cpu(query: &str) -> Response<Body> {
     let taking =
         tokio::task::spawn_blocking(move || profile::cpu(settings, || waits.load(Ordering::Relaxed)));
     match taking.await {
-        Ok(Ok(bytes)) => {
-            let mut response = page(StatusCode::OK, "application/octet-stream", whole(bytes));
-            response.headers_mut().insert(
-                CONTENT_DISPOSITION,
-                HeaderValue::from_static("attachment; filename=\"profile.pb.gz\""),
-            );
-            response
-        }
+        Ok(Ok(bytes)) => attachment("profile.pb.gz", bytes),
         Ok(Err(ProfileError::Sampling(error @ (SamplingError::Busy | SamplingError::Taken)))) => {
             text(StatusCode::CONFLICT, format!("{error}; try again later\n"))
         }
@@ -70,6 +52,15 @@ async fn cpu(query: &str) -> Response<Body> {
             format!("the profile failed: {error}\n"),
         ),
     }
+}
+
+/// A profile as a file of this name.
+pub(super) fn attachment(name: &str, bytes: Vec<u8>) -> Response<Body> {
+    let mut response = page(StatusCode::OK, "application/octet-stream", whole(bytes));
+    if let Ok(disposition) = HeaderValue::try_from(format!("attachment; filename=\"{name}\"")) {
+        response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
+    }
+    response
 }
 
 /// Whoever waits for a profile. Without one it ends early.

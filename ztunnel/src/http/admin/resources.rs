@@ -36,6 +36,8 @@ pub(super) fn write(context: &Context, out: &mut impl Write) -> io::Result<()> {
         },
         "pods": pods(context),
     });
+    #[cfg(feature = "jemalloc")]
+    let page = with_heap(page);
     serde_json::to_writer_pretty(&mut *out, &page)?;
     out.write_all(b"\n")
 }
@@ -60,6 +62,20 @@ fn memory(status: &str) -> Value {
             .filter_map(field)
             .collect::<Map<String, Value>>(),
     )
+}
+
+/// Adds the allocator's figures, in bytes: what is in use, what is in RAM for that, and addresses kept without any.
+/// Memory of C code (cryptography) is not among them.
+#[cfg(feature = "jemalloc")]
+fn with_heap(mut page: Value) -> Value {
+    if let Ok(figures) = sys::heap::figures() {
+        page["heap"] = json!({
+            "allocatedBytes": figures.allocated,
+            "residentBytes": figures.resident,
+            "retainedBytes": figures.retained,
+        });
+    }
+    page
 }
 
 /// Threads by the processor time that they have taken, most first, and how long each was ready and had to wait for a
