@@ -188,10 +188,15 @@ fn what_a_role_names_may_be_made() {
                 .flat_map(|resource| names.iter().map(move |name| (resource, name)))
                 .filter(|(resource, _)| writes && resource.as_str() != "clustertrustbundles")
             {
+                // What the control plane gives each of its Secrets.
+                let kind = match name.as_str() {
+                    "ztunnel-ca-roots" => "ztunnel.dev/ca-roots",
+                    _ => "istio.io/ca-root",
+                };
                 let request = Request {
                     object: json!({
                         "metadata": { "name": name, "namespace": "istio-system" },
-                        "type": "istio.io/ca-root",
+                        "type": kind,
                     }),
                     old: Value::Null,
                     resource: resource.clone(),
