@@ -13,6 +13,11 @@ use crate::stream::Shared;
 /// A definition, of which only the metadata is asked for: the schemas are large.
 pub(crate) type Definition = PartialObjectMeta<DynamicObject>;
 
+/// So many refusals in a row, which takes 15 to 30 s, and it is believed that definitions may not be read, or that there
+/// are none. A server that has only just begun says so to everybody, until it knows its own roles; and for some seconds
+/// it does not serve the custom kinds that it has. Whoever believed both would begin without any policy.
+const BELIEVED: u32 = 7;
+
 /// Tells the mirror which definitions there are.
 pub(crate) struct Watcher {
     shared: Arc<Shared>,
@@ -21,6 +26,8 @@ pub(crate) struct Watcher {
     present: BTreeSet<String>,
     /// Those of the list that is arriving.
     arriving: Option<BTreeSet<String>>,
+    /// Refusals in a row.
+    refusals: u32,
 }
 
 impl Watcher {
@@ -30,6 +37,7 @@ impl Watcher {
             wanted,
             present: BTreeSet::new(),
             arriving: None,
+            refusals: 0,
         }
     }
 
@@ -37,7 +45,8 @@ impl Watcher {
         definition.metadata.name.filter(|name| self.wanted.contains(name))
     }
 
-    fn tell(&self) {
+    fn tell(&mut self) {
+        self.refusals = 0;
         let definitions = Definitions::Known(self.present.clone());
         self.shared.change(|mirror| mirror.define(definitions));
         self.shared.look_again();
@@ -81,20 +90,22 @@ impl Listener<Definition> for Watcher {
     fn marked(&mut self, _: &str) {}
 
     fn failed(&mut self, failure: &Failure) {
-        match failure.sort {
-            Sort::Refused | Sort::Absent => {
-                let news = self
-                    .shared
-                    .change(|mirror| mirror.define(Definitions::Unavailable));
-                if news {
-                    tracing::warn!(
-                        "custom resource definitions cannot be watched, so kinds that are not there are asked for now and \
-                         then: {}",
-                        failure.problem
-                    );
-                }
-            }
-            _ => tracing::debug!("custom resource definitions: {}", failure.problem),
+        self.refusals = match failure.sort {
+            Sort::Refused | Sort::Absent => self.refusals.saturating_add(1),
+            _ => 0,
+        };
+        if self.refusals < BELIEVED {
+            tracing::debug!("custom resource definitions: {}", failure.problem);
+            return;
+        }
+        let news = self
+            .shared
+            .change(|mirror| mirror.define(Definitions::Unavailable));
+        if news {
+            tracing::warn!(
+                "custom resource definitions cannot be watched, so kinds that are not there are asked for now and then: {}",
+                failure.problem
+            );
         }
     }
 }

@@ -84,6 +84,37 @@ async fn changes_arrive_whatever_happens_to_the_watch() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_only_just_begun_is_not_believed_to_have_no_policies() {
+    let options = Options {
+        definitions: vec![definition_of_policies()],
+        ..Options::default()
+    };
+    let server = ApiServer::start(options).await.unwrap();
+    server
+        .put(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "demo" } }))
+        .unwrap();
+    server
+        .put(policy("denial", json!({ "action": "DENY", "rules": [{}] })))
+        .unwrap();
+    // It does not know its roles yet, and does not serve its custom kinds.
+    let definitions = Requests::any().of("customresourcedefinitions.apiextensions.k8s.io");
+    let unknown = StatusError::new(
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+    );
+    server
+        .faults()
+        .fail(definitions, StatusError::forbidden("no role"), Some(2));
+    server
+        .faults()
+        .fail(Requests::any().of(POLICIES), unknown, Some(3));
+    let mut reader = Reader::new(&store(&server.url(), &[Kind::AuthorizationPolicy]));
+    let first = reader.next().await;
+    assert!(first.initial && first.changes.len() == 1, "{first:?}");
+}
+
+#[tokio::test]
 async fn a_server_with_another_history_is_believed() {
     let (server, mut reader) = with_accounts(&["a", "b"]).await;
     for turn in 0..50 {
