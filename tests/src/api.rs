@@ -1,5 +1,6 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 const MERGE: &str = "application/merge-patch+json";
 
-/// The Kubernetes API of a lab, as kubectl would call it from this machine.
+/// A Kubernetes API, such as that of a lab, as kubectl would call it from this machine.
 pub struct Api {
     address: SocketAddr,
     token: String,
@@ -39,8 +40,14 @@ impl Api {
             "{}/kube-api/root-cert.pem",
             lab.status()["directory"].as_str().expect("a directory")
         );
+        Api::at(address.parse().expect("an address"), token, roots.as_ref())
+    }
+
+    /// That at an address: with a token, and the root certificate in a PEM file.
+    #[track_caller]
+    pub fn at(address: SocketAddr, token: &str, root: &Path) -> Api {
         let mut store = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(roots).expect("a root certificate");
+        let root = CertificateDer::from_pem_file(root).expect("a root certificate");
         store.add(root).expect("a root certificate that can be used");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -49,7 +56,7 @@ impl Api {
             .with_root_certificates(store)
             .with_no_client_auth();
         Api {
-            address: address.parse().expect("an address"),
+            address,
             token: token.to_owned(),
             config: Arc::new(config),
         }
@@ -89,10 +96,13 @@ impl Api {
         let broken = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP answer: {text:?}"));
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(broken)?;
         let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-        Ok((
-            status.ok_or_else(broken)?,
-            serde_json::from_str(body).map_err(|_| broken())?,
-        ))
+        // For a path of which it knows nothing, an API server says so in words.
+        let is_text = head.to_ascii_lowercase().contains("content-type: text/plain");
+        let value = match is_text {
+            true => Value::String(body.to_owned()),
+            false => serde_json::from_str(body).map_err(|_| broken())?,
+        };
+        Ok((status.ok_or_else(broken)?, value))
     }
 
     /// One object or list; nothing where there is none.
