@@ -423,10 +423,17 @@ def remove_group(group: pathlib.Path):
     for below in group.iterdir():
         if below.is_dir():
             remove_group(below)
-    try:
-        group.rmdir()
-    except OSError as error:
-        print(f"a control group stays: {error}", file=sys.stderr)
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            group.rmdir()
+            return
+        except OSError as error:
+            # What watches a container ends a little after it.
+            if time.monotonic() > end:
+                print(f"a control group stays: {error}", file=sys.stderr)
+                return
+        time.sleep(0.05)
 
 
 def run(*command):
