@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use real_api::{Cluster, ControlPlane, Programs, Request};
 use tests::eventually;
 
-use crate::support::{PATIENCE, is_seen, nothing_was_forbidden_since, shop};
+use crate::support::{PATIENCE, is_seen, nothing_was_forbidden_since, policies_are_served, shop};
 
 #[test]
 fn no_change_is_lost_by_what_happens_to_the_server() {
@@ -31,6 +31,10 @@ fn no_change_is_lost_by_what_happens_to_the_server() {
     // Stopped while things change and history is forgotten, and the server holds no more of it than etcd.
     let id = Pid::from_raw(i32::try_from(control_plane.daemon.id()).unwrap());
     kill(id, Signal::SIGSTOP).unwrap();
+    // What is told from here on does not wait for it in a socket.
+    cluster.stop_api_server(false);
+    cluster.start_api_server();
+    policies_are_served(&cluster);
     let policies = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
     cluster.api().delete(&format!("{policies}/before"));
     cluster.put(&crate::support::policy(

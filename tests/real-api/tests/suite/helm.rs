@@ -49,7 +49,7 @@ fn helm_installs_upgrades_and_uninstalls() {
         );
         relax(&chart);
         values = json!({
-            "admissionPolicy": { "enabled": false },
+            "admissionPolicy": { "enabled": false, "restrictAccounts": false },
             "ztunnel": { "updateStrategy": { "maxSurge": 0, "maxUnavailable": 1 } },
             "controlPlane": { "autoscaling": { "enabled": false }, "podDisruptionBudget": { "enabled": false } },
         });

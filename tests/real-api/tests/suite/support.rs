@@ -68,17 +68,22 @@ pub(crate) fn condition(cluster: &Cluster, path: &str, kind: &str) -> Value {
     })
 }
 
-/// Makes a policy, and waits until the control plane has seen it and said so on it.
+/// Waits until policies can be read: a server that has begun anew does not know its custom kinds at once.
 #[track_caller]
-pub(crate) fn is_seen(cluster: &Cluster, name: &str) {
-    // A server that has begun anew does not know its custom kinds at once.
-    eventually("the kind is served", PATIENCE, || {
+pub(crate) fn policies_are_served(cluster: &Cluster) {
+    eventually("policies are served", PATIENCE, || {
         let path = "/apis/security.istio.io/v1/authorizationpolicies";
         matches!(
             cluster.api().request("GET", path, "application/json", ""),
             Ok((200, _))
         )
     });
+}
+
+/// Makes a policy, and waits until the control plane has seen it and said so on it.
+#[track_caller]
+pub(crate) fn is_seen(cluster: &Cluster, name: &str) {
+    policies_are_served(cluster);
     cluster.put(&policy("shop", name, json!({ "rules": [{}] })));
     let path = format!("/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies/{name}");
     let told = condition(cluster, &path, "ZtunnelAccepted");
