@@ -160,6 +160,30 @@ fn relax(chart: &Path) {
         let file = chart.join("templates").join(daemon_set).join("daemonset.yaml");
         rewrite(&file, &|line| !newer.contains(&line.trim()));
     }
+    // Where a protocol is the key of a list, server-side apply knew no default for it.
+    for template in [
+        "control-plane/service.yaml",
+        "control-plane/deployment.yaml",
+        "ztunnel/daemonset.yaml",
+        "node-agent/daemonset.yaml",
+    ] {
+        let file = chart.join("templates").join(template);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let with_protocol = |line: &str| {
+            let is_port = ["containerPort: ", "port: 15"]
+                .iter()
+                .any(|start| line.trim_start().starts_with(start));
+            match is_port {
+                true => format!(
+                    "{line}\n{}protocol: TCP",
+                    " ".repeat(line.len() - line.trim_start().len())
+                ),
+                false => line.to_owned(),
+            }
+        };
+        let lines: Vec<String> = text.lines().map(with_protocol).collect();
+        std::fs::write(file, lines.join("\n")).unwrap();
+    }
     for entry in std::fs::read_dir(chart.join("files/crds")).unwrap() {
         let file = entry.unwrap().path();
         let mut objects = charts::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
