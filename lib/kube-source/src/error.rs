@@ -78,7 +78,7 @@ impl Failure {
             .map_or(0, |details| details.retry_after_seconds);
         let problem = match sort {
             Sort::Refused => format!(
-                "{} ({}); grant this service account get, list and watch",
+                "{} ({}); unless the server has only just begun, grant this service account get, list and watch",
                 status.message, status.code
             ),
             _ => format!("{} ({})", status.message, status.code),
