@@ -91,7 +91,8 @@ fn answer(rotations: &Rotations, request: &str) -> String {
     }
     // First, so that it is written down together with the step that it leads to.
     rotations.take(request);
-    let refused = if let Some(rest) = request.strip_prefix("revoke ") {
+    // A word that only begins so is no request for a new root.
+    let refused = if let Some(rest) = request.strip_prefix("revoke") {
         revoke(rotations, rest).err()
     } else if request.starts_with("abort") {
         rotations.abort().err().map(|error| error.to_string())

@@ -121,5 +121,35 @@ async fn certificates_are_revoked_through_it() {
     ask(&server, "revoke 1234 1").await;
     look(&api, &rotations).await.unwrap();
     assert!(data(&server, "answer").contains("no serial number"));
+
+    for (request, reason) in [
+        ("revoke", "no serial number"),
+        ("revoked", "no serial number"),
+        ("revoke identity", "selects no certificates"),
+        ("revoke identity demo/client 1", "selects no certificates"),
+        ("revoke node Node_A 1", "selects no certificates"),
+    ] {
+        ask(&server, request).await;
+        look(&api, &rotations).await.unwrap();
+        let answer = data(&server, "answer");
+        assert!(
+            answer.starts_with("refused: ") && answer.contains(reason),
+            "{answer}"
+        );
+    }
+    for request in [
+        "revoke identity spiffe://cluster.local/ns/demo/sa/client 1",
+        "revoke node node-a 1",
+    ] {
+        ask(&server, request).await;
+        look(&api, &rotations).await.unwrap();
+        assert_eq!(data(&server, "answer"), format!("accepted: {request}"));
+    }
+    until("both are ordered", || {
+        let orders = &rotations.report()["revocations"];
+        orders.as_array().is_some_and(|orders| orders.len() == 2)
+    })
+    .await;
+    assert_eq!(rotations.report()["phase"], "steady");
     leading.abort();
 }
