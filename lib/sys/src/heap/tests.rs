@@ -34,7 +34,11 @@ fn it_counts_what_is_allocated() {
     let after = figures().unwrap();
     // SAFETY: it was allocated so.
     unsafe { Allocator.dealloc(memory, layout) };
-    assert!(after.allocated >= before.allocated + SIZE, "{before:?} {after:?}");
+    // The other tests of this process give back a little meanwhile.
+    assert!(
+        after.allocated > before.allocated + SIZE / 16 * 15,
+        "{before:?} {after:?}"
+    );
     assert!(after.resident > 0);
-    assert!(figures().unwrap().allocated < after.allocated);
+    assert!(figures().unwrap().allocated < after.allocated - SIZE / 16 * 15);
 }
