@@ -32,6 +32,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
+use xds_client::ClientConfig;
 
 #[path = "serve/callers.rs"]
 mod callers;
@@ -232,6 +233,19 @@ fn policy(name: &str) -> serde_json::Value {
         "metadata": { "name": name, "namespace": "demo" },
         "spec": { "rules": [{ "from": [{ "source": { "namespaces": ["demo"] } }] }] },
     })
+}
+
+/// The node proxy's own client, which asks for everything.
+fn node_proxy_on(channel: ChannelConfig) -> ClientConfig {
+    ClientConfig {
+        types: vec![ADDRESSES.to_owned(), POLICIES.to_owned()],
+        offered_types: Vec::new(),
+        on_demand: None,
+        held: Vec::new(),
+        node: node("zt-a", "node-a"),
+        channel,
+        observer: None,
+    }
 }
 
 fn node(pod: &str, node: &str) -> Node {

@@ -6,7 +6,7 @@ use futures_util::stream::{self, BoxStream};
 use object_store::{Batch, ObjectSource, SourceError, StoreChange};
 use prost::Message;
 use tokio::sync::watch;
-use xds_client::{ClientConfig, Update};
+use xds_client::Update;
 
 use super::*;
 
@@ -138,15 +138,7 @@ async fn the_node_proxys_client_is_synced_only_with_all_of_a_large_mesh() {
     let mut channel = ChannelConfig::new(format!("https://{}", world.address), root);
     channel.alternative_name = Some("control-plane.test".to_owned());
     channel.token = Token::Inline(world.token(world.caller()));
-    let config = ClientConfig {
-        types: vec![ADDRESSES.to_owned(), POLICIES.to_owned()],
-        offered_types: Vec::new(),
-        on_demand: None,
-        held: Vec::new(),
-        node: node("zt-a", "node-a"),
-        channel,
-        observer: None,
-    };
+    let config = node_proxy_on(channel);
     let (updates, mut told) = mpsc::unbounded_channel();
     let (status, mut synced) = watch::channel(xds_client::Status::default());
     let client = tokio::spawn(async move { xds_client::run(config, Remembering(updates), status).await });

@@ -8,7 +8,7 @@ use kube_api::{ApiServer, Key, Options};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use xds_client::{ClientConfig, Update};
+use xds_client::Update;
 
 use super::*;
 
@@ -296,15 +296,7 @@ async fn the_node_proxys_client_goes_on_with_the_other_replica() {
     let mut channel = ChannelConfig::new(format!("https://{}", balancer.address), RootSource::Path(root));
     channel.alternative_name = Some("control-plane.test".to_owned());
     channel.token = Token::Inline(cluster.token());
-    let config = ClientConfig {
-        types: vec![ADDRESSES.to_owned(), POLICIES.to_owned()],
-        offered_types: Vec::new(),
-        on_demand: None,
-        held: Vec::new(),
-        node: node("zt-a", "node-a"),
-        channel,
-        observer: None,
-    };
+    let config = node_proxy_on(channel);
     let (updates, mut told) = mpsc::unbounded_channel();
     let (status, _status) = watch::channel(xds_client::Status::default());
     let client = tokio::spawn(async move { xds_client::run(config, Holding(updates), status).await });
