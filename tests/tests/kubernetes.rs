@@ -508,10 +508,15 @@ fn kubectl_works_on_the_lab() {
         answer.contains("PeerAuthentication requires mTLS (shop/strict"),
         "{answer}"
     );
-    let table = kubectl(&["get", "peerauthentications", "-A"], "")
-        .expect_code(0)
-        .stdout;
-    assert!(table.contains("strict") && table.contains("STRICT"), "{table}");
+    eventually("kubectl get shows mode and verdict", SOON, || {
+        let table = kubectl(&["get", "peerauthentications", "-A"], "")
+            .expect_code(0)
+            .stdout;
+        table.lines().any(|line| {
+            let cells: Vec<&str> = line.split_whitespace().collect();
+            cells.starts_with(&["shop", "strict", "STRICT", "True", "Accepted"])
+        })
+    });
     let again = kubectl(
         &["apply", "-f", "-"],
         &peer_authentication("shop", "strict", "STRICT"),
