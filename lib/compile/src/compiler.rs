@@ -81,6 +81,10 @@ impl Compiler {
         &self.settings
     }
 
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Every workload by uid and every service by `namespace/hostname`, as they are now.
     pub fn addresses(&self) -> &BTreeMap<String, Address> {
         &self.addresses

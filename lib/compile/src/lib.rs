@@ -8,6 +8,7 @@
 
 mod authorization_policy;
 mod claim;
+mod clusters;
 mod compiler;
 mod condition;
 mod endpoint;
@@ -24,6 +25,7 @@ mod vip;
 mod waypoint;
 mod workload;
 
+pub use clusters::{ClusterReport, Clusters, Hindrance, MAX_CLUSTERS};
 pub use compiler::{Compiler, Output};
 pub use condition::Condition;
 pub use peer_authentication::{EffectiveMtls, STATIC_STRICT_POLICY};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use objects::{Kind, Metadata, NETWORK_LABEL, Object, REMOTE_CLASS, Warning};
+use objects::{EAST_WEST_CLASS, Kind, Metadata, NETWORK_LABEL, Object, REMOTE_CLASS, Warning};
 use proto::workload::{
     self, GatewayAddress, NamespacedHostname, NetworkAddress, TunnelProtocol, WorkloadType,
     gateway_address::Destination,
@@ -39,6 +39,16 @@ pub(crate) fn of_gateway(object: &Object) -> Option<String> {
 /// How workloads on a network are reached from others; `None` where no Gateway tells.
 pub(crate) fn gateway(index: &Index, settings: &Settings, network: &str) -> Option<GatewayAddress> {
     let (object, address, port) = first(index, settings, network)?;
+    Some(reached_at(network, object, address, port))
+}
+
+/// The address of a Gateway, as the way to a network.
+pub(crate) fn reached_at(
+    network: &str,
+    object: &Object,
+    address: &objects::GatewayAddress,
+    port: u16,
+) -> GatewayAddress {
     let destination = match address {
         objects::GatewayAddress::Hostname(name) => Destination::Hostname(NamespacedHostname {
             namespace: object.metadata.namespace.clone(),
@@ -50,10 +60,10 @@ pub(crate) fn gateway(index: &Index, settings: &Settings, network: &str) -> Opti
             length: None,
         }),
     };
-    Some(GatewayAddress {
+    GatewayAddress {
         hbone_mtls_port: port.into(),
         destination: Some(destination),
-    })
+    }
 }
 
 /// What the resource names of a network's gateways begin with.
@@ -70,9 +80,28 @@ pub(crate) fn workloads(
     let Some((object, address, port)) = first(index, settings, network) else {
         return BTreeMap::new();
     };
+    let made = workload_of(settings, network, object, address, port);
+    BTreeMap::from([(made.uid.clone(), made)])
+}
+
+/// A Gateway as the workload that is dialled on the way to a network.
+pub(crate) fn workload_of(
+    settings: &Settings,
+    network: &str,
+    object: &Object,
+    address: &objects::GatewayAddress,
+    port: u16,
+) -> workload::Workload {
     let metadata = &object.metadata;
     let annotation = |key: &str| metadata.annotations.get(key).cloned();
-    let name = annotation(NAME_ANNOTATION).unwrap_or_else(|| format!("{}-{REMOTE_CLASS}", metadata.name));
+    // Istio names what it runs for a Gateway after the class too, but not for its own classes for waypoints and this one.
+    let is_run = object
+        .as_gateway()
+        .is_some_and(|gateway| gateway.class_name == EAST_WEST_CLASS);
+    let name = annotation(NAME_ANNOTATION).unwrap_or_else(|| match is_run {
+        true => metadata.name.clone(),
+        false => format!("{}-{REMOTE_CLASS}", metadata.name),
+    });
     let account = annotation(ACCOUNT_ANNOTATION).unwrap_or(name);
     let (addresses, hostname, text) = match address {
         objects::GatewayAddress::Hostname(name) => (Vec::new(), name.clone(), name.clone()),
@@ -81,8 +110,8 @@ pub(crate) fn workloads(
         }
     };
     let uid = format!("{}{text}/{port}", uid_prefix(network));
-    let made = workload::Workload {
-        uid: uid.clone(),
+    workload::Workload {
+        uid,
         name: metadata.name.clone(),
         namespace: metadata.namespace.clone(),
         addresses,
@@ -95,13 +124,12 @@ pub(crate) fn workloads(
         workload_name: metadata.name.clone(),
         cluster_id: settings.cluster_id.clone(),
         ..workload::Workload::default()
-    };
-    BTreeMap::from([(uid, made)])
+    }
 }
 
 /// Whether Gateways of a namespace may be those of a network: whoever may only write in another one must not turn aside
 /// what the whole mesh sends there.
-fn is_trusted(settings: &Settings, namespace: &str) -> bool {
+pub(crate) fn is_trusted(settings: &Settings, namespace: &str) -> bool {
     let mut others = settings.network_gateway_namespaces.iter();
     namespace == settings.root_namespace || others.any(|other| other == "*" || other == namespace)
 }
@@ -122,7 +150,7 @@ pub(crate) fn warning(settings: &Settings, object: &Object) -> Option<Warning> {
 
 /// The oldest Gateway of a network that has an address, that address, and the port for tunnels; those of the root
 /// namespace go before.
-fn first<'a>(
+pub(crate) fn first<'a>(
     index: &'a Index,
     settings: &Settings,
     network: &str,

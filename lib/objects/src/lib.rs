@@ -61,7 +61,7 @@ pub use gateway::{
 pub use gateway_class::GatewayClass;
 pub use kind::{Kind, ObjectKey, UnknownKind};
 pub use lenient::{ReadObject, Reading, UnreadObject, parse_leniently};
-pub use mesh_config::MeshConfig;
+pub use mesh_config::{MeshConfig, ServiceScope, ServiceScopes};
 pub use metadata::{Metadata, Owner};
 pub use network_policy::{NetworkPeer, NetworkPolicy, NetworkPort, NetworkRule};
 pub use node::{Node, NodeAddress};

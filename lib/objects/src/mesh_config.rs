@@ -3,13 +3,18 @@
 
 use crate::error::ParseErrors;
 use crate::read::Field;
-use crate::selector::Selector;
+use crate::selector::{Labels, Operator, Requirement, Selector};
 use crate::strict;
 
 /// The longest trust domain (SPIFFE-ID, section 2.1).
 const MAX_TRUST_DOMAIN: usize = 255;
 /// How many trust domains may stand for that of the mesh.
 const MAX_ALIASES: usize = 64;
+/// How many rules may say which Services are for all clusters.
+const MAX_SCOPES: usize = 64;
+/// The label that makes a Service one of all clusters where the settings do not say it otherwise, as in Istio's ambient
+/// profile.
+const GLOBAL_LABEL: &str = "istio.io/global";
 
 /// Settings of a mesh, by the names of Istio's `MeshConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,52 @@ pub struct MeshConfig {
     pub root_namespace: Option<String>,
     /// `discoverySelectors`: only namespaces that match any of them take part; none: every namespace does.
     pub discovery_selectors: Vec<Selector>,
+    /// `serviceScopeConfigs`: which Services are for all clusters of the mesh.
+    pub service_scopes: ServiceScopes,
+}
+
+/// Which Services are for all clusters of the mesh, and which for their own alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceScopes(pub Vec<ServiceScope>);
+
+/// One rule of [`ServiceScopes`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceScope {
+    /// `namespaceSelector`: the namespaces of the Services; all, where it says nothing.
+    pub namespaces: Selector,
+    /// `servicesSelector`: the Services; all, where it says nothing.
+    pub services: Selector,
+    /// `scope`: `GLOBAL`, and not `LOCAL`.
+    pub is_global: bool,
+}
+
+impl Default for ServiceScopes {
+    /// The Services with the label `istio.io/global: "true"`.
+    fn default() -> ServiceScopes {
+        let labelled = Requirement {
+            key: GLOBAL_LABEL.to_owned(),
+            operator: Operator::In,
+            values: vec!["true".to_owned()],
+        };
+        ServiceScopes(vec![ServiceScope {
+            services: Selector {
+                expressions: vec![labelled],
+                ..Selector::default()
+            },
+            is_global: true,
+            ..ServiceScope::default()
+        }])
+    }
+}
+
+impl ServiceScopes {
+    /// Whether a Service with these labels, in a namespace with those, is for all clusters: the first rule that selects it
+    /// says so. A Service that none selects is for its own cluster.
+    pub fn is_global(&self, service: &Labels, namespace: &Labels) -> bool {
+        let selects =
+            |rule: &&ServiceScope| rule.services.matches(service) && rule.namespaces.matches(namespace);
+        self.0.iter().find(selects).is_some_and(|rule| rule.is_global)
+    }
 }
 
 impl MeshConfig {
@@ -48,6 +99,10 @@ impl MeshConfig {
                     .iter()
                     .filter_map(Selector::read)
                     .collect(),
+                service_scopes: fields
+                    .get("serviceScopeConfigs")
+                    .map(|field| scopes(&field))
+                    .unwrap_or_default(),
             })
         })
     }
@@ -66,6 +121,30 @@ fn aliases(field: &Field<'_>) -> Vec<String> {
     items.iter().take(MAX_ALIASES).filter_map(trust_domain).collect()
 }
 
+fn scopes(field: &Field<'_>) -> ServiceScopes {
+    let items = field.items_up_to(MAX_SCOPES);
+    ServiceScopes(items.iter().filter_map(scope).collect())
+}
+
+fn scope(field: &Field<'_>) -> Option<ServiceScope> {
+    let mut fields = field.fields()?;
+    let mut selector = |name| {
+        let field = fields.get(name);
+        field.and_then(|field| Selector::read(&field)).unwrap_or_default()
+    };
+    let (namespaces, services) = (selector("namespaceSelector"), selector("servicesSelector"));
+    let scope = fields
+        .get("scope")
+        .and_then(|field| field.choice(&[("LOCAL", false), ("GLOBAL", true)]));
+    // A selector under another name would select everything.
+    fields.finish();
+    Some(ServiceScope {
+        namespaces,
+        services,
+        is_global: scope.unwrap_or_default(),
+    })
+}
+
 fn trust_domain(field: &Field<'_>) -> Option<String> {
     let text = text_of(field)?;
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
@@ -75,3 +154,6 @@ fn trust_domain(field: &Field<'_>) -> Option<String> {
     }
     Some(text)
 }
+
+#[cfg(test)]
+mod tests;
