@@ -40,6 +40,8 @@ mod callers;
 mod large;
 #[path = "serve/replicas.rs"]
 mod replicas;
+#[path = "serve/told.rs"]
+mod told;
 
 /// Long enough for any machine; a test that passes never waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);

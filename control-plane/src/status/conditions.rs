@@ -18,11 +18,16 @@ pub(super) const OURS: &[&str] = &[
     "istio.io/WaypointMissing",
     "ztunnel.dev/AddressesAccepted",
     "ztunnel.dev/HostsAccepted",
+    "ztunnel.dev/TargetsBound",
 ];
 
 /// Those of them of which users are told by Events, unless their reason is one of the good ones.
-const TOLD: [&str; 2] = ["ZtunnelAccepted", "istio.io/WaypointBound"];
-const CLEAN: [&str; 2] = ["Accepted", "WaypointAccepted"];
+const TOLD: [&str; 3] = [
+    "ZtunnelAccepted",
+    "istio.io/WaypointBound",
+    "ztunnel.dev/TargetsBound",
+];
+const CLEAN: [&str; 3] = ["Accepted", "WaypointAccepted", "Bound"];
 
 /// The conditions of ours that an object has.
 pub(super) fn of(object: &Object) -> Vec<Value> {

@@ -15,37 +15,44 @@ use super::*;
 /// Kept in the form of the core group.
 const POLICY_EVENTS: &str = "events";
 
-struct Replica {
+pub(super) struct Replica {
     running: Running,
     shutdown: CancellationToken,
 }
 
 impl Replica {
-    async fn start(api: &ApiServer, folder: &Path, name: &str) -> Replica {
+    /// With these options more.
+    async fn start(api: &ApiServer, folder: &Path, name: &str, more: &[&str]) -> Replica {
         let path = |name: &str| folder.join(name).display().to_string();
         let url = api.url();
-        let config = Config::parse_from([
-            "control-plane",
-            "--kubernetes",
-            "--kubernetes-url",
-            &url,
-            "--listen",
-            "127.0.0.1:0",
-            "--server-name",
-            "control-plane.test",
-            "--token-keys",
-            &path("token-keys.pem"),
-            "--token-issuer",
-            "lab",
-            "--monitoring-listen",
-            "127.0.0.1:0",
-            "--debug-socket",
-            &path(&format!("debug-{name}")),
-            "--pod-name",
-            name,
-            "--certificate-life",
-            "10m",
-        ]);
+        let socket = path(&format!("debug-{name}"));
+        let (keys, mut arguments) = (path("token-keys.pem"), more.to_vec());
+        arguments.splice(
+            0..0,
+            [
+                "control-plane",
+                "--kubernetes",
+                "--kubernetes-url",
+                &url,
+                "--listen",
+                "127.0.0.1:0",
+                "--server-name",
+                "control-plane.test",
+                "--token-keys",
+                &keys,
+                "--token-issuer",
+                "lab",
+                "--monitoring-listen",
+                "127.0.0.1:0",
+                "--debug-socket",
+                &socket,
+                "--pod-name",
+                name,
+                "--certificate-life",
+                "10m",
+            ],
+        );
+        let config = Config::parse_from(arguments);
         let shutdown = CancellationToken::new();
         let store = config.store().unwrap();
         let (source, writer) = (
@@ -62,7 +69,7 @@ impl Replica {
         metrics.contains("\nztunnel_control_plane_leader 1\n")
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.cancel();
         in_time(self.running.stopped()).await.unwrap();
     }
@@ -84,7 +91,7 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
         .expect("it takes too long")
 }
 
-async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     in_time(async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -93,20 +100,20 @@ async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     .await;
 }
 
-fn namespace(name: &str) -> serde_json::Value {
+pub(super) fn namespace(name: &str) -> serde_json::Value {
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
 }
 
 /// A Kubernetes API with a small mesh, and what a node proxy needs to call its control planes.
-struct Cluster {
+pub(super) struct Cluster {
     folder: TempDir,
-    api: ApiServer,
+    pub(super) api: ApiServer,
     signer: TokenSigner,
     subject: TokenSubject,
 }
 
 impl Cluster {
-    async fn start() -> Cluster {
+    pub(super) async fn start() -> Cluster {
         let folder = tempfile::tempdir().unwrap();
         let signer = TokenSigner::load_or_create(&folder.path().join("token-key.pem")).unwrap();
         std::fs::write(folder.path().join("token-keys.pem"), signer.public_key_pem()).unwrap();
@@ -143,7 +150,11 @@ impl Cluster {
     }
 
     async fn replica(&self, name: &str) -> Replica {
-        Replica::start(&self.api, self.folder.path(), name).await
+        self.replica_with(name, &[]).await
+    }
+
+    pub(super) async fn replica_with(&self, name: &str, more: &[&str]) -> Replica {
+        Replica::start(&self.api, self.folder.path(), name, more).await
     }
 
     fn token(&self) -> String {

@@ -272,7 +272,13 @@ impl Compiler {
                         _ => None,
                     };
                 let (policy, condition) = made.map(|made| (made.policy, made.condition)).unzip();
-                let conditions = condition.map(Vec::from_iter);
+                let bound = match spec {
+                    Some((object, Spec::AuthorizationPolicy(policy))) => {
+                        waypoint::targets::condition(index, settings, object, policy)
+                    }
+                    _ => None,
+                };
+                let conditions = condition.map(|condition| condition.into_iter().chain(bound).collect());
                 let policy = policy
                     .flatten()
                     .map(|policy| trust_domain::with_aliases(settings, policy));

@@ -27,6 +27,16 @@ pub(crate) const CROSS_NAMESPACE_WAYPOINT: &str = "CrossNamespaceWaypointForbidd
 pub(crate) const CANARY_INVALID_WEIGHT: &str = "CanaryInvalidWeight";
 /// The reason when the second waypoint is the first.
 pub(crate) const CANARY_SAME_AS_PRIMARY: &str = "CanarySameAsPrimary";
+/// Whether a waypoint stands in front of everything that a policy is attached to.
+pub(crate) const TARGETS_BOUND: &str = "ztunnel.dev/TargetsBound";
+/// The reason when one does.
+pub(crate) const BOUND: &str = "Bound";
+/// The reason when a target is not there.
+pub(crate) const TARGET_NOT_FOUND: &str = "TargetNotFound";
+/// The reason when no waypoint stands in front of a target.
+pub(crate) const ANCESTOR_NOT_BOUND: &str = "AncestorNotBound";
+/// The reason when waypoints stand in front of some of the targets.
+pub(crate) const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 /// Whether only those see a ServiceEntry that `exportTo` names.
 pub(crate) const VISIBILITY_APPLIED: &str = "istio.io/VisibilityApplied";
 /// Whether a ServiceEntry stands for all addresses that its author chose; told only where it does not.
@@ -56,6 +66,6 @@ pub struct Condition {
 impl Condition {
     /// Whether the object means exactly what it says.
     pub fn is_clean(&self) -> bool {
-        self.status && matches!(self.reason, ACCEPTED | WAYPOINT_ACCEPTED)
+        self.status && matches!(self.reason, ACCEPTED | WAYPOINT_ACCEPTED | BOUND)
     }
 }

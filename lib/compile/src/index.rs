@@ -30,6 +30,8 @@ pub(crate) struct Index {
     held: Links<IpAddr>,
     /// Waypoints, by namespace and name, to the objects whose labels name them.
     waypoints: Links<(String, String)>,
+    /// What policies are attached to, to those policies.
+    targets: Links<ObjectKey>,
     /// Networks to the Gateways that are their gateways.
     gateways: Links<String>,
 }
@@ -71,6 +73,8 @@ impl Index {
             before.map(waypoints).unwrap_or_default(),
             after.map(waypoints).unwrap_or_default(),
         );
+        let targets = |object: Option<&Object>| object.map(waypoint::targets::named_by).unwrap_or_default();
+        self.targets.change(&key, targets(before), targets(after));
         let networks = |object: Option<&Object>| object.and_then(network::of_gateway).into_iter().collect();
         self.gateways.change(&key, networks(before), networks(after));
         old
@@ -160,6 +164,11 @@ impl Index {
     /// The objects whose labels name a waypoint, Namespaces among them.
     pub(crate) fn users_of_waypoint(&self, waypoint: &(String, String)) -> impl Iterator<Item = &ObjectKey> {
         self.waypoints.naming(waypoint)
+    }
+
+    /// The policies that are attached to an object, whether it is there or not.
+    pub(crate) fn policies_attached_to(&self, target: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
+        self.targets.naming(target)
     }
 
     /// The Gateways of a network.

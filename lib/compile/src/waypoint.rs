@@ -25,6 +25,7 @@ use crate::{network, service};
 mod attach;
 mod policies;
 mod public;
+pub(crate) mod targets;
 mod tunnel;
 
 pub(crate) use public::in_front_of;

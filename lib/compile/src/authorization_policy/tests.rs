@@ -243,9 +243,12 @@ fn http_attributes_are_erased_from_deny_rules() {
 #[test]
 fn what_is_for_waypoints_is_not_sent() {
     // Row 28.
-    assert_eq!(
-        convert("{targetRefs: [{kind: Service, name: a}]}"),
-        (None, vec![])
+    let (policy, remarks) = convert("{targetRefs: [{kind: Service, name: a}]}");
+    assert_eq!(policy, None);
+    // Its author is told of the waypoint alone: there is no such Service.
+    assert!(
+        remarks.len() == 1 && remarks[0].starts_with("Service a: "),
+        "{remarks:?}"
     );
 }
 

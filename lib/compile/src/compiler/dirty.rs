@@ -198,6 +198,8 @@ impl Dirty {
             let own = slices.filter(|slice| slice_of_service(slice).is_some_and(|(_, name)| name == service));
             sources.extend(own.map(|object| object.key()));
         }
+        let attached = attached(index, &sources, &self.waypoints, &self.classes);
+        sources.extend(attached);
         let mut hosts = self.hosts.clone();
         for (_, host) in &self.hosts {
             let others = index.entries_of_host(host);
@@ -318,6 +320,25 @@ impl Dirty {
             }
         }
     }
+}
+
+/// The policies whose targets, or what stands in front of those, may be other than before.
+fn attached(
+    index: &Index,
+    sources: &BTreeSet<ObjectKey>,
+    waypoints: &BTreeSet<(String, String)>,
+    classes: &BTreeSet<String>,
+) -> Vec<ObjectKey> {
+    let policies_of = |target: &ObjectKey| index.policies_attached_to(target).cloned().collect::<Vec<_>>();
+    let behind = sources.iter().filter(|key| BEHIND_WAYPOINTS.contains(&key.kind));
+    let mut found: Vec<ObjectKey> = behind.flat_map(policies_of).collect();
+    for (namespace, name) in waypoints {
+        found.extend(policies_of(&ObjectKey::new(Kind::Gateway, namespace, name)));
+    }
+    for class in classes {
+        found.extend(policies_of(&ObjectKey::new(Kind::GatewayClass, "", class)));
+    }
+    found
 }
 
 fn labels(object: Option<&Object>) -> Option<&objects::selector::Labels> {

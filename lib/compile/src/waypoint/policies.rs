@@ -36,6 +36,12 @@ pub(super) fn counting_on(
         .or_else(|| may_be_ready.then(of_class)?)
 }
 
+/// Whether a policy may refuse somebody: who only watches needs nobody refused.
+pub(super) fn refuses(object: &Object) -> bool {
+    let watches = matches!(&object.spec, Spec::AuthorizationPolicy(policy) if policy.action == Action::Audit);
+    !watches && !authorization_policy::is_dry_run(object)
+}
+
 fn is_of_gateway_api(target: &TargetRef, kind: Kind) -> bool {
     target.kind == kind.as_str() && target.group == kind.group()
 }
@@ -47,9 +53,7 @@ fn find(index: &Index, namespace: &str, is_meant: impl Fn(&TargetRef) -> bool) -
         let Spec::AuthorizationPolicy(policy) = &object.spec else {
             return false;
         };
-        // Who only watches refuses nobody, and needs nobody refused.
-        let refuses = policy.action != Action::Audit && !authorization_policy::is_dry_run(object);
-        refuses && policy.target_refs.iter().any(&is_meant)
+        refuses(object) && policy.target_refs.iter().any(&is_meant)
     };
     policies.find(is_meant).map(authorization_policy::key)
 }

@@ -74,6 +74,10 @@ impl TargetRef {
                 .is_some_and(|other| !other.is_empty() && other != namespace)
         {
             field.error("the target must be in the policy's own namespace");
+            // One of this namespace with the same name is not meant.
+            if field.is_stored() {
+                return None;
+            }
         }
         fields.finish();
         let (kind, name) = (kind?, name?);
