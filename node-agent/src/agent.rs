@@ -1,6 +1,8 @@
 //! The agent as a whole: objects in, one task per pod, node proxies and status served.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use futures_util::StreamExt;
 use object_store::{Batch, ObjectSource, ObjectWriter};
@@ -8,6 +10,7 @@ use sys::seqpacket;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
+    farewell::farewell,
     finder::NamespaceFinder,
     health,
     plan::{Annotation, Goal, Rules},
@@ -71,12 +74,14 @@ pub enum AgentError {
     SourceEnded,
 }
 
-/// Runs the agent. Returns only when it cannot go on. What it has enrolled stays enrolled.
+/// Runs the agent until `stop` is done, and then as long as pods that leave the mesh are captured, up to
+/// [`LONGEST_FAREWELL`](crate::LONGEST_FAREWELL); or until it cannot go on. What it has enrolled stays enrolled.
 pub async fn run(
     settings: Settings,
     source: Arc<dyn ObjectSource>,
     writer: Arc<dyn ObjectWriter>,
     finder: Arc<dyn NamespaceFinder>,
+    stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     // Where pods are found by their processes, the finder has looked at them already.
     let found = Preflight::run(&settings.network_settings, None).await;
@@ -125,27 +130,18 @@ pub async fn run(
         tasks: BTreeMap::new(),
         running: JoinSet::new(),
     };
-    let mut tracker = Tracker::new(&settings.node).excluding(settings.excluded_namespaces);
-    let mut objects = source.watch();
+    let tracker = Tracker::new(&settings.node).excluding(settings.excluded_namespaces);
     // Proxies wait at the socket until every pod that they must not let go of is known.
-    let mut zds = Some(zds);
-    while let Some(batch) = objects.next().await {
-        match batch {
-            Ok(batch) => {
-                let first = zds.take();
-                pods.take_in(&mut tracker, &batch, first.is_some());
-                board.caught_up(batch.revision);
-                if let Some(listener) = first {
-                    services.spawn(proxies.clone().run(listener));
-                }
-            }
-            Err(error) => {
-                tracing::warn!("the objects cannot be read: {error}");
-                board.failed((&error).into(), &error.to_string());
-            }
-        }
+    let serve_proxies = || {
+        services.spawn(proxies.run(zds));
+    };
+    tokio::select! {
+        () = pods.follow(tracker, &*source, serve_proxies) => Err(AgentError::SourceEnded),
+        () = async {
+            stop.await;
+            farewell(&board).await;
+        } => Ok(()),
     }
-    Err(AgentError::SourceEnded)
 }
 
 /// The tasks of the pods.
@@ -156,6 +152,29 @@ struct Pods {
 }
 
 impl Pods {
+    /// Hands all news to the pods' tasks, until there is no more. `ready` is called once everything was read.
+    async fn follow(&mut self, mut tracker: Tracker, source: &dyn ObjectSource, ready: impl FnOnce()) {
+        let board = self.tools.board.clone();
+        let mut objects = source.watch();
+        let mut ready = Some(ready);
+        while let Some(batch) = objects.next().await {
+            match batch {
+                Ok(batch) => {
+                    let first = ready.take();
+                    self.take_in(&mut tracker, &batch, first.is_some());
+                    board.caught_up(batch.revision);
+                    if let Some(ready) = first {
+                        ready();
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("the objects cannot be read: {error}");
+                    board.failed((&error).into(), &error.to_string());
+                }
+            }
+        }
+    }
+
     fn take_in(&mut self, tracker: &mut Tracker, batch: &Batch, first: bool) {
         while self.running.try_join_next().is_some() {}
         for view in tracker.apply(batch) {

@@ -62,9 +62,11 @@ async fn start(config: Config) -> Result<(), Box<dyn Error>> {
         check_interval: CHECK_INTERVAL,
     };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        ended = node_agent::run(settings, objects.clone(), objects.clone(), finder) => Ok(ended?),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    Ok(node_agent::run(settings, objects.clone(), objects, finder, stop).await?)
 }

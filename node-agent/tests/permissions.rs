@@ -9,8 +9,9 @@ use std::time::Duration;
 use charts::permissions::{Grants, Permission, needs};
 use clap::Parser;
 use futures_util::StreamExt;
-use kube_api::{ApiServer, Options};
+use kube_api::{ApiServer, Key, Options};
 use node_agent::Config;
+use object_store::WriteError;
 use objects::{Kind, ObjectKey, REDIRECTION_ANNOTATION};
 use serde_json::json;
 
@@ -22,14 +23,10 @@ async fn what_is_asked_is_granted_and_nothing_more() {
     let rendered = charts::rendered("defaults").unwrap();
     let grants = Grants::of_account(&rendered, "ztunnel-node-agent");
     let server = ApiServer::start(Options::default()).await.unwrap();
-    let pod = server.put(
-        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": "default", "name": "web" },
-        "spec": { "nodeName": "node-a", "containers": [{ "name": "a", "image": "a" }] } }),
-    );
-    let uid = pod.unwrap().value()["metadata"]["uid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": "default", "name": "web" },
+        "spec": { "nodeName": "node-a", "containers": [{ "name": "a", "image": "a" }] } });
+    let stored = server.put(pod.clone()).unwrap();
+    let uid = stored.value()["metadata"]["uid"].as_str().unwrap().to_owned();
     let url = server.url();
     let arguments = [
         "--node=node-a",
@@ -49,6 +46,17 @@ async fn what_is_asked_is_granted_and_nothing_more() {
     for value in [Some("enabled"), None] {
         let written = store.patch_annotation(&key, &uid, REDIRECTION_ANNOTATION, value);
         tokio::time::timeout(PATIENCE, written).await.unwrap().unwrap();
+    }
+    // One that has ended, and then one of the same name, are gone without a look at them, which is not granted.
+    let place = Key::new("pods", "default", "web");
+    for made_again in [false, true] {
+        server.remove(&place);
+        if made_again {
+            server.put(pod.clone()).unwrap();
+        }
+        let written = store.patch_annotation(&key, &uid, REDIRECTION_ANNOTATION, Some("enabled"));
+        let written = tokio::time::timeout(PATIENCE, written).await.unwrap();
+        assert!(matches!(written, Err(WriteError::Gone { .. })), "{written:?}");
     }
     let asked = || -> BTreeSet<Permission> {
         let records = server.records().into_iter();

@@ -4,6 +4,7 @@ mod command;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::process::Command;
@@ -17,6 +18,11 @@ const UNKNOWN: u8 = 3;
 
 /// Who is in the mesh by label; as long as somebody is, the mesh must not go.
 const MEMBERS: &str = "istio.io/dataplane-mode=ambient";
+/// Which pods are captured, as kubectl's -o: node agents write the annotation, and take it away before they let go of a pod.
+const CAPTURED: &str = r#"go-template={{range .items}}{{$pod := .metadata}}{{with .metadata.annotations}}{{if index . "ambient.istio.io/redirection"}}{{$pod.namespace}}/{{$pod.name}} {{end}}{{end}}{{end}}"#;
+/// How long node agents have for that.
+const LONGEST_DEPARTURE: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What install and uninstall have in common.
 #[derive(Args)]
@@ -117,9 +123,9 @@ pub(crate) async fn uninstall(arguments: Uninstall) -> u8 {
         return code;
     };
     if !arguments.force {
-        match release.members().await {
-            Ok(members) if members.is_empty() => {}
-            Ok(members) => {
+        match release.emptied().await {
+            Ok(()) => {}
+            Err(Remaining::Members(members)) => {
                 eprintln!(
                     "ztctl: still in the mesh, so their traffic would be redirected to a proxy that is gone: {}",
                     members.join(", ")
@@ -128,7 +134,18 @@ pub(crate) async fn uninstall(arguments: Uninstall) -> u8 {
                 advise();
                 return NO;
             }
-            Err(problem) => {
+            Err(Remaining::Leaving(pods)) => {
+                eprintln!(
+                    "ztctl: no label keeps these pods in the mesh, but after {} s their node agents have not let go of them: {}. \
+                     See the logs of the node agents of their nodes (kubectl logs -n {} -l app.kubernetes.io/name=ztunnel-node-agent); \
+                     with --force their traffic may stay redirected to a proxy that is gone",
+                    LONGEST_DEPARTURE.as_secs(),
+                    pods.join(", "),
+                    release.namespace
+                );
+                return NO;
+            }
+            Err(Remaining::Unknown(problem)) => {
                 eprintln!(
                     "ztctl: cannot find out whether anything is still in the mesh: {problem}. Take namespaces and pods out \
                      of it (kubectl label namespaces -l {MEMBERS} istio.io/dataplane-mode-), then use --force"
@@ -173,30 +190,78 @@ impl Release {
         command
     }
 
-    /// The namespaces and pods that are in the mesh by label.
-    async fn members(&self) -> Result<Vec<String>, String> {
-        let kubectl = find("kubectl").ok_or("there is no kubectl on the PATH")?;
-        let mut found = Vec::new();
-        for what in [&["namespaces"][..], &["pods", "--all-namespaces"]] {
-            let mut command = Command::new(&kubectl);
-            command.arg("get").args(what).args(["-l", MEMBERS, "-o", "name"]);
-            if let Some(file) = &self.kubeconfig {
-                command.arg("--kubeconfig").arg(file);
-            }
-            if let Some(context) = &self.context {
-                command.arg("--context").arg(context);
-            }
-            let output = command.stdin(Stdio::null()).output().await;
-            let output = output.map_err(|error| format!("kubectl cannot be run: {error}"))?;
-            if !output.status.success() {
-                let complaint = String::from_utf8_lossy(&output.stderr);
-                return Err(format!("kubectl get {} failed: {}", what[0], complaint.trim()));
-            }
-            let names = String::from_utf8_lossy(&output.stdout);
-            found.extend(names.split_whitespace().map(str::to_owned));
+    /// Waits for pods that are on their way out; whatever else is in the mesh is an error.
+    async fn emptied(&self) -> Result<(), Remaining> {
+        let members = self.members().await?;
+        if !members.is_empty() {
+            return Err(Remaining::Members(members));
         }
+        let deadline = Instant::now() + LONGEST_DEPARTURE;
+        let mut told = false;
+        loop {
+            let leaving = self
+                .kubectl(&["pods", "--all-namespaces", "-o", CAPTURED])
+                .await?;
+            if leaving.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Remaining::Leaving(leaving));
+            }
+            if !told {
+                eprintln!(
+                    "waiting for the node agents to take out of the mesh: {}",
+                    leaving.join(", ")
+                );
+                told = true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The namespaces and pods that are in the mesh by label.
+    async fn members(&self) -> Result<Vec<String>, Remaining> {
+        let mut found = self.kubectl(&["namespaces", "-l", MEMBERS, "-o", "name"]).await?;
+        let pods = ["pods", "--all-namespaces", "-l", MEMBERS, "-o", "name"];
+        found.extend(self.kubectl(&pods).await?);
         Ok(found)
     }
+
+    /// The words that `kubectl get` answers.
+    async fn kubectl(&self, what: &[&str]) -> Result<Vec<String>, Remaining> {
+        let kubectl = find("kubectl")
+            .ok_or_else(|| Remaining::Unknown("there is no kubectl on the PATH".to_owned()))?;
+        let mut command = Command::new(&kubectl);
+        command.arg("get").args(what);
+        if let Some(file) = &self.kubeconfig {
+            command.arg("--kubeconfig").arg(file);
+        }
+        if let Some(context) = &self.context {
+            command.arg("--context").arg(context);
+        }
+        let output = command.stdin(Stdio::null()).output().await;
+        let output = output.map_err(|error| Remaining::Unknown(format!("kubectl cannot be run: {error}")))?;
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            return Err(Remaining::Unknown(format!(
+                "kubectl get {} failed: {}",
+                what[0],
+                complaint.trim()
+            )));
+        }
+        let names = String::from_utf8_lossy(&output.stdout);
+        Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+}
+
+/// Why a mesh cannot go yet.
+enum Remaining {
+    /// These are in it by label.
+    Members(Vec<String>),
+    /// These pods have no label and are captured all the same.
+    Leaving(Vec<String>),
+    /// It cannot be found out.
+    Unknown(String),
 }
 
 /// The chart on disk.

@@ -205,6 +205,21 @@ fn nobody_is_left_behind_in_a_mesh_that_goes() {
     let asked = called(path.path(), "kubectl").join(" ");
     assert!(asked.contains("--kubeconfig /k --context c"), "{asked}");
 
+    // Somebody is on the way out: that is waited for, and then helm runs.
+    let leaving = "case \"$*\" in *go-template=*) /bin/test -e \"$0.asked\" || { : > \"$0.asked\"; echo shop/web; };; esac";
+    let path = programs(&[("helm", ""), ("kubectl", leaving)]);
+    let (code, _, stderr) = ztctl(path.path(), &["uninstall"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stderr.contains("waiting for the node agents to take out of the mesh: shop/web"),
+        "{stderr}"
+    );
+    let asked = called(path.path(), "kubectl");
+    let looks = asked
+        .iter()
+        .filter(|argument| argument.contains("ambient.istio.io/redirection"));
+    assert_eq!(looks.count(), 2, "{asked:?}");
+
     // It cannot be found out: kubectl fails, or there is none.
     for list in [
         &[("helm", ""), ("kubectl", "echo forbidden >&2; exit 1")][..],

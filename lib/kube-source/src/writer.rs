@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Failure, Sort};
 use crate::item::Item;
-use crate::kinds::resource;
+use crate::kinds::{definition, resource};
 use crate::read::number;
 use crate::store::KubernetesStore;
 
@@ -84,6 +84,9 @@ impl ObjectWriter for KubernetesStore {
 
 /// How often a status is written when others write it at the same time; then the caller hears of it.
 const MAX_ATTEMPTS: u32 = 5;
+
+/// In what an API server says where the object of this name is not the one that is meant.
+const UID_CONFLICT: &str = "UID in precondition";
 
 /// What became of an attempt.
 enum Outcome {
@@ -189,10 +192,14 @@ impl Write {
     }
 
     /// A 404 is also the answer where a kind has no status, and a 409 also where somebody else wrote meanwhile: only
-    /// the object itself tells whether it is gone.
+    /// the object itself tells whether it is gone. Pods have a status always, and whoever writes to them may not read one.
     async fn failed(&self, error: &kube::Error) -> WriteError {
         let failure = Failure::of(error);
         let is_conflict = matches!(error, kube::Error::Api(status) if status.is_conflict());
+        let another = is_conflict && failure.problem.contains(UID_CONFLICT);
+        if another || (failure.sort == Sort::Absent && self.key.kind == Kind::Pod) {
+            return self.gone();
+        }
         if failure.sort == Sort::Absent || is_conflict {
             match self.api::<DynamicObject>().get_opt(&self.key.name).await {
                 Ok(Some(object)) if object.metadata.uid.as_ref() == Some(&self.uid) => {}
@@ -207,7 +214,7 @@ impl Write {
                 self.key.kind.plural(),
                 subresource.map_or(String::new(), |name| format!("/{name}"))
             ),
-            (Sort::Absent, Some(_)) => format!(
+            (Sort::Absent, Some(_)) if definition(self.key.kind).is_some() => format!(
                 "{}; its custom resource definition must have a status subresource",
                 failure.problem
             ),

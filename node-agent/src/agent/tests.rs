@@ -3,11 +3,15 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 use object_store::Directory;
 use objects::{Kind, ObjectKey, REDIRECTION_ANNOTATION};
 use sys::{Namespace, link::Netlink};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+};
 
 use super::*;
 use crate::{
     PinnedNamespaces,
+    firewall::Found,
     test_support::{FakeProxy, eventually, needs_root, traces},
 };
 
@@ -18,7 +22,8 @@ struct Node {
     directory: tempfile::TempDir,
     store: Directory,
     pins: BTreeMap<String, Namespace>,
-    agent: Option<tokio::task::JoinHandle<()>>,
+    agent: Option<tokio::task::JoinHandle<Result<(), AgentError>>>,
+    terminate: Option<oneshot::Sender<()>>,
 }
 
 impl Node {
@@ -34,6 +39,7 @@ impl Node {
             store,
             pins: BTreeMap::new(),
             agent: None,
+            terminate: None,
         }
     }
 
@@ -54,10 +60,18 @@ impl Node {
         };
         let finder = Arc::new(PinnedNamespaces::new(self.path("namespaces")).unwrap());
         let store = Arc::new(self.store.clone());
-        self.agent = Some(tokio::spawn(async move {
-            let ended = run(settings, store.clone(), store, finder).await;
-            panic!("the agent ended: {ended:?}");
-        }));
+        let (terminate, terminated) = oneshot::channel();
+        self.terminate = Some(terminate);
+        let stop = async move {
+            let _ = terminated.await;
+        };
+        self.agent = Some(tokio::spawn(run(settings, store.clone(), store, finder, stop)));
+    }
+
+    /// As SIGTERM does it.
+    async fn terminate(&mut self) {
+        self.terminate.take().unwrap().send(()).unwrap();
+        self.agent.take().unwrap().await.unwrap().unwrap();
     }
 
     /// Without any chance to clean up.
@@ -105,6 +119,13 @@ impl Node {
         let labels = BTreeMap::from([("istio.io/dataplane-mode".to_owned(), mode.map(str::to_owned))]);
         let old = self.store.get(&key).unwrap().unwrap();
         self.store.put(old.with_labels(&labels).unwrap()).unwrap().1
+    }
+
+    fn label_pod(&self, pod: &str, mode: &str) {
+        let key = ObjectKey::new(Kind::Pod, "demo", pod);
+        let labels = BTreeMap::from([("istio.io/dataplane-mode".to_owned(), Some(mode.to_owned()))]);
+        let old = self.store.get(&key).unwrap().unwrap();
+        self.store.put(old.with_labels(&labels).unwrap()).unwrap();
     }
 
     fn annotation(&self, pod: &str) -> Option<String> {
@@ -372,6 +393,55 @@ async fn an_agent_killed_while_draining_cleans_up_later() {
     let status = node.until_settled(revision).await;
     assert_eq!(status["pods"][0]["state"], "direct");
     assert_eq!(traces(&node.pins[&uid]).await, before);
+}
+
+/// What uninstalling does: labels go, and at once agent and proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_agent_leaves_no_leaving_pod_captured() {
+    if needs_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let mut uids = Vec::new();
+    for pod in 0..12 {
+        uids.push(
+            node.pod(&format!("web-{pod}"), &format!("10.9.0.{}", pod + 5))
+                .await,
+        );
+    }
+    let stays = node.pod("stays", "10.9.1.5").await;
+    node.label_pod("stays", "ambient");
+    let revision = node.label_namespace(Some("ambient"));
+    node.start();
+    let _proxy = FakeProxy::connect(&node.path("zds")).await;
+    node.until_settled(revision).await;
+    let enrolled = traces(&node.pins[&stays]).await;
+
+    let revision = node.label_namespace(None);
+    eventually("the agent has read it", async || {
+        let status = get(&node.path("status"), "/status").await;
+        status.is_some_and(|status| status["revision"].as_u64() >= Some(revision))
+    })
+    .await;
+    node.terminate().await;
+    let firewall = Preflight::run(Path::new("/proc/sys/net"), None)
+        .await
+        .ready()
+        .unwrap();
+    for uid in &uids {
+        assert_ne!(
+            firewall.inspect(&node.pins[uid]).await.unwrap(),
+            Found::Redirection
+        );
+    }
+    assert_eq!(traces(&node.pins[&stays]).await, enrolled);
+    // Nothing to wait for, nothing waited for.
+    node.start();
+    let _proxy = FakeProxy::connect(&node.path("zds")).await;
+    node.until_settled(revision).await;
+    let before = tokio::time::Instant::now();
+    node.terminate().await;
+    assert!(before.elapsed() < crate::LONGEST_FAREWELL);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,10 +49,12 @@ impl Cluster {
             RootQuestion::Revoke(serials) => format!("revoke {}", serials.join(",")),
             RootQuestion::RevokeAll(issued) => format!("revoke {}", issued.written(' ')),
             RootQuestion::Issued(_) => {
-                return Err(self.unknown(
+                return Err(self.unknown(&format!(
                     "each replica knows what it has issued, and its debug socket is not open to kubectl; the lines `certificate issued` \
-                     in the logs of all replicas have serial, identity, node and end (kubectl logs --prefix -l app.kubernetes.io/name=ztunnel-control-plane)",
-                ));
+                     in the logs of all replicas have serial, identity, node and end (kubectl logs -n {} --prefix --tail=-1 \
+                     --max-log-requests=20 -l app.kubernetes.io/name=ztunnel-control-plane)",
+                    self.namespace
+                )));
             }
         };
         // Every request has a value of its own.
