@@ -68,7 +68,13 @@ fn describe(status: &tonic::Status) -> String {
             "it cannot be reached ({what}); check that it runs, its address, and the root certificate it is verified by"
         ),
         Code::Unimplemented => format!("it does not serve delta xDS ({what}); check the address"),
-        Code::OutOfRange | Code::ResourceExhausted => format!("a response is too large ({what})"),
+        // Whichever side does not read it says so: gRPC libraries by one of two codes and one of these words.
+        Code::OutOfRange | Code::ResourceExhausted
+            if what.contains(" too large") || what.contains("larger than") =>
+        {
+            format!("a message is too large ({what})")
+        }
+        Code::OutOfRange | Code::ResourceExhausted => format!("a limit is reached ({what})"),
         code => format!("the stream failed with {code:?} ({what})"),
     }
 }
@@ -78,4 +84,34 @@ fn causes(status: &tonic::Status) -> impl Iterator<Item = &(dyn Error + 'static)
         (*error).source()
     }
     std::iter::successors(status.source(), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_called_what_it_is() {
+        let words = |code, words: &str| StreamError::Failed(tonic::Status::new(code, words)).to_string();
+        for (code, message) in [
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes",
+            ),
+            (
+                Code::ResourceExhausted,
+                "grpc: received message larger than max (9 vs. 4)",
+            ),
+        ] {
+            let text = words(code, message);
+            assert!(
+                text.starts_with("a message is too large (") && text.contains(message),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            words(Code::ResourceExhausted, "too many streams of this pod are open"),
+            "a limit is reached (too many streams of this pod are open)"
+        );
+    }
 }

@@ -45,7 +45,7 @@ pub(crate) const HOLD: Duration = Duration::from_millis(200);
 /// About how long a response is by default, in bytes; more is told by several, each answered before the next. Istio's node
 /// proxy and ours take 200 MiB; this is enough for some 400 000 workloads.
 pub(crate) const MAX_RESPONSE_BYTES: usize = 128 * 1024 * 1024;
-/// How many names one stream may ask for.
+/// How many names one stream may ask for, beside what the proxy has from an earlier one.
 pub(crate) const MAX_NAMES: usize = 65_536;
 
 pub(crate) struct Session {

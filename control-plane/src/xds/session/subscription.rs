@@ -42,7 +42,11 @@ enum Told {
 
 #[derive(Default)]
 struct Names {
+    /// Asked for on this stream; [`MAX_NAMES`] at most.
     wanted: BTreeSet<Arc<str>>,
+    /// Had from an earlier stream, and wanted on this one too. These are more than may be asked for where they came
+    /// with services; what a request may hold bounds them.
+    before: BTreeSet<Arc<str>>,
     /// The name under which something was sent, and its version; `None`: that it does not exist.
     told: HashMap<Arc<str>, Option<Arc<str>>>,
 }
@@ -162,13 +166,13 @@ impl Subscription {
                 },
             })
         } else {
-            // What it has from an earlier stream it wants on this one too.
             let told = request.initial_versions.into_iter();
             let told: HashMap<Arc<str>, _> = told
                 .map(|(name, version)| (Arc::from(name), Some(Arc::from(version))))
                 .collect();
             Mode::Names(Names {
-                wanted: told.keys().cloned().collect(),
+                wanted: BTreeSet::new(),
+                before: told.keys().cloned().collect(),
                 told,
             })
         };
@@ -197,6 +201,7 @@ impl Subscription {
         if let Mode::Names(names) = &mut self.mode {
             for name in &request.unsubscribe {
                 names.wanted.remove(name.as_str());
+                names.before.remove(name.as_str());
                 names.told.remove(name.as_str());
             }
         }
@@ -349,7 +354,7 @@ impl Names {
     fn take(&mut self, table: Shown<'_>, node: &str, asked: &BTreeSet<Arc<str>>) -> Difference {
         let mut now: BTreeMap<Arc<str>, &Arc<Resource>> = BTreeMap::new();
         let mut missing = Vec::new();
-        for name in &self.wanted {
+        for name in self.wanted.union(&self.before) {
             let found = resolve(table, name);
             if found.is_empty() {
                 missing.push(name.clone());

@@ -213,6 +213,80 @@ fn names_are_limited() {
     assert_eq!(result, Err(RequestError::TooManyNames));
 }
 
+/// The workloads of a service come without being asked for, so a proxy may have more than it may ask for.
+#[test]
+fn a_proxy_comes_back_with_more_than_it_may_ask_for() {
+    let mut bench = Bench::new();
+    let service = || Resource::new(Address, "demo/web", b"vip".to_vec(), Links::default());
+    let member = |number: usize| {
+        let address = format!("net/10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255);
+        workload(&format!("uid-{number}"), &address, "node-b", &["demo/web"])
+    };
+    bench.change(|view| {
+        view.addresses.put(service());
+        (0..=MAX_NAMES).for_each(|number| view.addresses.put(member(number)));
+    });
+    let mut initial_versions: BTreeMap<_, _> = (0..=MAX_NAMES)
+        .map(|number| (format!("uid-{number}"), member(number).version.to_string()))
+        .collect();
+    initial_versions.insert("demo/web".to_owned(), service().version.to_string());
+    bench.wildcard(Authorization);
+    let come_back = |subscribe: &[&str]| Request {
+        subscribe: strings(subscribe),
+        unsubscribe: strings(&["*"]),
+        initial_versions: initial_versions.clone(),
+        ..Request::default()
+    };
+    bench.request(Address, come_back(&["*", "demo/web"]));
+    assert_eq!(
+        brief(&bench.settle()),
+        [(Authorization, vec![]), (Address, vec![])],
+        "it has everything"
+    );
+    // What it has is followed, and may be given up.
+    bench.change(|view| {
+        view.addresses.remove("uid-7");
+        view.addresses
+            .put(workload("uid-new", "net/10.9.9.9", "node-b", &["demo/web"]));
+    });
+    assert_eq!(brief(&bench.settle()), [(Address, vec!["uid-new", "!uid-7"])]);
+    let given_up = Request {
+        unsubscribe: strings(&["uid-8"]),
+        nonce: "any".to_owned(),
+        ..Request::default()
+    };
+    bench.request(Address, given_up);
+    bench.request(
+        Address,
+        Request {
+            unsubscribe: strings(&["demo/web"]),
+            nonce: "any".to_owned(),
+            ..Request::default()
+        },
+    );
+    bench.change(|view| view.addresses.remove("uid-8"));
+    bench.idle();
+    // Without a name asked for beside it, as Istio's node proxy comes back, a service that it has brings its workloads.
+    let mut other = Bench::of(bench.view.clone(), true);
+    other.wildcard(Authorization);
+    other.request(Address, come_back(&["*"]));
+    assert_eq!(
+        brief(&other.settle())[1],
+        (Address, vec!["uid-new", "!uid-7", "!uid-8"])
+    );
+    other.change(|view| view.addresses.put(member(MAX_NAMES + 1)));
+    let last = format!("uid-{}", MAX_NAMES + 1);
+    assert_eq!(brief(&other.settle()), [(Address, vec![&*last])]);
+    // What it asks for has its bound all the same.
+    let subscribe = (0..=MAX_NAMES).map(|number| format!("net/{number}")).collect();
+    let request = Request {
+        subscribe,
+        ..Request::default()
+    };
+    let result = other.session.request(other.now, Address, request);
+    assert_eq!(result, Err(RequestError::TooManyNames));
+}
+
 #[test]
 fn from_some_to_everything_and_back() {
     let mut bench = on_demand();
