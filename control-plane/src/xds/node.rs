@@ -195,7 +195,13 @@ impl ProxyName {
         Ok(Role::Dedicated)
     }
 
-    /// Whether a later request on the stream says the same.
+    /// The same with the node that the token is for, which a dedicated proxy may leave out.
+    pub(crate) fn on_node_of(mut self, caller: &Caller) -> ProxyName {
+        self.node.clone_from(&caller.node);
+        self
+    }
+
+    /// Whether a later request on the stream says the same; `self` is what the first one said.
     pub(crate) fn still(&self, node: Option<&Node>) -> Result<(), Refusal> {
         // Only the first request must have it.
         if node.is_none() {

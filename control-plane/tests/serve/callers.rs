@@ -204,6 +204,22 @@ async fn another_account_is_served_as_its_own_pod_alone() {
         (&json!(true), &json!("node-a"))
     );
 
+    // It may leave out where it runs, and names itself with each type that it asks for.
+    let mut elsewhere = itself();
+    let fields = &mut elsewhere.metadata.as_mut().unwrap().fields;
+    fields.remove("NODE_NAME");
+    let mut brief = open(&own, elsewhere).await;
+    brief.subscribe().await;
+    let mut told = BTreeSet::new();
+    while told.len() < 2 {
+        told.insert(brief.next().await.type_url);
+    }
+    let sync = world.ask("/debug/sync").await;
+    let of_web = |proxy: &&serde_json::Value| proxy["pod"] == "web-1";
+    let mut named = sync["proxies"].as_array().unwrap().iter().filter(of_web);
+    assert!(named.all(|proxy| proxy["node"] == "node-a"), "{sync}");
+    drop(brief);
+
     // It stays who it is.
     client.node = node("zt-a", "node-a");
     client.subscribe().await;

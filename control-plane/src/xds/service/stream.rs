@@ -61,7 +61,7 @@ impl Stream {
         }
     }
 
-    /// Waits for the first request, which says who is there. `None` when the client went away first.
+    /// Waits for the first request, which says who is there, in its words. `None` when the client went away first.
     async fn begin(
         &self,
         requests: &mut Streaming<DeltaDiscoveryRequest>,
@@ -71,7 +71,7 @@ impl Stream {
             .await
             .map_err(|_| Status::deadline_exceeded("no request came"))?;
         let Some(first) = first? else { return Ok(None) };
-        let mut name = ProxyName::from_node(first.node.as_ref()).map_err(|error| {
+        let name = ProxyName::from_node(first.node.as_ref()).map_err(|error| {
             settings.metrics.stream_refused("bad_node");
             Status::invalid_argument(error.to_string())
         })?;
@@ -86,7 +86,6 @@ impl Stream {
         let role = name
             .check(node, &self.caller, &settings.trusted_node_accounts, is_there)
             .map_err(|refusal| self.denied(&refusal))?;
-        name.node.clone_from(&self.caller.node);
         Ok(Some((first, name, role)))
     }
 
@@ -108,10 +107,11 @@ impl Stream {
     async fn serve(
         &self,
         first: DeltaDiscoveryRequest,
-        name: ProxyName,
+        said: ProxyName,
         role: Role,
         mut requests: Streaming<DeltaDiscoveryRequest>,
     ) -> Result<(), Status> {
+        let name = said.clone().on_node_of(&self.caller);
         let metrics = &self.shared.settings.metrics;
         let mut views = self.shared.settings.views.clone();
         let number: u64 = rand::random();
@@ -214,7 +214,7 @@ impl Stream {
                 }
                 request = requests.message() => match request {
                     Ok(Some(request)) => {
-                        if let Err(refusal) = name.still(request.node.as_ref()) {
+                        if let Err(refusal) = said.still(request.node.as_ref()) {
                             tracing::warn!(caller = %self.caller, "stream ended: {refusal}");
                             return Err(self.denied(&refusal));
                         }
