@@ -195,7 +195,16 @@ impl Config {
         }
         let wanted =
             Wanted::for_control_plane().and_config_map(&self.pod_namespace, mesh_settings::CONFIG_MAP);
-        Ok(Arc::new(KubernetesStore::new(self.api_server()?, wanted)))
+        let store = KubernetesStore::of_manager(self.api_server()?, wanted, &self.field_manager());
+        Ok(Arc::new(store))
+    }
+
+    /// How what is written on objects is named: control planes of several revisions must be told apart.
+    fn field_manager(&self) -> String {
+        match self.revision.as_str() {
+            "" => kube_source::FIELD_MANAGER.to_owned(),
+            revision => format!("{}-{revision}", kube_source::FIELD_MANAGER),
+        }
     }
 
     /// The Kubernetes API, where that is the source of objects; for what else is asked of it.

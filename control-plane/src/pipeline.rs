@@ -108,8 +108,10 @@ pub(crate) async fn run(
             events.record(notice);
         }
         progress.awaits_settings(worker.mesh.are_missing());
-        let found = std::mem::take(&mut worker.conditions);
+        let mut found = std::mem::take(&mut worker.conditions);
+        let left = worker.left(&mut found);
         if let Some(conditions) = &conditions {
+            conditions.leave(&left);
             conditions.want(found);
             conditions.want_addresses(&std::mem::take(&mut worker.allocations));
         }
@@ -124,6 +126,9 @@ pub(crate) async fn run(
             None => {
                 let (sender, receiver) = watch::channel(history);
                 tracing::info!(revision, "everything is compiled");
+                if let Some(conditions) = &conditions {
+                    conditions.leave_all_but(|key| worker.compiler.conditions().contains_key(key));
+                }
                 // Nobody waits for it any more: the program is stopping.
                 let fixed = worker.mesh.fixed();
                 let _ = first.take().map(|first| first.send((receiver, fixed)));
@@ -228,6 +233,18 @@ impl Worker {
         }
         self.scope.select(self.mesh.selectors().to_vec());
         self.scope.apply(changes)
+    }
+
+    /// Takes out the objects that are not compiled any more: deleted, or another control plane's.
+    fn left(&self, conditions: &mut BTreeMap<ObjectKey, Vec<Condition>>) -> Vec<ObjectKey> {
+        let ours = self.compiler.conditions();
+        let left: Vec<ObjectKey> = conditions
+            .keys()
+            .filter(|key| !ours.contains_key(key))
+            .cloned()
+            .collect();
+        conditions.retain(|key, _| ours.contains_key(key));
+        left
     }
 
     /// Compiles so that each policy is a change of its own. The revision is reached with the last of them.

@@ -76,6 +76,26 @@ impl Conditions {
         self.shared.more.notify_one();
     }
 
+    /// These objects are not ours, or not any more: what is ours on them is to go, and nothing that another control plane
+    /// has written since.
+    pub(crate) fn leave(&self, keys: &[ObjectKey]) {
+        let mut queue = self.queue();
+        leave(&mut queue, keys);
+        drop(queue);
+        self.shared.more.notify_one();
+    }
+
+    /// As [`leave`](Conditions::leave), for all objects with conditions of ours but these: they may have been left while
+    /// nobody looked.
+    pub(crate) fn leave_all_but(&self, is_ours: impl Fn(&ObjectKey) -> bool) {
+        let mut queue = self.queue();
+        let others = queue.with_conditions().filter(|key| !is_ours(key));
+        let others: Vec<ObjectKey> = others.cloned().collect();
+        leave(&mut queue, &others);
+        drop(queue);
+        self.shared.more.notify_one();
+    }
+
     /// The statuses of these ServiceEntries are to list exactly these addresses.
     pub(crate) fn want_addresses(&self, addresses: &BTreeMap<ObjectKey, Vec<AllocatedAddress>>) {
         if addresses.is_empty() {
@@ -151,6 +171,14 @@ impl Conditions {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Each entry is right by itself, so a panic elsewhere does not spoil it.
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn leave(queue: &mut Queue, keys: &[ObjectKey]) {
+    for key in keys {
+        if !queue.leave(key) {
+            tracing::warn!(%key, "what is ours on it stays: {} wait already", queue::MAX_WAITING);
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Queue {
     /// Nothing is written: what was told of an object stays told as long as it is there.
     pub(super) only_tells: bool,
     waiting: BTreeMap<ObjectKey, Waiting>,
+    /// Objects that are not ours, or not any more, from which ours is to be taken away: when nothing else is to be done.
+    leaving: BTreeMap<ObjectKey, Attempts>,
 }
 
 /// An object, as the source told of it or as it was written after.
@@ -42,6 +44,12 @@ struct Waiting {
     conditions: Option<Vec<Condition>>,
     /// `None`: as they are.
     addresses: Option<Vec<Value>>,
+    attempts: Attempts,
+}
+
+/// Those that failed.
+#[derive(Default)]
+struct Attempts {
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -56,6 +64,8 @@ pub(super) struct Write {
     /// All addresses of a ServiceEntry; empty for other kinds. What one writer leaves out in a server-side apply it
     /// takes away.
     pub(super) addresses: Vec<Value>,
+    /// The object is somebody else's: what is ours of it alone goes.
+    pub(super) gives_back: bool,
 }
 
 impl Write {
@@ -69,6 +79,7 @@ impl Write {
             conditions: self.conditions.clone(),
             types: conditions::OURS,
             fields,
+            gives_back: self.gives_back,
         }
     }
 }
@@ -102,7 +113,7 @@ impl Queue {
 
     pub(super) fn delete(&mut self, key: &ObjectKey) {
         self.known.remove(key);
-        self.waiting.remove(key);
+        self.give_up(key);
     }
 
     /// False when there is no room.
@@ -114,9 +125,36 @@ impl Queue {
             && !self.waiting.contains_key(key)
             && self.known.get(key).is_none_or(has_none)
         {
+            self.leaving.remove(key);
             return true;
         }
         self.wait(key, |waiting| waiting.conditions = Some(conditions))
+    }
+
+    /// The object is not ours: conditions of ours are to be taken away, as far as nobody else has written them. False
+    /// when there is no room.
+    pub(super) fn leave(&mut self, key: &ObjectKey) -> bool {
+        self.waiting.remove(key);
+        let has_some = self
+            .known
+            .get(key)
+            .is_some_and(|known| !known.conditions.is_empty());
+        if self.only_tells || !has_some {
+            return true;
+        }
+        if self.leaving.len() >= MAX_WAITING && !self.leaving.contains_key(key) {
+            return false;
+        }
+        self.leaving.insert(key.clone(), Attempts::default());
+        true
+    }
+
+    /// The objects that have conditions of ours.
+    pub(super) fn with_conditions(&self) -> impl Iterator<Item = &ObjectKey> {
+        let known = self.known.iter();
+        known
+            .filter(|(_, known)| !known.conditions.is_empty())
+            .map(|(key, _)| key)
     }
 
     /// The addresses that a ServiceEntry's status is to list. False when there is no room.
@@ -133,15 +171,16 @@ impl Queue {
         if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(key) {
             return false;
         }
+        self.leaving.remove(key);
         let waiting = self.waiting.entry(key.clone()).or_default();
-        (waiting.failures, waiting.not_before) = (0, None);
+        waiting.attempts = Attempts::default();
         what(waiting);
         true
     }
 
     /// What to do now. `time` is what the conditions say when they changed.
     pub(super) fn next(&mut self, now: Instant, time: SystemTime) -> Next {
-        let is_due = |waiting: &Waiting| waiting.not_before.is_none_or(|until| until <= now);
+        let is_due = |waiting: &Waiting| waiting.attempts.is_due(now);
         while let Some((key, waiting)) = self.waiting.iter().find(|(_, waiting)| is_due(waiting)) {
             let key = key.clone();
             let write = self.known.get(&key).and_then(|known| {
@@ -156,6 +195,7 @@ impl Queue {
                     uid: known.uid.clone(),
                     conditions: conditions.unwrap_or_else(|| known.conditions.clone()),
                     addresses: addresses.unwrap_or_else(|| known.addresses.clone()),
+                    gives_back: false,
                 })
             });
             match write {
@@ -163,16 +203,33 @@ impl Queue {
                 None => drop(self.waiting.remove(&key)),
             }
         }
-        Next::Wait(
-            self.waiting
-                .values()
-                .filter_map(|waiting| waiting.not_before)
-                .min(),
-        )
+        while let Some((key, _)) = self.leaving.iter().find(|(_, attempts)| attempts.is_due(now)) {
+            let key = key.clone();
+            match self.known.get(&key).filter(|known| !known.conditions.is_empty()) {
+                Some(known) => {
+                    return Next::Write(Write {
+                        key,
+                        uid: known.uid.clone(),
+                        conditions: Vec::new(),
+                        addresses: known.addresses.clone(),
+                        gives_back: true,
+                    });
+                }
+                None => drop(self.leaving.remove(&key)),
+            }
+        }
+        let waiting = self.waiting.values().map(|waiting| &waiting.attempts);
+        let all = waiting.chain(self.leaving.values());
+        Next::Wait(all.filter_map(|attempts| attempts.not_before).min())
     }
 
     /// It is written. What was wanted meanwhile is compared with that, and the source has not told of it yet.
     pub(super) fn written(&mut self, write: Write) {
+        if write.gives_back {
+            // Once is enough. What is on it now the source tells: others may have some there.
+            self.leaving.remove(&write.key);
+            return;
+        }
         if let Some(known) = self
             .known
             .get_mut(&write.key)
@@ -186,17 +243,33 @@ impl Queue {
     /// The object is written no more, until something is wanted of it again.
     pub(super) fn give_up(&mut self, key: &ObjectKey) {
         self.waiting.remove(key);
+        self.leaving.remove(key);
     }
 
     /// Returns when it is tried again.
     pub(super) fn failed(&mut self, write: &Write, now: Instant) -> Option<Duration> {
-        let waiting = self.waiting.get_mut(&write.key)?;
+        let attempts = if write.gives_back {
+            self.leaving.get_mut(&write.key)?
+        } else {
+            &mut self.waiting.get_mut(&write.key)?.attempts
+        };
+        Some(attempts.failed(now))
+    }
+}
+
+impl Attempts {
+    fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|until| until <= now)
+    }
+
+    /// One more; returns the pause before the next.
+    fn failed(&mut self, now: Instant) -> Duration {
         let pause = FIRST_RETRY
-            .saturating_mul(2u32.saturating_pow(waiting.failures))
+            .saturating_mul(2u32.saturating_pow(self.failures))
             .min(LAST_RETRY);
-        waiting.failures += 1;
-        waiting.not_before = Some(now + pause);
-        Some(pause)
+        self.failures += 1;
+        self.not_before = Some(now + pause);
+        pause
     }
 }
 

@@ -142,6 +142,52 @@ fn what_fails_is_tried_again_ever_more_seldom() {
 }
 
 #[test]
+fn what_is_not_ours_is_left_once_and_last() {
+    let object = policy("1", json!([as_written("True", "good", THEN)]));
+    let mut bench = Bench::new(&object);
+    let other = ObjectKey::new(objects::Kind::Service, "demo", "never-written");
+    assert!(bench.0.leave(&other) && bench.0.leave(&object.key()));
+    let write = bench.write();
+    assert!(write.gives_back && write.status().gives_back && write.conditions.is_empty());
+    assert_eq!(write.key, object.key());
+    bench.0.failed(&write, bench.1);
+    assert_eq!(bench.next(), Next::Wait(Some(bench.1 + FIRST_RETRY)));
+    bench.1 += FIRST_RETRY;
+    let write = bench.write();
+    bench.0.written(write);
+    // Another control plane has written the same: it stays, and nobody tries again.
+    bench.0.put(&object);
+    assert_eq!(bench.next(), Next::Wait(None));
+    // It comes back before it was left.
+    assert!(bench.0.leave(&object.key()));
+    bench.want(&[condition(true, "better")]);
+    assert!(!bench.write().gives_back);
+    // It goes before what was wanted of it is written.
+    assert!(bench.0.leave(&object.key()));
+    assert!(bench.write().gives_back);
+    assert!(bench.0.leave(&object.key()));
+    bench.0.delete(&object.key());
+    assert_eq!(bench.next(), Next::Wait(None));
+}
+
+#[test]
+fn what_was_left_while_nobody_looked_is_found() {
+    let conditions = Conditions::new(true);
+    let (ours, left) = (
+        policy("1", json!([as_written("True", "good", THEN)])),
+        entry(json!({})),
+    );
+    let theirs = entry(json!({ "conditions": [as_written("True", "good", THEN)] }));
+    conditions.apply(&[StoreChange::Put(ours.clone()), StoreChange::Put(left)]);
+    conditions.leave_all_but(|key| *key == ours.key());
+    let next = || conditions.queue().next(Instant::now(), SystemTime::UNIX_EPOCH);
+    assert_eq!(next(), Next::Wait(None));
+    conditions.apply(&[StoreChange::Put(theirs.clone())]);
+    conditions.leave_all_but(|key| *key == ours.key());
+    assert!(matches!(next(), Next::Write(write) if write.gives_back && write.key == theirs.key()));
+}
+
+#[test]
 fn what_only_stands_for_an_object_is_not_written() {
     let key = policy("", json!([])).key();
     let placeholder = Arc::new(Object::closed(&key, "no YAML").unwrap());

@@ -10,6 +10,7 @@ use crate::http_client;
 use crate::kinds::Wanted;
 use crate::mirror::{KindState, KindStatus};
 use crate::stream::{self, Shared};
+use crate::writer::FIELD_MANAGER;
 
 /// The objects of a Kubernetes API: an [`ObjectSource`] and an [`ObjectWriter`](object_store::ObjectWriter). Cheap to
 /// clone.
@@ -29,6 +30,8 @@ pub struct KubernetesStore {
 struct Inner {
     server: ApiServer,
     wanted: Wanted,
+    /// How its writes of status are named.
+    manager: String,
     client: OnceLock<kube::Client>,
     /// Of the stream that was begun last.
     current: Mutex<Weak<Shared>>,
@@ -37,10 +40,17 @@ struct Inner {
 impl KubernetesStore {
     /// A store over the server, for the objects that are wanted.
     pub fn new(server: ApiServer, wanted: Wanted) -> KubernetesStore {
+        KubernetesStore::of_manager(server, wanted, FIELD_MANAGER)
+    }
+
+    /// One whose writes of status are named so in `managedFields`. Those who write the same types of conditions and may
+    /// take each other's place, as control planes of several revisions do, each need a name of their own.
+    pub fn of_manager(server: ApiServer, wanted: Wanted, manager: &str) -> KubernetesStore {
         KubernetesStore {
             inner: Arc::new(Inner {
                 server,
                 wanted,
+                manager: manager.to_owned(),
                 client: OnceLock::new(),
                 current: Mutex::default(),
             }),
@@ -51,6 +61,10 @@ impl KubernetesStore {
     pub fn status(&self) -> Vec<KindStatus> {
         self.current()
             .map_or_else(Vec::new, |shared| shared.mirror().status())
+    }
+
+    pub(crate) fn manager(&self) -> &str {
+        &self.inner.manager
     }
 
     pub(crate) fn client(&self) -> kube::Client {

@@ -62,7 +62,7 @@ impl ObjectWriter for KubernetesStore {
             key: key.clone(),
             uid: uid.to_owned(),
             subresource: Some("status"),
-            parameters: PatchParams::apply(FIELD_MANAGER).force(),
+            parameters: PatchParams::apply(self.manager()).force(),
         };
         Box::pin(async move {
             let mut attempt = 1;
@@ -115,7 +115,19 @@ impl Write {
 
     async fn status_once(&self, status: &StatusWrite) -> Result<Outcome, WriteError> {
         let stored = self.stored().await?;
-        let plan = conditions::plan(self.key.kind, status, &stored);
+        let plan = if status.gives_back {
+            match conditions::giving_back(status, &stored, self.store.manager()) {
+                Some(plan) => plan,
+                // Others have written everything since: there is nothing to take away.
+                None => {
+                    return Ok(Outcome::Written(
+                        self.known(stored.metadata.resource_version.as_deref().unwrap_or_default()),
+                    ));
+                }
+            }
+        } else {
+            conditions::plan(self.key.kind, status, &stored)
+        };
         let mut fields = status.fields.clone();
         fields.insert("conditions".to_owned(), Value::Array(plan.conditions));
         let mut content = Value::Object(fields);
@@ -125,6 +137,7 @@ impl Write {
             .then(|| stored.metadata.resource_version.clone());
         let patch = Patch::Apply(self.patch_of(content, version.flatten()));
         let applied = match self.patched(&self.parameters, &patch).await {
+            Ok(applied) if status.gives_back => return Ok(Outcome::Written(self.written(&applied))),
             Ok(applied) => applied,
             Err(error) => return self.overtaken(&error).await,
         };
@@ -139,7 +152,7 @@ impl Write {
         let version = Some(applied.version().to_owned());
         let patch = Patch::Merge(self.patch_of(json!({ "conditions": rest }), version));
         let parameters = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
+            field_manager: Some(self.store.manager().to_owned()),
             ..PatchParams::default()
         };
         match self.patched(&parameters, &patch).await {
@@ -184,7 +197,12 @@ impl Write {
     }
 
     fn written(&self, object: &Item) -> u64 {
-        let version = number(object.version());
+        self.known(object.version())
+    }
+
+    /// The revision by which this version of the object is known.
+    fn known(&self, version: &str) -> u64 {
+        let version = number(version);
         match self.store.current() {
             Some(shared) => shared.change(|mirror| mirror.wrote(&self.key, &self.uid, version)),
             None => 0,

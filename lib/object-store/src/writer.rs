@@ -41,6 +41,9 @@ pub struct StatusWrite {
     pub types: &'static [&'static str],
     /// Other fields of the status that are the writer's alone, such as `addresses`.
     pub fields: Map<String, Value>,
+    /// The object is not this writer's any more, and another writer of the same types may have it: of `types` only
+    /// what this writer itself has written goes, where the store keeps account of that.
+    pub gives_back: bool,
 }
 
 impl StatusWrite {

@@ -3,7 +3,7 @@
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube_api::{ApiServer, Key, Options};
-use kube_source::FIELD_MANAGER;
+use kube_source::{FIELD_MANAGER, KubernetesStore, Wanted};
 use object_store::{ObjectWriter, StatusWrite, WriteError};
 use objects::Kind;
 use serde_json::{Value, json};
@@ -234,4 +234,68 @@ async fn what_another_manager_left_of_ours_is_taken_away_and_nothing_else() {
         .find(|entry| entry["fieldsV1"].to_string().contains("Other"))
         .unwrap();
     assert_eq!(owner["manager"], "istio-ambient-service");
+}
+
+/// Two control planes with the same types of conditions: who does not have an object any more takes its own from it, and
+/// not what the other has written since, be the conditions a list by type (Service) or one value (policy).
+#[tokio::test]
+async fn what_is_given_back_is_ones_own() {
+    let server = ApiServer::start(Options::default()).await.unwrap();
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "p", "namespace": "demo" },
+        "spec": { "ports": [{ "port": 80 }] } });
+    let policy = json!({ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "p", "namespace": "demo" }, "spec": { "rules": [{}] } });
+    let one = store(&server.url(), &[Kind::Service, Kind::AuthorizationPolicy]);
+    let other = KubernetesStore::of_manager(
+        kube_source::ApiServer::at(&server.url(), None, None).unwrap(),
+        Wanted::of([Kind::Service]),
+        "ztunnel-control-plane-canary",
+    );
+    let condition = |reason: &str| {
+        json!({ "type": "istio.io/WaypointBound", "status": "True", "reason": reason, "message": "m",
+            "lastTransitionTime": "2026-08-01T00:00:00Z" })
+    };
+    let foreign = json!({ "type": "Other", "status": "True", "reason": "R", "message": "m",
+        "lastTransitionTime": "2026-08-01T00:00:00Z" });
+    for (object, resource) in [(service, "services"), (policy, POLICIES)] {
+        let stored = server.put(object.clone()).unwrap();
+        let uid = stored.value()["metadata"]["uid"].as_str().unwrap().to_owned();
+        let kind: Kind = object["kind"].as_str().unwrap().parse().unwrap();
+        let key = objects::ObjectKey::new(kind, "demo", "p");
+        let write = async |store: &KubernetesStore, written: StatusWrite| {
+            store.write_status(&key, &uid, written).await.unwrap();
+            let stored = server.store().get(&Key::new(resource, "demo", "p")).unwrap();
+            let conditions = stored.value()["status"]["conditions"].as_array().cloned();
+            let reason = |one: &Value| one["reason"].as_str().unwrap().to_owned();
+            let mut reasons: Vec<String> = conditions.unwrap_or_default().iter().map(reason).collect();
+            reasons.sort();
+            reasons
+        };
+        let back = || StatusWrite {
+            gives_back: true,
+            ..status(Vec::new())
+        };
+        let theirs = StatusWrite {
+            types: &["Other"],
+            ..status(vec![foreign.clone()])
+        };
+        let third = KubernetesStore::of_manager(
+            kube_source::ApiServer::at(&server.url(), None, None).unwrap(),
+            Wanted::of([Kind::Service]),
+            "somebody",
+        );
+        assert_eq!(write(&third, theirs).await, ["R"]);
+        assert_eq!(write(&one, status(vec![condition("One")])).await, ["One", "R"]);
+        // Nobody has it now.
+        assert_eq!(write(&one, back()).await, ["R"], "{resource}");
+        assert_eq!(write(&one, back()).await, ["R"]);
+        // The other has it, and has written.
+        assert_eq!(write(&one, status(vec![condition("One")])).await, ["One", "R"]);
+        assert_eq!(
+            write(&other, status(vec![condition("Other")])).await,
+            ["Other", "R"]
+        );
+        assert_eq!(write(&one, back()).await, ["Other", "R"], "{resource}");
+        assert_eq!(write(&other, back()).await, ["R"], "{resource}");
+    }
 }
