@@ -6,9 +6,9 @@ use crate::metadata::own;
 use crate::read::{Field, Fields};
 use crate::syntax::{self, PROTOCOLS, Protocol};
 
-/// How many endpoints and ports a slice may hold, as in Kubernetes.
+/// How many endpoints and ports a slice may hold, as API servers check it (of ports the API's documentation says 100).
 const MAX_ENDPOINTS: usize = 1000;
-const MAX_PORTS: usize = 100;
+const MAX_PORTS: usize = 20_000;
 const MAX_ADDRESSES: usize = 100;
 
 /// Some endpoints of the Service that the label `kubernetes.io/service-name` names.

@@ -87,7 +87,7 @@ impl Metadata {
                 "name",
                 "every object needs a name (generateName alone is not enough)",
             )?
-            .checked(|text| name_rule(kind, text))?
+            .checked(|text| name_rule(kind, text, field.is_stored()))?
             .to_owned();
         let namespace = fields.get("namespace");
         if kind.is_namespaced() {
@@ -165,9 +165,11 @@ fn template(fields: &mut Fields<'_>) -> Metadata {
     metadata
 }
 
-fn name_rule(kind: Kind, text: &str) -> Result<(), String> {
+fn name_rule(kind: Kind, text: &str, is_stored: bool) -> Result<(), String> {
     match kind {
         Kind::Namespace => syntax::dns_label(text),
+        // Newer API servers let names of Services begin with a digit.
+        Kind::Service if is_stored => syntax::dns_label(text),
         Kind::Service => syntax::dns_1035_label(text),
         _ => syntax::dns_subdomain(text),
     }

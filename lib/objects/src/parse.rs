@@ -78,7 +78,8 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Object>, ParseErrors> {
 /// what cannot be read, and can only close: a policy never vanishes because a part of it is not understood.
 ///
 /// # Errors
-/// When the text is not a document, not the object of that key, or no policy and wrong in any way.
+/// When the text is not a document, not the object of that key, or no policy and wrong in any way; a Service is wrong by the
+/// rules of API servers, which let more pass.
 pub fn parse_stored(file: &str, text: &str, key: &ObjectKey) -> Result<Object, ParseErrors> {
     let (documents, errors) = document::read(text);
     if !errors.is_empty() {
@@ -208,6 +209,17 @@ pub(crate) fn stored(file: &str, tree: &Tree, key: &ObjectKey) -> Result<Object,
             policy.selects_unknown |= !of_metadata.is_empty();
             policy.close([of_metadata, problems].concat());
             Spec::PeerAuthentication(policy)
+        }
+        // With the rules of API servers, where those of manifests are narrower.
+        Kind::Service => {
+            let service = Service::read(&mut fields);
+            fields.finish();
+            let problems = reader.into_errors();
+            match service {
+                Some(service) if of_metadata.is_empty() && problems.is_empty() => Spec::Service(service),
+                _ if problems.is_empty() => return Err(ParseErrors(errors)),
+                _ => return Err(ParseErrors(problems)),
+            }
         }
         _ => return Err(ParseErrors(errors)),
     };

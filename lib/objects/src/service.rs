@@ -196,6 +196,8 @@ impl Service {
                 field.error("a Service of type ExternalName needs externalName")
             }
             (ServiceType::ExternalName, false) | (_, true) => {}
+            // API servers store it with any type, and it then means nothing.
+            (_, false) if field.is_stored() => service.external_name.clear(),
             (_, false) => field.error("externalName is only for a Service of type ExternalName"),
         }
         spec.keep(&[

@@ -93,3 +93,49 @@ fn only_who_has_no_conditions_that_are_read_loses_its_text() {
     assert!(pod("b", "1").raw().is_null());
     assert!(same(&pod("b", "1"), &pod("b", "2")) && !same(&pod("b", "1"), &pod("c", "1")));
 }
+
+/// What API servers store is read, also where they do not check what we check in files.
+#[test]
+fn what_an_api_server_stores_is_read() {
+    let stored = |kind: Kind, value: Value| {
+        let version = kind.api_versions()[0];
+        let Value::Object(fields) = value else {
+            panic!("no object")
+        };
+        let (_, object) = object_of(kind, version, fields).unwrap();
+        object.unwrap_or_else(|problem| panic!("{problem}"))
+    };
+    // Validated for the type ExternalName alone.
+    for address in ["10.9.0.1", "None"] {
+        let spec = json!({ "clusterIP": address, "externalName": "db.example", "ports": [{ "port": 80 }] });
+        let read = stored(
+            Kind::Service,
+            json!({ "metadata": { "name": "a", "namespace": "demo" }, "spec": spec }),
+        );
+        let service = read.as_service().unwrap();
+        assert_eq!(service.cluster_ips.len(), usize::from(address != "None"));
+        assert_eq!(service.external_name, "");
+    }
+    // Newer servers take every DNS label.
+    let spec = json!({ "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }] });
+    let read = stored(
+        Kind::Service,
+        json!({ "metadata": { "name": "0a", "namespace": "demo" }, "spec": spec }),
+    );
+    assert_eq!(read.metadata.name, "0a");
+    // The documentation says 100; the server takes 20 000.
+    let ports: Vec<Value> = (1..=20_000)
+        .map(|port| json!({ "name": format!("p{port}"), "port": port, "protocol": "TCP" }))
+        .collect();
+    let read = stored(
+        Kind::EndpointSlice,
+        json!({
+            "metadata": { "name": "a-1", "namespace": "demo", "labels": { "kubernetes.io/service-name": "a" } },
+            "addressType": "IPv4", "endpoints": [{ "addresses": ["10.4.0.1"] }], "ports": ports,
+        }),
+    );
+    let objects::Spec::EndpointSlice(slice) = &read.spec else {
+        panic!("{read:?}")
+    };
+    assert_eq!(slice.ports.len(), 20_000);
+}
