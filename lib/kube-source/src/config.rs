@@ -25,9 +25,7 @@ pub struct ApiServer {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The environment of a pod is not there.
-    #[error(
-        "{0} is not set, so this is no pod of a cluster (or its enableServiceLinks is off): name the API server's URL"
-    )]
+    #[error("{0} is not set, so this is no pod of a cluster: name the API server's URL")]
     NotInCluster(&'static str),
     /// The URL is none of an API server.
     #[error("{url:?} is no URL of an API server: {problem}; write http://HOST:PORT or https://HOST:PORT")]
