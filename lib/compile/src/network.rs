@@ -36,6 +36,11 @@ pub(crate) fn of_gateway(object: &Object) -> Option<String> {
     is_gateway.then(|| network.clone())
 }
 
+/// What a Gateway says of the service account of its pods.
+pub(crate) fn account_of_gateway(object: &Object) -> [Option<&String>; 2] {
+    [ACCOUNT_ANNOTATION, NAME_ANNOTATION].map(|key| object.metadata.annotations.get(key))
+}
+
 /// How workloads on a network are reached from others; `None` where no Gateway tells.
 pub(crate) fn gateway(index: &Index, settings: &Settings, network: &str) -> Option<GatewayAddress> {
     let (object, address, port) = first(index, settings, network)?;

@@ -114,7 +114,7 @@ impl Dirty {
                     self.addresses.extend(given);
                     let chosen = entry.allocated.iter().map(|one| one.address);
                     self.addresses.extend(chosen);
-                    if entry.workload_selector.is_some() && !same_spec {
+                    if entry.workload_selector.is_some() && (!same_spec || created(old) != created(new)) {
                         for kind in [Kind::Pod, Kind::WorkloadEntry] {
                             self.namespaces.insert((kind, namespace.clone()));
                         }
@@ -122,8 +122,14 @@ impl Dirty {
                 }
             }
             Kind::Gateway => {
-                if !same_spec || labels(old) != labels(new) {
+                let is_other = !same_spec || labels(old) != labels(new);
+                if is_other {
                     self.waypoints.insert((namespace.clone(), key.name.clone()));
+                }
+                if is_other
+                    || old.map(network::account_of_gateway) != new.map(network::account_of_gateway)
+                    || created(old) != created(new)
+                {
                     self.networks.extend(both().filter_map(network::of_gateway));
                 }
                 let binding = |object: &Object| {
@@ -339,6 +345,11 @@ fn attached(
         found.extend(policies_of(&ObjectKey::new(Kind::GatewayClass, "", class)));
     }
     found
+}
+
+/// What the order by age goes by: an object that was deleted and written again at once is another one.
+fn created(object: Option<&Object>) -> Option<&str> {
+    object?.metadata.creation_timestamp.as_deref()
 }
 
 fn labels(object: Option<&Object>) -> Option<&objects::selector::Labels> {

@@ -138,3 +138,29 @@ fn a_label_of_the_root_namespace_names_the_network_of_the_mesh() {
     compiler.apply(puts(&space("{}")));
     assert_eq!(networks(&compiler), (String::new(), String::new()));
 }
+
+/// Callers must not go on to accept an identity that the gateway no longer has.
+#[test]
+fn a_gateway_whose_account_or_age_changes_is_made_again() {
+    let text = |name: &str, second: u8, annotations: &str| {
+        let rest = ", addresses: [{value: 203.0.113.1}]}";
+        let text = gateway(name, second, "istio-remote", "HBONE", rest);
+        text.replace("labels:", &format!("annotations: {{{annotations}}}, labels:"))
+    };
+    let account = |compiler: &Compiler| {
+        let made = workload(compiler, "NetworkGateway/far/203.0.113.1/15009");
+        made.service_account.clone()
+    };
+    let mut compiler = compiled(&(text("first", 1, "") + &text("second", 5, "")));
+    assert_eq!(account(&compiler), "first-istio-remote");
+    for (second, annotations, expected) in [
+        (1, "gateway.istio.io/service-account: one", "one"),
+        (1, "gateway.istio.io/name-override: two", "two"),
+        (1, "", "first-istio-remote"),
+        // It was deleted and written again.
+        (9, "", "second-istio-remote"),
+    ] {
+        compiler.apply(puts(&text("first", second, annotations)));
+        assert_eq!(account(&compiler), expected, "{second} {annotations}");
+    }
+}

@@ -54,8 +54,14 @@ pub(super) fn object() -> impl Strategy<Value = String> {
              spec: {{controllerName: c}}\n"
         )
     });
-    let gateway = (namespace(), name(), 0u8..5, 0u8..4, prop::bool::weighted(0.3), second()).prop_map(
-        |(namespace, name, address, more, remote, time)| {
+    let account = prop::sample::select(vec![
+        "",
+        ", annotations: {gateway.istio.io/service-account: a}",
+        ", annotations: {gateway.istio.io/name-override: b}",
+    ]);
+    let rest = (second(), account).prop_map(|(time, account)| time + account);
+    let gateway = (namespace(), name(), 0u8..5, 0u8..4, prop::bool::weighted(0.3), rest).prop_map(
+        |(namespace, name, address, more, remote, rest)| {
             let class = if remote { "istio-remote" } else { "istio-waypoint" };
             let address = match address {
                 0 => "",
@@ -74,7 +80,7 @@ pub(super) fn object() -> impl Strategy<Value = String> {
             };
             format!(
                 "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{namespace: {namespace}, name: \
-                 {name}, labels: {labels}{time}}}\nspec: {{gatewayClassName: {class}, listeners: [{{name: mesh, port: \
+                 {name}, labels: {labels}{rest}}}\nspec: {{gatewayClassName: {class}, listeners: [{{name: mesh, port: \
                  15008, protocol: HBONE, allowedRoutes: {{namespaces: {{from: {from}}}}}}}]}}\n{address}"
             )
         },
