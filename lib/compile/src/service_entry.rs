@@ -150,20 +150,30 @@ pub(crate) fn conditions(
         .collect()
 }
 
-/// The entries of a namespace that select a workload by its labels, each with one of its hosts.
+/// The hosts of a namespace whose entries select a workload by its labels, each with the oldest of them: that is the
+/// service, and what a younger one says of ports is not the service's.
 pub(crate) fn selecting<'a>(
     index: &'a Index,
-    settings: &'a Settings,
-    namespace: &'a str,
-    labels: &'a Labels,
-) -> impl Iterator<Item = (&'a ServiceEntry, &'a str)> {
+    settings: &Settings,
+    namespace: &str,
+    labels: &Labels,
+) -> impl Iterator<Item = (&'a ServiceEntry, &'a str)> + use<'a> {
     let selecting = index.selecting(Kind::ServiceEntry, namespace, labels);
     let entries = selecting
         .into_iter()
         .filter_map(|object| Some((&object.metadata, object.as_service_entry()?)));
-    entries
-        .filter(|(metadata, entry)| Visibility::of(settings, metadata, entry) != Visibility::None)
-        .flat_map(|(_, entry)| entry.hosts.iter().map(move |host| (entry, host.as_str())))
+    let seen =
+        entries.filter(|(metadata, entry)| Visibility::of(settings, metadata, entry) != Visibility::None);
+    let mut oldest: BTreeMap<&str, (&Metadata, &ServiceEntry)> = BTreeMap::new();
+    for (metadata, entry) in seen {
+        for host in &entry.hosts {
+            let of_host = oldest.entry(host).or_insert((metadata, entry));
+            if metadata.by_age(of_host.0).is_lt() {
+                *of_host = (metadata, entry);
+            }
+        }
+    }
+    oldest.into_iter().map(|(host, (_, entry))| (entry, host))
 }
 
 /// The resource name of a service: `namespace/hostname`.

@@ -393,3 +393,39 @@ fn a_name_of_another_namespace_is_for_the_own_one_alone() {
         |namespace: &str| service(&compiler, &format!("{namespace}/web.shop.svc.cluster.local")).canonical;
     assert_eq!((canonical("demo"), canonical("shop")), (false, true));
 }
+
+/// Of several entries of one host the oldest is the service, and so says the ports of whom it selects.
+#[test]
+fn of_entries_of_one_host_the_oldest_says_the_ports() {
+    let at = |name: &str, second: u8, port: u16| {
+        let metadata = format!(", creationTimestamp: \"2026-08-01T00:00:0{second}Z\"");
+        let spec = format!(
+            "{{hosts: [a.example], resolution: STATIC, workloadSelector: {{labels: {{app: db}}}}, ports: [{{number: \
+             {port}, name: web}}]}}"
+        );
+        entry("demo", name, &metadata, &spec)
+    };
+    let vm = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {namespace: demo, name: vm}\nspec: \
+              {address: 10.6.0.1, labels: {app: db}}\n";
+    let check = |compiler: &Compiler, port: u16| {
+        assert_eq!(
+            service(compiler, "demo/a.example").ports[0].service_port,
+            u32::from(port)
+        );
+        for uid in [
+            "Kubernetes//Pod/demo/db",
+            "Kubernetes/networking.istio.io/WorkloadEntry/demo/vm",
+        ] {
+            let list = &workload(compiler, uid).services["demo/a.example"];
+            let ports: Vec<_> = list.ports.iter().map(|port| port.service_port).collect();
+            assert_eq!(ports, [u32::from(port)], "{uid}");
+        }
+    };
+    let pods = pod("demo", "db", "{app: db}", "") + vm;
+    check(&compiled(&(at("z", 1, 443) + &at("a", 2, 8443) + &pods)), 443);
+    let mut compiler = compiled(&(at("a", 1, 443) + &at("z", 2, 8443) + &pods));
+    check(&compiler, 443);
+    // The oldest was deleted and written again.
+    compiler.apply(puts(&at("a", 3, 443)));
+    check(&compiler, 8443);
+}
