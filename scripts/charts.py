@@ -11,6 +11,7 @@ import sys
 import helm_python as helm
 import kubernetes_validate
 import yaml
+from charts_cluster import Cluster
 
 CHART = "charts/ztunnel-mesh"
 VALUES = pathlib.Path("charts/values")
@@ -32,11 +33,25 @@ REFUSED = [
     ({"mesh": {"controlPlaneAddress": "https://istiod"}}, "controlPlaneAddress"),
     ({"mesh": {"rootNamespace": "Root"}}, "rootNamespace"),
     ({"controlPlane": {"certificateLife": "1.5h"}}, "certificateLife"),
+    ({"controlPlane": {"certificateLife": "91d"}}, "certificateLife: at most 90d"),
+    ({"controlPlane": {"certificateLife": "99999999999999999999d"}}, "certificateLife"),
+    ({"controlPlane": {"maxCertificateLife": "1h"}}, "maxCertificateLife: not less than certificateLife"),
+    ({"controlPlane": {"maxCertificateLife": "91d"}}, "maxCertificateLife"),
+    ({"controlPlane": {"serverNames": ["https://istiod"]}}, "serverNames"),
+    ({"mesh": {"clusterId": "a: b"}}, "clusterId"),
+    ({"mesh": {"clusterId": ""}}, "clusterId"),
+    ({"mesh": {"network": "a b"}}, "network"),
+    ({"mesh": {"caAddress": "ca.example.com"}}, "caAddress"),
     ({"controlPlane": {"dryRunPolicies": "some"}}, "dryRunPolicies"),
     ({"controlPlane": {"trustedNodeAccounts": ["ztunnel"]}}, "trustedNodeAccounts"),
     ({"controlPlane": {"autoscaling": {"minReplicas": 0}}}, "minReplicas"),
     ({"controlPlane": {"autoscaling": {"minReplicas": 9}}}, "minReplicas is more than maxReplicas"),
     ({"nodeAgent": {"excludeNamespaces": ["a,b"]}}, "excludeNamespaces"),
+    ({"nodeAgent": {"maxUnavailable": 0}}, "maxUnavailable"),
+    ({"nodeAgent": {"maxUnavailable": "0%"}}, "maxUnavailable"),
+    ({"nodeAgent": {"maxUnavailable": "101%"}}, "maxUnavailable"),
+    ({"ztunnel": {"name": "ztunnel-node-agent"}}, "name of another part"),
+    ({"ztunnel": {"name": "ztunnel-control-plane"}}, "name of another part"),
     ({"ztunnel": {"terminationGracePeriodSeconds": "30s"}}, "terminationGracePeriodSeconds"),
     ({"ztunnel": {"stateDirectory": "var/lib"}}, "stateDirectory"),
     ({"ztunnel": {"outboundPolicy": "DENY"}}, "outboundPolicy"),
@@ -54,7 +69,7 @@ def main() -> int:
     if sys.argv[1:] and not write:
         print("usage: charts [--write]", file=sys.stderr)
         return 2
-    problems = lint() + refusals()
+    problems = lint() + refusals() + in_clusters()
     if not invalid({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"portz": []}}):
         problems.append("the schemas of Kubernetes accept a field that there is not")
     left_out = set()
@@ -71,7 +86,8 @@ def main() -> int:
                 if thing["kind"] in FOREIGN:
                     left_out.add(thing["kind"])
                 else:
-                    problems += [f"{file.stem}: {template}: {problem}" for problem in invalid(thing)]
+                    problems += [f"{file.stem}: {template}: {problem}" for problem in invalid(thing) + twice(thing)]
+        problems += named_by_digits(file.stem, values)
         problems += compare(file.stem, parts, write)
     for kind in sorted(left_out):
         print(f"{kind}: not held against a schema, as it is a kind of the {FOREIGN[kind]}")
@@ -83,9 +99,14 @@ def main() -> int:
     return 0
 
 
-def render(values: dict) -> dict[str, str]:
+def render(values: dict, name: str = "ztunnel-mesh", namespace: str = "istio-system", cluster: Cluster | None = None) -> dict[str, str]:
+    """What the chart gives, by template; without a cluster it finds nothing where it looks into it."""
     with helm.Chart.load(CHART) as chart:
-        parts = chart.render(values, name="ztunnel-mesh", namespace="istio-system")
+        if cluster is None:
+            parts = chart.render(values, name=name, namespace=namespace)
+        else:
+            with helm.Config(kubeconfig_content=cluster.kubeconfig, namespace=namespace) as config:
+                parts = config.render(chart, values, name=name, namespace=namespace)
     return {name.removeprefix("ztunnel-mesh/templates/"): text for name, text in parts.items()}
 
 
@@ -119,6 +140,81 @@ def invalid(thing: dict) -> list[str]:
         except kubernetes_validate.ValidationError as error:
             path = ".".join(str(part) for part in error.path)
             problems.append(f"{thing['kind']} in Kubernetes {version}: {path}: {error.message}")
+    return problems
+
+
+def twice(thing: dict) -> list[str]:
+    """Variables that a container has twice, which server-side apply refuses."""
+    problems = []
+    for container in thing.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+        names = [variable["name"] for variable in container.get("env", [])]
+        problems += [f"{thing['kind']}: {name} is set twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    return problems
+
+
+def named_by_digits(name: str, values: dict) -> list[str]:
+    """Names of releases and namespaces may be nothing but digits, and must stay text."""
+    parts = render(values, name="1", namespace="2")
+    things = [thing for text in (text for part, text in parts.items() if not part.endswith("NOTES.txt")) for thing in objects(text)]
+    problems = [problem for thing in things if thing["kind"] not in FOREIGN for problem in invalid(thing)]
+    problems += [f"{thing['kind']}: {text!r} is no text" for thing in things for text in names(thing) if not isinstance(text, str)]
+    return [f"{name}, release 1 in namespace 2: {problem}" for problem in problems]
+
+
+def names(thing: dict) -> list:
+    metadata = thing["metadata"]
+    labels = [*metadata.get("labels", {}).values(), *metadata.get("annotations", {}).values()]
+    return [metadata["name"], metadata.get("namespace", ""), *labels]
+
+
+def in_clusters() -> list[str]:
+    """What the chart makes of what it finds in a cluster: objects there, values, and what the refusal must say, or nothing."""
+    agent = {"kind": "DaemonSet", "metadata": {"name": "istio-cni-node", "namespace": "kube-system"}}
+    istiod = {"kind": "ClusterRole", "metadata": {"name": "istiod-clusterrole-istio-system"}}
+    elsewhere = {"kind": "ClusterRole", "metadata": {"name": "ztunnel-control-plane-istio-system"}}
+    own = {"kind": "ClusterRole", "metadata": {"name": "ztunnel-control-plane-mesh"}}
+    only_ztunnel = {"installControlPlane": False, "installNodeAgent": False}
+    problems = []
+    for there, values, expected in [
+        ([], {}, None),
+        ([own], {}, None),
+        ([agent], {}, "istio-cni-node in kube-system"),
+        ([agent], {"installNodeAgent": False}, None),
+        ([istiod], {}, "ClusterRole istiod-clusterrole-istio-system"),
+        ([own, elsewhere], {}, "ClusterRole ztunnel-control-plane-istio-system"),
+        ([istiod, elsewhere], {"controlPlane": {"besideOthers": True}}, None),
+        ([istiod, agent], only_ztunnel, None),
+    ]:
+        with Cluster(there) as cluster:
+            try:
+                render(values, namespace="mesh", cluster=cluster)
+                said = None
+            except helm.HelmError as error:
+                said = str(error)
+        if said != expected and (said is None or expected is None or expected not in said):
+            problems.append(f"where there is {there}, {values}: {expected!r} is expected, and there is {said!r}")
+    return problems + owners()
+
+
+def owners() -> list[str]:
+    """Definitions of others are left alone; also those that another release of this name left behind in another namespace."""
+    problems = []
+    for owner, expected in [
+        ({"meta.helm.sh/release-name": "ztunnel-mesh", "meta.helm.sh/release-namespace": "mesh"}, True),
+        ({"meta.helm.sh/release-name": "ztunnel-mesh", "meta.helm.sh/release-namespace": "istio-system"}, False),
+        ({"meta.helm.sh/release-name": "istio-base", "meta.helm.sh/release-namespace": "mesh"}, False),
+        (None, False),
+    ]:
+        name = "peerauthentications.security.istio.io"
+        metadata = {"name": name} if owner is None else {"name": name, "annotations": owner}
+        with Cluster([{"kind": "CustomResourceDefinition", "metadata": metadata}]) as cluster:
+            parts = render({}, namespace="mesh", cluster=cluster)
+        made = [thing["metadata"]["name"] for thing in objects(parts["crds.yaml"])]
+        if (name in made) != expected:
+            problems.append(f"the definition of {owner}: {expected} is expected")
+        # Whoever installs is told what is not kept up to date.
+        if (f"crd {name}" in parts["NOTES.txt"]) == expected:
+            problems.append(f"the notes, where the definition is of {owner}")
     return problems
 
 

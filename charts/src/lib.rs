@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>, NotYaml> {
 pub struct NotYaml(#[from] serde_saphyr::Error);
 
 /// The objects that the chart gives for a set of values: `defaults`, `everything`, `ztunnel-only`,
-/// `control-plane-and-agent`. Without the custom resource definitions.
+/// `control-plane-and-agent`, `edges`. Without the custom resource definitions.
 ///
 /// # Errors
 /// When there is no such set.

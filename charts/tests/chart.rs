@@ -14,6 +14,8 @@ mod admission;
 mod definitions;
 #[path = "chart/evaluation.rs"]
 mod evaluation;
+#[path = "chart/rendered.rs"]
+mod rendered;
 
 #[test]
 fn what_is_written_is_what_is_here() {

@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn the_chart_starts_what_there_is() {
         let mut seen = 0;
-        for values in ["defaults", "everything", "control-plane-and-agent"] {
+        for values in ["defaults", "everything", "control-plane-and-agent", "edges"] {
             for object in charts::rendered(values).unwrap() {
                 if object["kind"] != "DaemonSet" || object["metadata"]["name"] != "ztunnel-node-agent" {
                     continue;
@@ -221,6 +221,6 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, 3);
+        assert_eq!(seen, 4);
     }
 }

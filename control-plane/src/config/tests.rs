@@ -124,7 +124,7 @@ fn a_cluster_needs_neither_keys_nor_a_directory() {
 #[test]
 fn the_chart_starts_what_there_is() {
     let mut seen = 0;
-    for values in ["defaults", "everything", "control-plane-and-agent"] {
+    for values in ["defaults", "everything", "control-plane-and-agent", "edges"] {
         let objects = charts::rendered(values).unwrap();
         let deployment = objects
             .iter()
@@ -187,10 +187,27 @@ fn the_chart_starts_what_there_is() {
                 .unwrap();
             let account = ("istio-system".to_owned(), account.to_owned());
             assert!(config.trusted_node_accounts.contains(&account));
+            let told = |name: &str| {
+                let all = proxy["spec"]["template"]["spec"]["containers"][0]["env"].as_array();
+                let found = all.unwrap().iter().find(|variable| variable["name"] == name);
+                found.unwrap()["value"].as_str().unwrap()
+            };
+            // Its certificate has the name by which they call it.
+            let host = told("XDS_ADDRESS").trim_start_matches("https://");
+            let host = host.rsplit_once(':').unwrap().0.trim_matches(['[', ']']);
+            assert!(config.server_names.iter().any(|name| name == host), "{host}");
+            // What proxies ask for is what the value says, and they are given it.
+            let asked = super::duration(told("SECRET_TTL")).unwrap();
+            assert_eq!(asked, config.certificate_life);
         }
+        let longest = match values {
+            "everything" => Duration::from_secs(7 * 86_400),
+            _ => config.certificate_life,
+        };
+        assert_eq!(config.max_certificate_life(), longest);
         seen += 1;
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
 }
 
 #[test]

@@ -334,7 +334,7 @@ fn documented() -> BTreeSet<String> {
 fn the_chart_sets_what_there_is() {
     let documented = documented();
     let mut seen = 0;
-    for values in ["defaults", "everything", "ztunnel-only"] {
+    for values in ["defaults", "everything", "ztunnel-only", "edges"] {
         for object in charts::rendered(values).unwrap() {
             let container = &object["spec"]["template"]["spec"]["containers"][0];
             if container["name"] != "ztunnel" {
@@ -369,8 +369,17 @@ fn the_chart_sets_what_there_is() {
                 ports.iter().find(|port| port["name"] == name).unwrap()["containerPort"].clone()
             };
             assert_eq!(port("ztunnel-stats"), config.metrics_port);
+            assert_eq!(port("hbone"), crate::pod_proxy::INBOUND_PORT);
+            let (hours, network) = match values {
+                "everything" => (12, "east"),
+                "edges" => (7 * 24, "off"),
+                _ => (24, ""),
+            };
+            assert_eq!(config.certificate_life, Duration::from_secs(hours * 3600));
+            // What is set by name takes the place of what the chart sets.
+            assert_eq!(config.network, network);
             seen += 1;
         }
     }
-    assert_eq!(seen, 3);
+    assert_eq!(seen, 4);
 }
