@@ -1,7 +1,10 @@
 //! TLS connections from clients.
 
+mod noting;
+mod seats;
+
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,103 +13,119 @@ use std::time::Duration;
 use tls::server_auth::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use crate::places::{Place, Places};
+pub(crate) use self::noting::{Noting, Peer};
+pub(crate) use self::seats::Limits;
+use self::seats::{Seat, Seats};
 
-/// How many connections are open at once; further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 16_384;
-/// How many of them may come from one address. A node proxy has two, and several nodes may come from one address where
-/// the network translates addresses; but no pod may keep all others out, which it could before it shows a token.
-const MAX_CONNECTIONS_PER_ADDRESS: usize = 2_048;
 /// How long a client may take for the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// The pause after the system could not give another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many connections may be open.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    all: usize,
-    per_address: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            all: MAX_CONNECTIONS,
-            per_address: MAX_CONNECTIONS_PER_ADDRESS,
-        }
-    }
-}
-
-/// Accepts clients until the receiver is dropped.
+/// Accepts clients until the receiver is dropped. Whoever serves them says by [`Noting`] which of them are known.
 pub(crate) async fn accept(
     listener: TcpListener,
     acceptor: Arc<Acceptor>,
     connections: mpsc::Sender<io::Result<Connection>>,
     limits: Limits,
 ) {
-    let permits = Arc::new(Semaphore::new(limits.all));
-    let shares = Places::default();
+    let seats = Seats::new(limits);
     while !connections.is_closed() {
-        if permits.available_permits() == 0 {
-            tracing::warn!("{} connections are open; further ones wait", limits.all);
-        }
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
-        };
-        let (tcp, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = connections.closed() => return,
         };
-        let address = peer.ip().to_canonical();
-        let Some(share) = shares.take(address, limits.per_address) else {
-            tracing::warn!(%peer, "{} connections of this address are open; a further one is closed", limits.per_address);
-            continue;
-        };
-        let (acceptor, connections) = (acceptor.clone(), connections.clone());
-        tokio::spawn(async move {
-            // Small messages are answered at once; without this they might wait for each other.
-            let _ = tcp.set_nodelay(true);
-            match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp)).await {
-                Ok(Ok(stream)) => {
-                    let connection = Connection {
-                        stream,
-                        peer,
-                        _permits: (permit, share),
-                    };
-                    // When nobody takes it the server is stopping, and the connection is closed.
-                    let _ = connections.send(Ok(connection)).await;
-                }
-                Ok(Err(error)) => tracing::info!(%peer, "handshake failed: {error}"),
-                Err(_) => tracing::info!(%peer, "the client did not finish the handshake in time"),
+        let (tcp, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        });
+        };
+        let seat = tokio::select! {
+            seat = seats.take(address.ip().to_canonical()) => seat,
+            () = connections.closed() => return,
+        };
+        if let Some(seat) = seat {
+            let (acceptor, connections) = (acceptor.clone(), connections.clone());
+            tokio::spawn(begin(tcp, address, seat, acceptor, connections, limits.proof));
+        }
+    }
+}
+
+/// The handshake, and the time in which the client has to show who it is.
+async fn begin(
+    tcp: TcpStream,
+    address: SocketAddr,
+    seat: Seat,
+    acceptor: Arc<Acceptor>,
+    connections: mpsc::Sender<io::Result<Connection>>,
+    proof: Duration,
+) {
+    // Small messages are answered at once; without this they might wait for each other.
+    let _ = tcp.set_nodelay(true);
+    let standing = seat.standing();
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp)) => shaken,
+        () = standing.closing() => return,
+    };
+    let stream = match shaken {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::info!(peer = %address, "handshake failed: {error}"),
+        Err(_) => {
+            return tracing::info!(peer = %address, "the client did not finish the handshake in time");
+        }
+    };
+    let connection = Connection {
+        stream,
+        peer: Peer {
+            address,
+            standing: standing.clone(),
+        },
+        closing: Box::pin(standing.closing()),
+        _seat: seat,
+    };
+    // When nobody takes it the server is stopping, and the connection is closed.
+    let _ = connections.send(Ok(connection)).await;
+    tokio::select! {
+        () = tokio::time::sleep(proof) => {}
+        () = standing.closing() => return,
+    }
+    if !standing.is_known() {
+        tracing::info!(peer = %address, "closed: no request with a valid token came in time");
+        standing.close();
     }
 }
 
 /// One accepted client.
 pub(crate) struct Connection {
     stream: tls::Stream<TcpStream>,
-    peer: SocketAddr,
-    _permits: (OwnedSemaphorePermit, Place<IpAddr>),
+    peer: Peer,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    _seat: Seat,
+}
+
+impl Connection {
+    /// An error once it is to be closed.
+    fn poll_stays(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.closing.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl Connected for Connection {
-    /// The client's address.
-    type ConnectInfo = SocketAddr;
+    /// The client's address, and where it is noted that the client is known.
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -116,6 +135,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.poll_stays(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -126,6 +146,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_stays(context)?;
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
@@ -134,6 +155,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.poll_stays(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 
@@ -142,6 +164,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_stays(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 

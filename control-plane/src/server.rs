@@ -317,8 +317,8 @@ pub async fn start(
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .max_concurrent_streams(MAX_REQUESTS_PER_CONNECTION)
-        .add_service(discovery)
-        .add_service(signing);
+        .add_service(listener::Noting(discovery))
+        .add_service(listener::Noting(signing));
     debug.ready(views);
     tracing::info!(%address, names = ?config.server_names, "serving xDS and CA");
     tokio::spawn(listener::accept(

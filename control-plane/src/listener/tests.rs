@@ -1,76 +1,208 @@
-//! Who may have how many connections.
+//! Clients over TLS, with and without a token.
 
+use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use ca::Authority;
-use tls::server_auth::ServerIdentity;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tls::server_auth::{Client, RootSource, ServerIdentity};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use tonic::transport::Server;
 
 use super::*;
 
 /// Long enough for any machine; a test that passes never waits so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection from this address of loopback that nobody has closed yet.
-async fn connect(from: u8, to: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
-    socket.connect(to).await.unwrap()
+/// Refuses whoever has no token; with others it has a call without end, as discovery is.
+#[derive(Clone)]
+struct Endless;
+
+impl NamedService for Endless {
+    const NAME: &'static str = "test.Endless";
 }
 
-/// Whether the server closes it without a word, before any deadline of a handshake.
-async fn is_closed(stream: &mut TcpStream) -> bool {
-    let read = tokio::time::timeout(HANDSHAKE_DEADLINE / 2, stream.read_u8()).await;
-    matches!(read, Ok(Err(_)))
+impl<B> Service<Request<B>> for Endless {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        assert!(request.extensions().get::<SocketAddr>().is_some());
+        let answer = if request.headers().contains_key("authorization") {
+            let (sender, outgoing) = mpsc::channel::<Result<_, Status>>(1);
+            tokio::spawn(async move {
+                let _ = sender.send(Ok(Bytes::from_static(b"served"))).await;
+                std::future::pending::<()>().await;
+            });
+            let frames = futures_util::StreamExt::map(ReceiverStream::new(outgoing), |bytes| {
+                bytes.map(hyper::body::Frame::data)
+            });
+            Response::new(Body::new(http_body_util::StreamBody::new(frames)))
+        } else {
+            Status::unauthenticated("no token").into_http()
+        };
+        std::future::ready(Ok(answer))
+    }
+}
+
+struct World {
+    address: SocketAddr,
+    client: Client,
+}
+
+impl World {
+    async fn start(limits: Limits) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let authority = Authority::load_or_create(folder.path(), now).unwrap();
+        let names = ["localhost".to_owned()];
+        let life = Duration::from_secs(3600);
+        let certificate = authority.issue_server_certificate(&names, life, now).unwrap();
+        let identity = ServerIdentity::from_pem(&certificate.chain_pem, &certificate.key).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, accepted) = mpsc::channel(8);
+        let acceptor = Arc::new(Acceptor::new(identity));
+        tokio::spawn(accept(listener, acceptor, connections, limits));
+        let server = Server::builder().add_service(Noting(Endless));
+        tokio::spawn(server.serve_with_incoming(ReceiverStream::new(accepted)));
+        World {
+            address,
+            client: Client::load(&RootSource::Pem(authority.root_pem())).unwrap(),
+        }
+    }
+
+    /// A connection from this address of loopback, whose handshake is done.
+    async fn connect(&self, from: u8) -> tls::Stream<TcpStream> {
+        let tcp = self.tcp(from).await;
+        let shaking = self.client.connect(tcp, "localhost");
+        tokio::time::timeout(PATIENCE, shaking).await.unwrap().unwrap()
+    }
+
+    async fn tcp(&self, from: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, from), 0).into()).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
+    /// A connection that speaks HTTP/2, and what ends with it.
+    async fn speak(&self, from: u8) -> (SendRequest<Empty<Bytes>>, tokio::task::JoinHandle<()>) {
+        let io = TokioIo::new(self.connect(from).await);
+        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap();
+        let ended = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        (sender, ended)
+    }
+}
+
+async fn call(sender: &mut SendRequest<Empty<Bytes>>, token: Option<&str>) -> Response<Incoming> {
+    let mut request = Request::post("https://localhost/test.Endless/Call");
+    if let Some(token) = token {
+        request = request.header("authorization", token);
+    }
+    let request = request.body(Empty::new()).unwrap();
+    tokio::time::timeout(PATIENCE, sender.send_request(request))
+        .await
+        .expect("an answer in time")
+        .unwrap()
+}
+
+/// Waits until the server has closed it.
+async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
+    let reading = async {
+        let mut buffer = [0; 1024];
+        while !matches!(stream.read(&mut buffer).await, Ok(0) | Err(_)) {}
+    };
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("it is closed");
 }
 
 #[tokio::test]
-async fn one_address_does_not_keep_the_others_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let now = SystemTime::now();
-    let authority = Authority::load_or_create(folder.path(), now).unwrap();
-    let names = ["localhost".to_owned()];
-    let life = Duration::from_secs(3600);
-    let certificate = authority.issue_server_certificate(&names, life, now).unwrap();
-    let identity = ServerIdentity::from_pem(&certificate.chain_pem, &certificate.key).unwrap();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (connections, _accepted) = mpsc::channel(8);
-    let limits = Limits {
+async fn who_shows_no_token_does_not_keep_out_who_does() {
+    let world = World::start(Limits {
         all: 4,
         per_address: 2,
-    };
-    let accepting = accept(listener, Arc::new(Acceptor::new(identity)), connections, limits);
-    let accepting = tokio::spawn(accepting);
-
-    let mut first = vec![connect(1, address).await, connect(1, address).await];
-    let mut third = connect(1, address).await;
-    assert!(is_closed(&mut third).await, "it has two already");
-    // Another address has its own share, and those that are open stay.
-    let mut other = connect(2, address).await;
-    let waiting = tokio::time::timeout(Duration::from_millis(200), other.read_u8()).await;
-    assert!(
-        waiting.is_err(),
-        "it is waited for, as a client that says nothing is"
-    );
-    assert!(first.iter_mut().all(|stream| {
-        stream
-            .try_read(&mut [0])
-            .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-    }));
+        ..Limits::default()
+    })
+    .await;
+    // All places are taken, by connections with and without a handshake.
+    let mut idle = [world.connect(2).await, world.connect(2).await];
+    let mut silent = [world.tcp(3).await, world.tcp(3).await];
+    let mut known = Vec::new();
+    for _ in 0..2 {
+        let (mut sender, connection) = world.speak(1).await;
+        let mut answer = call(&mut sender, Some("good")).await;
+        assert!(!answer.headers().contains_key("grpc-status"));
+        let served = answer.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(served.into_data().unwrap(), "served");
+        known.push((sender, connection, answer));
+    }
+    closed(&mut idle[0]).await;
+    closed(&mut silent[0]).await;
+    // However many come: who is known stays.
+    for number in 0..40 {
+        let from = 2 + number % 4;
+        let (mut sender, _connection) = world.speak(from).await;
+        let answer = call(&mut sender, None).await;
+        assert_eq!(answer.headers()["grpc-status"], "16");
+    }
+    closed(&mut idle[1]).await;
+    closed(&mut silent[1]).await;
+    assert!(known.iter().all(|(_, connection, _)| !connection.is_finished()));
+    // An address that has and uses all that it may is not given more.
+    closed(&mut world.tcp(1).await).await;
+    assert!(known.iter().all(|(_, connection, _)| !connection.is_finished()));
     // What goes makes room.
-    first.clear();
+    drop(known.pop());
     let again = async {
         loop {
-            let mut stream = connect(1, address).await;
-            let waiting = tokio::time::timeout(Duration::from_millis(200), stream.read_u8()).await;
-            if waiting.is_err() {
-                break;
+            let tcp = world.tcp(1).await;
+            if let Ok(stream) = world.client.connect(tcp, "localhost").await {
+                break stream;
             }
         }
     };
     tokio::time::timeout(PATIENCE, again).await.unwrap();
-    accepting.abort();
+}
+
+#[tokio::test]
+async fn a_connection_without_a_token_is_closed_after_a_while() {
+    let world = World::start(Limits {
+        proof: Duration::from_millis(300),
+        ..Limits::default()
+    })
+    .await;
+    let (mut known, connection) = world.speak(1).await;
+    let answer = call(&mut known, Some("good")).await;
+    // Neither of these has shown one.
+    let mut idle = world.connect(2).await;
+    let (mut refused, ended) = world.speak(3).await;
+    call(&mut refused, None).await;
+    closed(&mut idle).await;
+    tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
+    // Who has shown one stays, also without anything under way.
+    drop(answer);
+    call(&mut known, Some("good")).await;
+    assert!(!connection.is_finished());
 }
