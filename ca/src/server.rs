@@ -3,6 +3,7 @@
 mod authenticate;
 mod authority;
 mod authorize;
+mod clock;
 mod csr;
 mod directory;
 mod files;
@@ -25,6 +26,7 @@ mod token;
 pub use authenticate::{AuthError, Authenticator, Caller, bearer_token};
 pub use authority::{Authority, AuthorityError, DEFAULT_TTL, Issued, MAX_TTL, ServerCertificate, SignError};
 pub use authorize::{Denied, NodeAuthorizer, Pod, may_impersonate};
+pub use clock::{Doubt, MAX_DIFFERENCE, Moment, SETTLED_AFTER, SettledClock};
 pub use csr::{CsrError, MAX_CSR_BYTES};
 pub use directory::DirectoryStore;
 pub use files::FileError;
