@@ -11,14 +11,15 @@ mod plugged;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ca::{
-    Authority, AuthorityError, AuthorityStore, DirectoryStore, Material, Plugged, StoreError,
+    Authority, AuthorityError, AuthorityStore, DirectoryStore, Material, Moment, Plugged, StoreError,
     StoredAuthority, Versioned, load_material, load_or_create,
 };
 use tokio::sync::{Mutex, watch};
 
+use crate::clock::Clock;
 use crate::kubernetes::secret::SecretStore;
 use crate::leadership::Leadership;
 use learned::Learned;
@@ -59,6 +60,7 @@ pub(crate) struct Places {
     pub(crate) pace: Pace,
     /// The longest life of a certificate: so long another root of a plugged-in authority is waited for.
     pub(crate) longest_life: Duration,
+    pub(crate) clock: Clock,
 }
 
 /// An authority that signs, and where it comes from.
@@ -69,6 +71,7 @@ pub(crate) struct Host {
     revocation_list: watch::Sender<Option<String>>,
     source: Option<(Source, Mutex<Following>)>,
     pace: Pace,
+    clock: Clock,
 }
 
 /// What is known of a plugged-in authority.
@@ -100,6 +103,7 @@ pub enum NoAuthority {
 pub(crate) struct Kept {
     store: Arc<dyn AuthorityStore>,
     authority: Arc<Authority>,
+    clock: Clock,
     /// The lists of what is revoked, in PEM.
     revocation_list: watch::Sender<Option<String>>,
     /// Held while one follows the other, so that an older state never replaces a newer one.
@@ -115,10 +119,11 @@ impl Host {
             _ => None,
         };
         if let Some(source) = source
-            && let Some(plugged) = find(&source).await?
+            && let Some(plugged) = find(&source, &places.clock).await?
         {
             let memory = Memory::new(places.cluster.as_ref());
-            let (plugged, following) = begin(&source, plugged, memory, places.longest_life).await;
+            let (plugged, following) =
+                begin(&source, plugged, memory, places.longest_life, &places.clock).await;
             tracing::info!(place = source.place(), "signing as a plugged-in authority");
             return Ok(Host {
                 authority: Arc::new(Authority::new(plugged.material)),
@@ -126,6 +131,7 @@ impl Host {
                 revocation_list: watch::Sender::new(plugged.revocation_list),
                 source: Some((source, Mutex::new(following))),
                 pace: places.pace,
+                clock: places.clock,
             });
         }
         let store: Arc<dyn AuthorityStore> = match (places.directory, places.cluster) {
@@ -135,7 +141,10 @@ impl Host {
             }
             (None, None) => return Err(NoAuthority::Nowhere),
         };
-        let (found, material) = own(store.clone(), leadership).await?;
+        let (found, material) = own(store.clone(), leadership, &places.clock).await?;
+        if let Some(written) = found.stored.last_written() {
+            places.clock.begins_with(written);
+        }
         let authority = Arc::new(Authority::new(material));
         let lists = found.stored.revocations().map(|revocations| revocations.lists);
         let revocation_list = watch::Sender::new(lists);
@@ -143,6 +152,7 @@ impl Host {
             kept: Some(Arc::new(Kept {
                 store,
                 authority: authority.clone(),
+                clock: places.clock.clone(),
                 revocation_list: revocation_list.clone(),
                 turn: Mutex::default(),
             })),
@@ -150,6 +160,7 @@ impl Host {
             revocation_list,
             source: None,
             pace: places.pace,
+            clock: places.clock,
         })
     }
 
@@ -166,7 +177,7 @@ impl Host {
                 (Some((source, following)), _) => {
                     source.changed(self.pace).await;
                     let looked = self
-                        .look(source, &mut *following.lock().await, SystemTime::now())
+                        .look(source, &mut *following.lock().await, self.clock.now())
                         .await;
                     looked.err().map(|problem| problem.to_string())
                 }
@@ -194,10 +205,16 @@ impl Host {
         }
     }
 
-    async fn look(&self, source: &Source, following: &mut Following, now: SystemTime) -> Result<(), Problem> {
+    async fn look(
+        &self,
+        source: &Source,
+        following: &mut Following,
+        now: impl Into<Moment>,
+    ) -> Result<(), Problem> {
+        let now = now.into();
         let Following { learned, memory } = following;
         let gone = || Problem::Wrong(format!("{} is gone", source.place()));
-        let mut plugged = source.read("", now).await?.ok_or_else(gone)?;
+        let mut plugged = source.read("", now.wall).await?.ok_or_else(gone)?;
         let given = plugged.material.roots().to_vec();
         let signing = self.authority.material();
         if let Some(root) = signing.root() {
@@ -213,7 +230,7 @@ impl Host {
         }
         if signing.root() != plugged.material.root()
             && let Some(ready) = plugged.material.root().and_then(|root| learned.ready(root))
-            && let Ok(left) = ready.duration_since(now)
+            && let Ok(left) = ready.duration_since(now.earliest)
             && !left.is_zero()
         {
             return Err(Problem::Wrong(format!(
@@ -226,7 +243,7 @@ impl Host {
         // What is left out too early is kept beside.
         let missing = learned.missing(plugged.material.roots(), now);
         if !missing.is_empty() {
-            plugged = source.read(&missing, now).await?.ok_or_else(gone)?;
+            plugged = source.read(&missing, now.wall).await?.ok_or_else(gone)?;
         }
         learned.trusted(plugged.material.roots(), now);
         // First, so that whoever comes next knows what this has signed with.
@@ -250,7 +267,7 @@ impl Kept {
     /// What is kept now; signing follows it.
     pub(crate) async fn load(&self) -> Result<Option<Versioned>, StoreError> {
         let _turn = self.turn.lock().await;
-        let found = load_material(&*self.store, SystemTime::now()).await?;
+        let found = load_material(&*self.store, self.clock.now().wall).await?;
         Ok(found.map(|(versioned, material)| {
             if self.authority.replace(material) {
                 tracing::info!(
@@ -267,7 +284,7 @@ impl Kept {
     pub(crate) async fn save(&self, stored: &StoredAuthority, expected: &str) -> Result<String, StoreError> {
         let _turn = self.turn.lock().await;
         let material =
-            Material::of_stored(stored, SystemTime::now()).map_err(|error| StoreError::Unusable {
+            Material::of_stored(stored, self.clock.now().wall).map_err(|error| StoreError::Unusable {
                 place: self.store.place(),
                 reason: error.to_string(),
             })?;
@@ -310,12 +327,13 @@ async fn begin(
     plugged: Plugged,
     mut memory: Memory,
     life: Duration,
+    clock: &Clock,
 ) -> (Plugged, Following) {
-    let now = SystemTime::now();
     let given = plugged.material.roots().to_vec();
-    let mut learned = memory.load(life, &given, now).await;
+    let mut learned = memory.load(life, &given, clock).await;
+    let now = clock.now();
     let signing = plugged.material.root().and_then(|root| learned.ready(root));
-    if signing.is_some_and(|ready| now < ready) {
+    if signing.is_some_and(|ready| now.earliest < ready) {
         tracing::warn!(
             "{} signs under a root that not every workload has learned yet: some refuse what it signs within {}",
             source.place(),
@@ -326,7 +344,7 @@ async fn begin(
     let missing = learned.missing(&given, now);
     let whole = match missing.is_empty() {
         true => None,
-        false => source.read(&missing, now).await.ok().flatten(),
+        false => source.read(&missing, now.wall).await.ok().flatten(),
     };
     // What cannot be read again at once is read with the next look.
     (whole.unwrap_or(plugged), Following { learned, memory })
@@ -341,11 +359,11 @@ fn in_words(time: Duration) -> String {
 }
 
 /// A plugged-in authority, if there is one; waits until its place answers.
-async fn find(source: &Source) -> Result<Option<Plugged>, NoAuthority> {
+async fn find(source: &Source, clock: &Clock) -> Result<Option<Plugged>, NoAuthority> {
     let place = source.place();
     let mut pause = FIRST_PAUSE;
     loop {
-        match source.read("", SystemTime::now()).await {
+        match source.read("", clock.now().wall).await {
             Ok(found) => return Ok(found),
             Err(Problem::Wrong(problem)) => return Err(NoAuthority::Plugged { place, problem }),
             Err(Problem::Unavailable(problem)) => {
@@ -361,10 +379,11 @@ async fn find(source: &Source) -> Result<Option<Plugged>, NoAuthority> {
 async fn own(
     store: Arc<dyn AuthorityStore>,
     mut leadership: Leadership,
+    clock: &Clock,
 ) -> Result<(Versioned, Material), AuthorityError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let now = SystemTime::now();
+        let now = clock.now().wall;
         let found = if leadership.is_leader() {
             load_or_create(&*store, now).await.map(Some)
         } else {

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ca::{Authority, SignError};
+use ca::{Authority, MAX_TTL, Moment, SignError};
 use tls::CertificateError;
 use tls::server_auth::{Acceptor, ServerIdentity};
 use tokio::sync::watch;
+
+use crate::clock::Clock;
 
 /// How long the server's certificate lives.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -24,32 +26,47 @@ pub enum ServerCertificateError {
     Use(#[from] CertificateError),
 }
 
-/// A certificate for these names, from now on.
+/// A certificate of this server.
+pub(crate) struct Own {
+    pub(crate) identity: ServerIdentity,
+    pub(crate) not_before: SystemTime,
+}
+
+/// A certificate for these names, from now on; where the clock is in doubt, whichever time it is.
 pub(crate) fn issue(
     authority: &Authority,
     names: &[String],
-) -> Result<ServerIdentity, ServerCertificateError> {
-    let certificate = authority.issue_server_certificate(names, LIFE, SystemTime::now())?;
-    Ok(ServerIdentity::from_pem(
-        &certificate.chain_pem,
-        &certificate.key,
-    )?)
+    clock: &Clock,
+) -> Result<Own, ServerCertificateError> {
+    issue_at(authority, names, &clock.now())
+}
+
+fn issue_at(authority: &Authority, names: &[String], now: &Moment) -> Result<Own, ServerCertificateError> {
+    let life = now.lasting(LIFE).min(MAX_TTL);
+    let certificate = authority.issue_server_certificate(names, life, now.stamp())?;
+    Ok(Own {
+        identity: ServerIdentity::from_pem(&certificate.chain_pem, &certificate.key)?,
+        not_before: certificate.not_before,
+    })
 }
 
 /// Renews the certificate at half its life, and when what signs is exchanged, until the future is dropped.
-/// `exchanges` is the authority's from before the first certificate was issued.
+/// `exchanges` is the authority's from before the first certificate was issued, which was valid from `not_before` on.
 pub(crate) async fn renew(
     authority: Arc<Authority>,
     names: Vec<String>,
     acceptor: Arc<Acceptor>,
+    clock: Clock,
+    mut not_before: SystemTime,
     mut exchanges: watch::Receiver<u64>,
 ) {
     let mut is_due = false;
     loop {
         if is_due {
-            match issue(&authority, &names) {
-                Ok(identity) => {
-                    acceptor.replace(identity);
+            match issue(&authority, &names, &clock) {
+                Ok(own) => {
+                    acceptor.replace(own.identity);
+                    not_before = own.not_before;
                     is_due = false;
                     tracing::info!("the server's certificate is renewed");
                 }
@@ -60,7 +77,15 @@ pub(crate) async fn renew(
             changed = exchanges.changed() => is_due |= changed.is_ok(),
             () = tokio::time::sleep(LOOK) => {}
         }
-        let left = acceptor.not_after().duration_since(SystemTime::now());
-        is_due |= left.unwrap_or_default() <= LIFE / 2;
+        is_due |= is_needed(not_before, acceptor.not_after(), &clock.now());
     }
 }
+
+/// Whether a certificate is too old, or not valid yet: the clock was set back since.
+fn is_needed(not_before: SystemTime, not_after: SystemTime, now: &Moment) -> bool {
+    let left = not_after.duration_since(now.wall).unwrap_or_default();
+    left <= LIFE / 2 || now.stamp() < not_before
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use kube_source::{ApiServer, ConfigError, KubernetesStore, Wanted};
 use object_store::{Directory, ObjectSource, ObjectWriter, StoreError};
 use telemetry::{ControlPlaneMetrics, DroppedLines, FilterHandle};
 
+use crate::clock::Clock;
 use crate::mesh_settings::{self, Flags, MeshSettings};
 use crate::rotation;
 use crate::xds::session::MAX_RESPONSE_BYTES;
@@ -244,6 +245,7 @@ impl Config {
         &self,
         trust_domain: &str,
         issues: Arc<ca::IssueLog>,
+        clock: Clock,
     ) -> rotation::Settings {
         rotation::Settings {
             trust_domain: trust_domain.to_owned(),
@@ -255,6 +257,7 @@ impl Config {
             },
             share: rotation::SHARE,
             issues,
+            clock,
         }
     }
 

@@ -17,7 +17,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use ca::IssueLog;
 use hyper::{Method, StatusCode};
@@ -27,6 +27,7 @@ use telemetry::FilterHandle;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::clock::Clock;
 use crate::http::{Answer, Pages, Question};
 use crate::rotation::Rotations;
 use crate::xds::history::History;
@@ -63,7 +64,7 @@ struct Shared {
     /// Where the root is our own.
     authority: OnceLock<Rotations>,
     /// What this process issues.
-    issues: OnceLock<Arc<IssueLog>>,
+    issues: OnceLock<(Arc<IssueLog>, Clock)>,
 }
 
 impl Pages for Debug {
@@ -108,9 +109,9 @@ impl Debug {
     }
 
     /// From now on it tells what was issued.
-    pub(crate) fn lists(&self, issues: Arc<IssueLog>) {
+    pub(crate) fn lists(&self, issues: Arc<IssueLog>, clock: Clock) {
         // There is one for each of these, so it is set once.
-        let _ = self.shared.issues.set(issues);
+        let _ = self.shared.issues.set((issues, clock));
     }
 
     /// From now on the program counts as ready.
@@ -138,9 +139,9 @@ impl Debug {
         }
         if let Some(question) = path.strip_prefix("/debug/ca") {
             if (method, question) == (&Method::GET, "/issued")
-                && let Some(issues) = self.shared.issues.get()
+                && let Some((issues, clock)) = self.shared.issues.get()
             {
-                return authority::issued(issues, query, SystemTime::now());
+                return authority::issued(issues, query, clock.now().earliest);
             }
             return match self.shared.authority.get() {
                 Some(authority) => authority::about_roots(authority, method, question, query),

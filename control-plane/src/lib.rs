@@ -10,6 +10,7 @@
 
 mod authority;
 mod certificate;
+mod clock;
 mod config;
 mod debug;
 mod events;

@@ -20,13 +20,14 @@ use ca::rotation::{
     Holder, RootLife, Rotation, RotationRefused, RotationSettings, RotationState, Step, carry_out, phase_of,
 };
 use ca::{
-    AuthorityError, DEFAULT_TTL, IssueLog, IssueRecord, Material, Observer, Refusal, Revocations, StoreError,
-    Versioned,
+    AuthorityError, DEFAULT_TTL, IssueLog, IssueRecord, Material, Moment, Observer, Refusal, Revocations,
+    StoreError, Versioned,
 };
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
 
 use crate::authority::Kept;
+use crate::clock::Clock;
 use crate::kubernetes::ca_reports::ReportStore;
 use crate::xds::bundle::Bundle;
 use crate::xds::service::Roots;
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) share: Duration,
     /// What this process issues; it is told by whoever issues.
     pub(crate) issues: Arc<IssueLog>,
+    /// What time it is, and how far that can be believed.
+    pub(crate) clock: Clock,
 }
 
 /// The rotation of the authority of this process. Cheap to clone.
@@ -110,13 +113,13 @@ impl Rotations {
                 Err(error) => return Err(error.into()),
             }
         };
-        let now = SystemTime::now();
+        let now = settings.clock.now();
         let rotation = match written(&found) {
             Some(state) => Rotation::resumed_as(state, phase_of(&found.stored), now, settings.rotation),
             // Of what an older version, or Istio, has signed nothing is known but the usual life.
             None => Rotation::adopted(now, settings.certificate_life.max(DEFAULT_TTL), settings.rotation),
         };
-        let signer = fingerprint(&kept, &found, now)?;
+        let signer = fingerprint(&kept, &found, now.wall)?;
         let is_adopted = written(&found).is_none();
         let signers = VecDeque::from([(signer, rotation.state().generation)]);
         let revocations = found.stored.revocations();
@@ -161,8 +164,8 @@ impl Rotations {
                 () = tokio::time::sleep(TICK) => {}
             }
             self.state().is_leader = is_leader();
-            self.share_when_due(is_leader(), SystemTime::now()).await;
-            let led = self.lead(is_leader(), SystemTime::now()).await;
+            self.share_when_due(is_leader(), self.now()).await;
+            let led = self.lead(is_leader(), self.now()).await;
             if led.is_err() {
                 self.note(led);
             }
@@ -174,7 +177,7 @@ impl Rotations {
     /// # Errors
     /// When a rotation is under way.
     pub(crate) fn request(&self) -> Result<(), RotationRefused> {
-        self.state().rotation.request(SystemTime::now())?;
+        self.state().rotation.request(self.now().wall)?;
         tracing::info!("a rotation of the root was asked for");
         self.shared.wake.notify_one();
         Ok(())
@@ -208,10 +211,11 @@ impl Rotations {
 
     /// How it stands, for people.
     pub(crate) fn report(&self) -> Value {
-        self.report_at(SystemTime::now())
+        self.report_at(self.now())
     }
 
-    fn report_at(&self, now: SystemTime) -> Value {
+    fn report_at(&self, now: impl Into<Moment>) -> Value {
+        let now = now.into();
         let state = self.state();
         let mut report = report::of(
             &state.found.stored,
@@ -221,7 +225,13 @@ impl Rotations {
             state.failure.as_deref(),
         );
         report["revoked"] = state.revocations.as_ref().map_or(0, Revocations::len).into();
-        report["revocations"] = state.orders(self.shared.settings.rotation.alone, &self.shared.name, now);
+        report["revocations"] = state.orders(
+            self.shared.settings.rotation.alone,
+            &self.shared.name,
+            now.earliest,
+        );
+        let standing = self.shared.settings.clock.standing();
+        standing.add_to(&mut report);
         report
     }
 
@@ -231,15 +241,16 @@ impl Rotations {
         if let Some(found) = self.shared.kept.load().await?
             && found.version != self.state().found.version
         {
-            let now = SystemTime::now();
-            let signer = fingerprint(&self.shared.kept, &found, now)?;
+            let now = self.now();
+            let signer = fingerprint(&self.shared.kept, &found, now.wall)?;
             self.take_over(found, signer, now);
         }
         Ok(())
     }
 
     /// Takes the step that is due, if one is, and writes down what has to be.
-    async fn lead(&self, is_leader: bool, now: SystemTime) -> Result<(), AuthorityError> {
+    async fn lead(&self, is_leader: bool, now: impl Into<Moment>) -> Result<(), AuthorityError> {
+        let now = now.into();
         let (found, step, next, asked, has_expired) = {
             let mut state = self.state();
             let material = self.shared.kept.material();
@@ -258,12 +269,13 @@ impl Rotations {
                 Default::default()
             };
             let revocations = state.revocations.as_ref();
-            let has_expired = is_leader && revocations.is_some_and(|revoked| revoked.has_expired(now));
+            let has_expired =
+                is_leader && revocations.is_some_and(|revoked| revoked.has_expired(now.earliest));
             (state.found.clone(), step, next, asked, has_expired)
         };
         let mut is_news = step.is_some();
         let mut stored = match step {
-            Some(step) => carry_out(step, &found.stored, &next, now)?,
+            Some(step) => carry_out(step, &found.stored, &next, now.stamp())?,
             None => {
                 let before = written(&found);
                 let before = before.as_ref();
@@ -278,8 +290,7 @@ impl Rotations {
         };
         let longest_life = next.longest_life.max(self.shared.settings.certificate_life);
         if has_expired {
-            stored.revoke(&[], now, longest_life)?;
-            is_news = true;
+            is_news |= stored.forget_expired(now.earliest, now.stamp())?;
         }
         match self.revoke_in(&mut stored, &asked, now, longest_life) {
             Ok(is_new) => is_news |= is_new,
@@ -297,7 +308,7 @@ impl Rotations {
             stored,
             version: String::new(),
         };
-        let signer = fingerprint(&self.shared.kept, &fresh, now)?;
+        let signer = fingerprint(&self.shared.kept, &fresh, now.wall)?;
         self.state().knows(&signer, next.generation);
         let version = match self.shared.kept.save(&fresh.stored, &found.version).await {
             Ok(version) => version,
@@ -313,7 +324,7 @@ impl Rotations {
         Ok(())
     }
 
-    fn take_over(&self, found: Versioned, signer: String, now: SystemTime) {
+    fn take_over(&self, found: Versioned, signer: String, now: Moment) {
         let mut state = self.state();
         match written(&found) {
             Some(kept) => state.rotation.reached(kept),
@@ -353,7 +364,7 @@ impl Rotations {
     }
 
     fn say(&self, step: Step) {
-        let status = self.state().rotation.status(SystemTime::now());
+        let status = self.state().rotation.status(self.now());
         let (phase, generation) = (status.phase, status.generation);
         let words = match step {
             Step::Introduce => "a new root is trusted beside the old one, which goes on signing",
@@ -378,6 +389,10 @@ impl Rotations {
         }
     }
 
+    fn now(&self) -> Moment {
+        self.shared.settings.clock.now()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here is left half done by a panic.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -397,6 +412,7 @@ impl State {
 
 impl Observer for Rotations {
     fn issued(&self, issue: &IssueRecord) {
+        let now = self.now().at(issue.at);
         let mut state = self.state();
         let signed = state
             .signers
@@ -411,7 +427,7 @@ impl Observer for Rotations {
         };
         state
             .rotation
-            .issued(issue.at, &holder, &issue.identity, generation, issue.not_after);
+            .issued(now, &holder, &issue.identity, generation, issue.not_after);
     }
 
     fn refused(&self, _: &Refusal) {}

@@ -17,6 +17,7 @@ use tonic::transport::Server;
 
 use crate::authority::{Host, NoAuthority, Pace, Places};
 use crate::certificate::{self, ServerCertificateError};
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::debug::{self, Debug, DebugSocketError};
 use crate::events::{Events, Refusals};
@@ -190,6 +191,11 @@ pub async fn start(
         authority: known_authority.clone(),
     };
     tasks.spawn(forever(http::serve(monitoring_listener, monitoring)));
+    let clock = Clock::for_pause(config.ca_rotation_pause);
+    if let Some(client) = &cluster {
+        // First, so that a restart costs no time where the clock is right.
+        clock.compare(client).await;
+    }
     let places = Places {
         plugged_files: config.ca_plugged_dir.clone(),
         directory: config.ca_dir.clone(),
@@ -198,6 +204,7 @@ pub async fn start(
             .map(|client| (client, config.pod_namespace.clone())),
         pace: Pace::default(),
         longest_life: config.max_certificate_life(),
+        clock: clock.clone(),
     };
     let host = tokio::select! {
         host = Host::open(places, leadership.clone()) => Arc::new(host?),
@@ -207,10 +214,9 @@ pub async fn start(
     // It is set once.
     let _ = known_authority.set(authority.clone());
     let exchanges = authority.exchanges();
-    let acceptor = Arc::new(Acceptor::new(certificate::issue(
-        &authority,
-        &config.server_names,
-    )?));
+    let own = certificate::issue(&authority, &config.server_names, &clock)?;
+    let not_before = own.not_before;
+    let acceptor = Arc::new(Acceptor::new(own.identity));
     let (first, compiled) = oneshot::channel();
     // Where there is no Kubernetes API there is nowhere to write Events to.
     let events = cluster
@@ -246,9 +252,14 @@ pub async fn start(
     };
 
     let issues = Arc::new(IssueLog::default());
-    debug.lists(issues.clone());
+    debug.lists(issues.clone(), clock.clone());
+    let pod = (&*config.pod_namespace, &*config.pod_name);
+    let telling = clock::Tell::new(events.clone(), pod, metrics.clone());
+    let (keep, forgetting) = (clock.clone(), issues.clone());
+    let forget = move |ended| forgetting.forget_expired(ended);
+    tasks.spawn(forever(keep.keep(cluster.clone(), telling, forget)));
     let roots = tokio::select! {
-        roots = rotations(&config, &fixed.trust_domain, &host, cluster.clone(), issues.clone()) => roots?,
+        roots = rotations(&config, &fixed.trust_domain, &host, cluster.clone(), (issues.clone(), clock.clone())) => roots?,
         () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
     };
     if let Some(roots) = &roots {
@@ -277,6 +288,8 @@ pub async fn start(
         authority.clone(),
         config.server_names.clone(),
         acceptor.clone(),
+        clock,
+        not_before,
         exchanges,
     )));
     let discovery = DiscoveryService::new(service::Settings {
@@ -362,13 +375,13 @@ async fn rotations(
     trust_domain: &str,
     host: &Host,
     cluster: Option<kube::Client>,
-    issues: Arc<IssueLog>,
+    (issues, clock): (Arc<IssueLog>, Clock),
 ) -> Result<Option<Rotations>, NoAuthority> {
     match &host.kept {
         Some(kept) => {
             let reports =
                 cluster.map(|client| ReportStore::new(client, &config.pod_namespace, &config.pod_name));
-            let settings = config.authority_settings(trust_domain, issues);
+            let settings = config.authority_settings(trust_domain, issues, clock);
             Ok(Some(Rotations::open(kept.clone(), settings, reports).await?))
         }
         None => Ok(None),

@@ -79,7 +79,7 @@ pub enum AuthError {
     #[error("the token is not signed by a key known here")]
     Signature,
     /// The token's life is over.
-    #[error("the token has expired (claim exp)")]
+    #[error("the token has expired (claim exp); if it is a new one, compare the clocks")]
     Expired,
     /// The token's life has not begun.
     #[error("the token is not valid yet (claims nbf, iat); compare the clocks")]

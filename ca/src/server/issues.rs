@@ -17,7 +17,7 @@ pub const MAX_REMEMBERED: usize = 500_000;
 /// The longest name of a node: a DNS subdomain name (RFC 1123).
 const MAX_NODE_NAME: usize = 253;
 
-/// Remembers what this process has issued, until it has expired.
+/// Remembers what this process has issued, until it has expired and is forgotten.
 pub struct IssueLog {
     capacity: usize,
     state: Mutex<State>,
@@ -27,12 +27,15 @@ pub struct IssueLog {
 struct State {
     /// By the end in seconds since 1970 and the serial number.
     issues: BTreeMap<(u64, u128), Issue>,
+    /// How many were issued.
+    count: u64,
     callers: HashSet<Arc<Caller>>,
     forgotten_until: Option<SystemTime>,
 }
 
 struct Issue {
     at: SystemTime,
+    number: u64,
     identity: Identity,
     caller: Arc<Caller>,
 }
@@ -48,6 +51,8 @@ pub struct Issued {
     pub caller: Arc<Caller>,
     /// When it was issued.
     pub at: SystemTime,
+    /// That of the first that this process issued is 0, and that of each further one greater by 1.
+    pub number: u64,
     /// When it ends, in whole seconds.
     pub not_after: SystemTime,
 }
@@ -94,6 +99,7 @@ impl IssueLog {
             identity: issue.identity.clone(),
             caller: issue.caller.clone(),
             at: issue.at,
+            number: issue.number,
             not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(*not_after),
         });
         issued.collect()
@@ -102,6 +108,28 @@ impl IssueLog {
     /// When the last of those ends that found no room, if there are such.
     pub fn forgotten_until(&self, now: SystemTime) -> Option<SystemTime> {
         self.state().forgotten_until.filter(|until| now < *until)
+    }
+
+    /// How many this process has issued: the number of the next one.
+    pub fn count(&self) -> u64 {
+        self.state().count
+    }
+
+    /// When the last of these ends, as far as they are remembered.
+    pub fn ends(&self, serials: &[String]) -> Option<SystemTime> {
+        let numbers = serials
+            .iter()
+            .filter_map(|text| u128::from_str_radix(text, 16).ok());
+        let wanted: HashSet<u128> = numbers.collect();
+        let state = self.state();
+        let mut latest = state.issues.keys().rev();
+        let last = latest.find(|(_, serial)| wanted.contains(serial));
+        last.map(|(end, _)| SystemTime::UNIX_EPOCH + Duration::from_secs(*end))
+    }
+
+    /// Forgets what has expired. By whoever knows how far the clock is to be believed: see [`super::SettledClock`].
+    pub fn forget_expired(&self, now: SystemTime) {
+        self.state().forget_expired(now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,7 +145,6 @@ impl Observer for IssueLog {
             return;
         };
         let mut state = self.state();
-        state.forget_expired(issue.at);
         if state.issues.len() >= self.capacity
             && let Some(until) = state.forget_first()
         {
@@ -131,8 +158,11 @@ impl Observer for IssueLog {
                 caller
             }
         };
+        let number = state.count;
+        state.count += 1;
         let remembered = Issue {
             at: issue.at,
+            number,
             identity: issue.identity.clone(),
             caller,
         };

@@ -128,7 +128,8 @@ impl Revocations {
             until: seconds(now + longest_life) + 1,
         };
         for serial in serials {
-            self.entries.entry(serial.clone()).or_insert(entry);
+            let known = self.entries.entry(serial.clone()).or_insert(entry);
+            known.until = known.until.max(entry.until);
         }
     }
 
@@ -162,6 +163,13 @@ impl Revocations {
         &self.orders
     }
 
+    /// When something was put on it last, of what is on it still.
+    pub(super) fn last_change(&self) -> Option<SystemTime> {
+        let entries = self.entries.values().map(|entry| entry.at);
+        let last = entries.chain(self.orders.iter().map(|order| order.at)).max()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(last))
+    }
+
     /// Whether some must have expired by now.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         let now = seconds(now);
@@ -189,7 +197,7 @@ impl StoredAuthority {
         })
     }
 
-    /// Puts these on the list, which must have expired within `longest_life`, and takes off it what has.
+    /// Puts these on the list, which must have expired within `longest_life`.
     ///
     /// # Errors
     /// When there is no room, or the list cannot be signed.
@@ -200,14 +208,29 @@ impl StoredAuthority {
         longest_life: Duration,
     ) -> Result<(), AuthorityError> {
         let mut revocations = self.sound_revocations()?.unwrap_or_default();
-        revocations.entries.retain(|_, entry| entry.until > seconds(now));
-        revocations.orders.retain(|order| order.until > seconds(now));
         revocations.put(serials, now, longest_life);
         if revocations.len() > MAX_REVOKED {
             return Err(AuthorityError::Revoke(RevokeError::TooMany.to_string()));
         }
         revocations.advance(now);
         self.sign_lists(revocations, now)
+    }
+
+    /// Takes off the list what must have expired by `ended`, the earliest time that it may be, and signs it anew at `now`.
+    /// Whether that was anything.
+    ///
+    /// # Errors
+    /// When the list cannot be signed.
+    pub fn forget_expired(&mut self, ended: SystemTime, now: SystemTime) -> Result<bool, AuthorityError> {
+        let Some(mut revocations) = self.sound_revocations()?.filter(|all| all.has_expired(ended)) else {
+            return Ok(false);
+        };
+        let ended = seconds(ended);
+        revocations.entries.retain(|_, entry| entry.until > ended);
+        revocations.orders.retain(|order| order.until > ended);
+        revocations.advance(now);
+        self.sign_lists(revocations, now)?;
+        Ok(true)
     }
 
     /// Signs the lists anew, because the roots have changed; nothing where nothing was ever revoked.

@@ -1,5 +1,6 @@
 //! Exchanging the root without a moment at which two members of the mesh do not trust each other. A state machine
-//! without I/O, clock or randomness: the time is an argument.
+//! without I/O, clock or randomness: the time is an argument, with its bounds ([`Moment`]): what is waited for is over by the
+//! earlier one, and what was done lasts by the later one.
 //!
 //! ```text
 //!            introduce              switch                 drop
@@ -28,6 +29,8 @@ mod state;
 use std::time::{Duration, SystemTime};
 
 use mesh::Identity;
+
+use crate::server::clock::Moment;
 
 pub use blocker::{Blocker, RotationStatus};
 pub use carry::{carry_out, phase_of, root_life};
@@ -109,8 +112,9 @@ impl Rotation {
     }
 
     /// Of an authority that has signed before, of which it is not known what: certificates of at most `longest_life`.
-    pub fn adopted(now: SystemTime, longest_life: Duration, settings: RotationSettings) -> Self {
-        Self::resumed(RotationState::new(now, longest_life), now, settings)
+    pub fn adopted(now: impl Into<Moment>, longest_life: Duration, settings: RotationSettings) -> Self {
+        let now = now.into();
+        Self::resumed(RotationState::new(now.latest, longest_life), now, settings)
     }
 
     /// Where an earlier process left it. A phase that is not the one written down, because somebody else has changed
@@ -118,9 +122,10 @@ impl Rotation {
     pub fn resumed_as(
         state: RotationState,
         phase: Phase,
-        now: SystemTime,
+        now: impl Into<Moment>,
         settings: RotationSettings,
     ) -> Self {
+        let now = now.into();
         let state = if state.phase == phase {
             state
         } else {
@@ -130,9 +135,9 @@ impl Rotation {
     }
 
     /// Where an earlier process left it.
-    pub fn resumed(state: RotationState, now: SystemTime, settings: RotationSettings) -> Self {
+    pub fn resumed(state: RotationState, now: impl Into<Moment>, settings: RotationSettings) -> Self {
         Self {
-            ledger: Ledger::since(now, state.longest_life),
+            ledger: Ledger::since(now.into().latest, state.longest_life),
             state,
             settings,
             wanted: None,
@@ -161,19 +166,20 @@ impl Rotation {
     /// A certificate was issued at `now`, with the roots and by the root of this generation.
     pub fn issued(
         &mut self,
-        now: SystemTime,
+        now: impl Into<Moment>,
         holder: &Holder,
         identity: &Identity,
         generation: u64,
         not_after: SystemTime,
     ) {
-        let life = not_after.duration_since(now).unwrap_or_default();
+        let now = now.into();
+        let life = not_after.duration_since(now.wall).unwrap_or_default();
         // Whole seconds, rounded up, as they are written down.
         let life = Duration::from_secs(life.as_secs() + 1);
         self.state.longest_life = self.state.longest_life.max(life);
         let longest_life = self.state.longest_life;
         if !self.ledger.issued(now, holder, identity, generation, not_after) {
-            self.ledger.not_seen(now, longest_life);
+            self.ledger.not_seen(now.latest, longest_life);
         }
     }
 
@@ -189,9 +195,9 @@ impl Rotation {
     }
 
     /// Somebody's report is lost: what it told of counts as not seen.
-    pub fn lost(&mut self, now: SystemTime) {
+    pub fn lost(&mut self, now: impl Into<Moment>) {
         let longest_life = self.state.longest_life;
-        self.ledger.not_seen(now, longest_life);
+        self.ledger.not_seen(now.into().latest, longest_life);
     }
 
     /// What all others have told, read since this generation began.
@@ -200,13 +206,16 @@ impl Rotation {
     }
 
     /// What others need to know of this process; `ended`: it issues nothing any more.
-    pub fn report(&self, now: SystemTime, ended: bool) -> Report {
-        let mut report = Report::empty(self.state.generation, now, self.ledger.not_seen_before());
+    pub fn report(&self, now: impl Into<Moment>, ended: bool) -> Report {
+        let now = now.into();
+        let mut report = Report::empty(self.state.generation, now.latest, self.ledger.not_seen_before());
         report.ended = ended;
         report.last_old = self.ledger.last_older_than(self.state.generation);
         // Without a rotation there is nothing to wait for, as long as somebody is there who can be asked.
         if ended || self.state.phase != Phase::Steady {
-            report.holders = self.ledger.told(now, &self.state, self.counts_from(), ended);
+            report.holders = self
+                .ledger
+                .told(now.earliest, &self.state, self.counts_from(), ended);
         }
         report.rounded()
     }
@@ -263,9 +272,19 @@ impl Rotation {
         }
     }
 
-    /// What is to be done at `now`, if anything; `root` is the one that signs.
-    pub fn next(&mut self, now: SystemTime, root: RootLife) -> Option<Step> {
+    /// What is to be done at `now`, if anything; `root` is the one that signs. While the time is in doubt nothing is but what
+    /// makes no difference to anybody: other steps write down times that others go by.
+    pub fn next(&mut self, now: impl Into<Moment>, root: RootLife) -> Option<Step> {
+        let Moment {
+            earliest: now,
+            is_doubtful,
+            ..
+        } = now.into();
         self.ledger.forget_expired(now, self.state.generation);
+        if is_doubtful {
+            let is_given_up = self.state.phase == Phase::Introduced && self.wanted == Some(Step::Abort);
+            return is_given_up.then_some(Step::Abort);
+        }
         match self.state.phase {
             Phase::Steady => (self.wanted == Some(Step::Introduce) || is_in_last_part(now, root))
                 .then_some(Step::Introduce),
@@ -276,7 +295,7 @@ impl Rotation {
     }
 
     /// The state after a step is done at `now`.
-    pub fn after(&self, step: Step, now: SystemTime) -> RotationState {
+    pub fn after(&self, step: Step, now: impl Into<Moment>) -> RotationState {
         let phase = match step {
             Step::Introduce => Phase::Introduced,
             Step::Switch => Phase::Switched,
@@ -286,7 +305,8 @@ impl Rotation {
     }
 
     /// What the next step of a rotation waits for; nothing where there is no rotation.
-    pub fn blockers(&self, now: SystemTime) -> Vec<Blocker> {
+    pub fn blockers(&self, now: impl Into<Moment>) -> Vec<Blocker> {
+        let now = now.into().earliest;
         let mut blockers = Vec::new();
         if self.state.phase == Phase::Steady {
             return blockers;
@@ -305,7 +325,8 @@ impl Rotation {
     }
 
     /// How it stands, for people.
-    pub fn status(&self, now: SystemTime) -> RotationStatus {
+    pub fn status(&self, now: impl Into<Moment>) -> RotationStatus {
+        let now = now.into().earliest;
         let (mut holders, mut done) = (0, 0);
         for account in self.accounts(now).iter().filter(|account| account.holds) {
             holders += 1;

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::authority::{AuthorityError, BACKDATE, normal, serial, whole_seconds};
 use super::key::{self, Key};
-use super::rotation::RotationState;
+use super::rotation::{RotationState, root_life};
 
 /// The life of a root.
 pub const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -98,6 +98,15 @@ impl StoredAuthority {
             revoked: None,
             rotation: None,
         }
+    }
+
+    /// When something was written down here last, as far as it says so: at least the beginning of the root that signs.
+    pub fn last_written(&self) -> Option<SystemTime> {
+        let rotation = self.rotation.as_deref().map(RotationState::from_text);
+        let since = rotation.and_then(|read| Some(read.ok()?.since));
+        let revoked = self.revocations().and_then(|all| all.last_change());
+        let root = root_life(&self.current.certificate).map(|life| life.not_before);
+        since.max(revoked).max(root)
     }
 
     /// All roots that are trusted, in PEM: the current one first.

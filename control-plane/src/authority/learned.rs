@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use ca::Moment;
 use serde::{Deserialize, Serialize};
 
 /// What is known of the roots, by their text.
@@ -36,10 +37,11 @@ struct Written {
 impl Learned {
     /// Of an authority that begins now with these. What was before is not known: they may sign, and certificates of each
     /// may be in use.
-    pub(super) fn new(life: Duration, roots: &[String], now: SystemTime) -> Self {
+    pub(super) fn new(life: Duration, roots: &[String], now: impl Into<Moment>) -> Self {
+        let now = now.into();
         let root = Root {
-            ready: now,
-            needed_until: now + life,
+            ready: now.earliest,
+            needed_until: now.latest + life,
         };
         Self {
             life,
@@ -55,15 +57,16 @@ impl Learned {
         life: Duration,
         roots: &[String],
         kept: &str,
-        now: SystemTime,
+        now: impl Into<Moment>,
     ) -> Result<Self, serde_json::Error> {
+        let now = now.into();
         let written: Vec<Written> = serde_json::from_str(kept)?;
         let mut learned = Self {
             life,
             roots: BTreeMap::new(),
         };
         // Nothing lies further ahead than a life, whatever the clock said then.
-        let last = now + life;
+        let last = now.latest + life;
         for root in written {
             // One that signed until a moment ago, perhaps.
             let needed_until = root.needed_until.map_or(last, |until| time(until).min(last));
@@ -85,10 +88,11 @@ impl Learned {
         &mut self,
         kept: &str,
         plugged: &[String],
-        now: SystemTime,
+        now: impl Into<Moment>,
     ) -> Result<(), serde_json::Error> {
+        let now = now.into();
         let written: Vec<Written> = serde_json::from_str(kept)?;
-        let last = now + self.life;
+        let last = now.latest + self.life;
         for root in written {
             let is_plugged = plugged.contains(&root.certificate);
             let needed_until = root.needed_until.map(|until| time(until).min(last));
@@ -101,7 +105,7 @@ impl Learned {
                     }
                 }
                 None => {
-                    if let Some(needed_until) = needed_until.filter(|until| now < *until) {
+                    if let Some(needed_until) = needed_until.filter(|until| now.earliest < *until) {
                         let ready = time(root.ready).min(last);
                         self.roots.insert(root.certificate, Root { ready, needed_until });
                     }
@@ -132,26 +136,36 @@ impl Learned {
     }
 
     /// `signing` is the root that what signs now leads to.
-    pub(super) fn signs(&mut self, signing: &str, now: SystemTime) {
+    pub(super) fn signs(&mut self, signing: &str, now: impl Into<Moment>) {
         if let Some(root) = self.roots.get_mut(signing) {
-            root.needed_until = root.needed_until.max(now + self.life);
+            root.needed_until = root.needed_until.max(now.into().latest + self.life);
         }
     }
 
     /// These are trusted from now on, besides those that are still needed.
-    pub(super) fn trusted(&mut self, roots: &[String], now: SystemTime) {
+    pub(super) fn trusted(&mut self, roots: &[String], now: impl Into<Moment>) {
+        let now = now.into();
+        if !now.is_doubtful {
+            // What was written by a clock that was ahead was done before now all the same.
+            let last = now.latest + self.life;
+            for root in self.roots.values_mut() {
+                root.ready = root.ready.min(last);
+                root.needed_until = root.needed_until.min(last);
+            }
+        }
         self.roots
-            .retain(|text, root| roots.contains(text) || now < root.needed_until);
+            .retain(|text, root| roots.contains(text) || now.earliest < root.needed_until);
         for text in roots {
             self.roots.entry(text.clone()).or_insert(Root {
-                ready: now + self.life,
-                needed_until: now,
+                ready: now.latest + self.life,
+                needed_until: now.earliest,
             });
         }
     }
 
     /// Those that are not among `roots` and are still needed, in PEM.
-    pub(super) fn missing(&self, roots: &[String], now: SystemTime) -> String {
+    pub(super) fn missing(&self, roots: &[String], now: impl Into<Moment>) -> String {
+        let now = now.into().earliest;
         let missing = self
             .roots
             .iter()
@@ -163,6 +177,15 @@ impl Learned {
     pub(super) fn ready(&self, root: &str) -> Option<SystemTime> {
         self.roots.get(root).map(|root| root.ready)
     }
+}
+
+/// When that was written at the latest, by what it says; certificates live for `life`.
+pub(super) fn last_written(kept: &str, life: Duration) -> Option<SystemTime> {
+    let written: Vec<Written> = serde_json::from_str(kept).ok()?;
+    let times = written
+        .iter()
+        .map(|root| time(root.ready.max(root.needed_until.unwrap_or(0))));
+    times.max()?.checked_sub(life)
 }
 
 /// Rounded up: nothing that is waited for may come early.

@@ -1,15 +1,17 @@
 //! What outlives this process of a plugged-in authority's roots, so that a restart in the middle of their exchange forgets
 //! none. In a Secret: whoever can write it decides whom the mesh trusts.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use ca::Moment;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::PostParams;
 
-use super::learned::Learned;
+use super::learned::{Learned, last_written};
 use super::{FIRST_PAUSE, LAST_PAUSE};
+use crate::clock::Clock;
 use crate::kubernetes::{ApiError, in_time};
 
 /// The Secret.
@@ -40,10 +42,10 @@ impl Memory {
     }
 
     /// What an earlier process, or another replica, has learned, as far as it is kept; of an authority with these roots.
-    /// Waits while the API server does not answer.
-    pub(super) async fn load(&self, life: Duration, roots: &[String], now: SystemTime) -> Learned {
+    /// Waits while the API server does not answer. The clock is held against what is found.
+    pub(super) async fn load(&self, life: Duration, roots: &[String], clock: &Clock) -> Learned {
         let Some((api, place)) = &self.kept else {
-            return Learned::new(life, roots, now);
+            return Learned::new(life, roots, clock.now());
         };
         let mut pause = FIRST_PAUSE;
         let found = loop {
@@ -63,7 +65,12 @@ impl Memory {
                 }
             }
         };
-        let resumed = found.map(|secret| Learned::resumed(life, roots, &text(&secret), now));
+        let found = found.map(|secret| text(&secret));
+        if let Some(written) = found.as_ref().and_then(|kept| last_written(kept, life)) {
+            clock.begins_with(written);
+        }
+        let now = clock.now();
+        let resumed = found.map(|kept| Learned::resumed(life, roots, &kept, now));
         match resumed {
             None => Learned::new(life, roots, now),
             Some(Ok(learned)) => learned,
@@ -76,7 +83,7 @@ impl Memory {
 
     /// Writes down what has changed, together with what others have; `plugged` are the roots that the authority comes with.
     /// What cannot be written is said, and tried again.
-    pub(super) async fn keep(&mut self, learned: &mut Learned, plugged: &[String], now: SystemTime) {
+    pub(super) async fn keep(&mut self, learned: &mut Learned, plugged: &[String], now: Moment) {
         let Some((api, place)) = &self.kept else { return };
         if self.written.as_ref() == Some(&learned.to_text(plugged)) {
             return;
@@ -101,7 +108,7 @@ async fn write(
     api: &Api<Secret>,
     learned: &mut Learned,
     plugged: &[String],
-    now: SystemTime,
+    now: Moment,
 ) -> Result<String, ApiError> {
     let found = in_time(api.get_opt(NAME)).await?;
     if let Some(found) = &found

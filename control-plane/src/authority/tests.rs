@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Host, NoAuthority, Pace, Places, memory};
+use crate::clock::Clock;
 use crate::kubernetes::secret::{OWN, PLUGGED, SecretStore};
 use crate::kubernetes::testing::{NAMESPACE, PATIENCE, asked, client, server, until};
 use crate::leadership::{Candidate, Leadership, Timing, elect};
@@ -46,7 +47,7 @@ impl Replica {
     }
 
     /// As the follower does it, at this time.
-    async fn look(&self, now: SystemTime) -> Result<(), String> {
+    async fn look(&self, now: impl Into<ca::Moment>) -> Result<(), String> {
         let (source, following) = self.host.source.as_ref().unwrap();
         let looked = self.host.look(source, &mut *following.lock().await, now).await;
         looked.map_err(|problem| problem.to_string())
@@ -81,6 +82,7 @@ fn in_cluster(server: &ApiServer) -> Places {
         cluster: Some((client(server), NAMESPACE.to_owned())),
         pace: PACE,
         longest_life: LIFE,
+        clock: Clock::default(),
     }
 }
 
@@ -91,6 +93,7 @@ fn in_files(directory: &Path) -> Places {
         cluster: None,
         pace: PACE,
         longest_life: LIFE,
+        clock: Clock::default(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use ca::{
-    AuthorityError, MAX_ORDERS, MAX_REVOKED, Order, Revocations, RevokeError, Selection, StoredAuthority,
-    parse_serial,
+    AuthorityError, MAX_ORDERS, MAX_REVOKED, Moment, Order, Revocations, RevokeError, Selection,
+    StoredAuthority, parse_serial,
 };
 use serde_json::{Value, json};
 
@@ -23,7 +23,15 @@ pub(super) struct Revoking {
     serials: Vec<String>,
     selections: Vec<Selection>,
     /// When orders were first seen here, by their numbers.
-    seen: BTreeMap<u64, SystemTime>,
+    seen: BTreeMap<u64, Seen>,
+}
+
+/// When an order was seen first. Certificates from before are meant.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Moment,
+    /// How many certificates this process had issued: the clock may have been set since.
+    issued: u64,
 }
 
 /// What is asked for.
@@ -33,6 +41,29 @@ pub(super) struct Asked {
     selections: Vec<Selection>,
 }
 
+impl Seen {
+    const BEFORE_THE_BEGINNING: Seen = Seen {
+        at: Moment {
+            wall: SystemTime::UNIX_EPOCH,
+            earliest: SystemTime::UNIX_EPOCH,
+            latest: SystemTime::UNIX_EPOCH,
+            is_doubtful: false,
+        },
+        issued: 0,
+    };
+
+    fn is_meant(&self, issued: &ca::IssuedCertificate) -> bool {
+        issued.number < self.issued || issued.at <= self.at.wall
+    }
+
+    /// Whether everything that was being signed is remembered by now.
+    fn is_long_ago(&self, now: &Moment) -> bool {
+        let since = now.earliest.duration_since(self.at.earliest);
+        // After a clock was set back it is not known.
+        since.map_or(true, |since| since > SWEEP)
+    }
+}
+
 impl Revoking {
     /// Of a process that begins with these: it has issued nothing yet.
     pub(super) fn beginning_with(revocations: Option<&Revocations>) -> Revoking {
@@ -40,7 +71,7 @@ impl Revoking {
         Revoking {
             seen: orders
                 .iter()
-                .map(|order| (order.number, SystemTime::UNIX_EPOCH))
+                .map(|order| (order.number, Seen::BEFORE_THE_BEGINNING))
                 .collect(),
             ..Revoking::default()
         }
@@ -92,7 +123,7 @@ impl Rotations {
             .shared
             .settings
             .issues
-            .valid(SystemTime::now(), Some(&selection));
+            .valid(self.now().earliest, Some(&selection));
         let mut state = self.state();
         let revocations = state.revocations.as_ref();
         let room = revocations.map_or(MAX_REVOKED, Revocations::room);
@@ -121,16 +152,17 @@ impl Rotations {
         &self,
         stored: &mut StoredAuthority,
         asked: &Asked,
-        now: SystemTime,
+        now: Moment,
         longest_life: Duration,
     ) -> Result<bool, AuthorityError> {
         let mut is_news = false;
         if !asked.serials.is_empty() {
-            stored.revoke(&asked.serials, now, longest_life)?;
+            let known = self.shared.settings.issues.ends(&asked.serials);
+            stored.revoke(&asked.serials, now.stamp(), lasting(&now, longest_life, known))?;
             is_news = true;
         }
         for selection in &asked.selections {
-            stored.order(selection.clone(), now, longest_life)?;
+            stored.order(selection.clone(), now.stamp(), now.lasting(longest_life))?;
             is_news = true;
         }
         let orders = if asked.selections.is_empty() {
@@ -151,31 +183,50 @@ impl Rotations {
         &self,
         stored: &mut StoredAuthority,
         order: &Order,
-        now: SystemTime,
+        now: Moment,
         longest_life: Duration,
     ) -> Result<bool, AuthorityError> {
         let name = &self.shared.name;
+        let issues = &self.shared.settings.issues;
+        let first = Seen {
+            at: now,
+            issued: issues.count(),
+        };
         let (seen, unseen) = {
             let mut state = self.state();
-            let seen = *state.revoking.seen.entry(order.number).or_insert(now);
+            let seen = *state.revoking.seen.entry(order.number).or_insert(first);
             (seen, state.rotation.unseen_end())
         };
         // By this process's own clock, and once more a little later: what is being signed is remembered a moment after.
-        if order.answers.contains_key(name) && now.duration_since(seen).map_or(true, |since| since > SWEEP) {
+        if order.answers.contains_key(name) && seen.is_long_ago(&now) {
             return Ok(false);
         }
-        let issues = &self.shared.settings.issues;
-        let found = issues.valid(now, Some(&order.selection)).into_iter();
-        let serials: Vec<String> = found.filter(|one| one.at <= seen).map(|one| one.serial).collect();
+        let mut found = issues.valid(now.earliest, Some(&order.selection));
+        found.retain(|one| seen.is_meant(one));
+        let ends = found.iter().map(|one| one.not_after).max();
+        let serials: Vec<String> = found.into_iter().map(|one| one.serial).collect();
         // Where replicas tell each other, what nobody has seen is known to the one that tells how it stands.
-        let unseen = unseen.filter(|until| self.shared.settings.rotation.alone && now < *until);
-        let unknown_until = issues.forgotten_until(now).max(unseen);
-        let is_new = stored.answer(order.number, name, &serials, unknown_until, now, longest_life)?;
+        let unseen = unseen.filter(|until| self.shared.settings.rotation.alone && now.earliest < *until);
+        let unknown_until = issues.forgotten_until(now.earliest).max(unseen);
+        let is_new = stored.answer(
+            order.number,
+            name,
+            &serials,
+            unknown_until,
+            now.stamp(),
+            lasting(&now, longest_life, ends),
+        )?;
         if is_new {
             tracing::info!(selection = %order.selection, found = serials.len(), "what was issued here is revoked");
         }
         Ok(is_new)
     }
+}
+
+/// How long what is revoked stays on the list: as long as any certificate lives, and no shorter than those that are known.
+fn lasting(now: &Moment, longest_life: Duration, ends: Option<SystemTime>) -> Duration {
+    let known = ends.and_then(|ends| ends.duration_since(now.stamp()).ok());
+    now.lasting(longest_life).max(known.unwrap_or_default())
 }
 
 impl State {

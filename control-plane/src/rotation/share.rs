@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use ca::rotation::{Phase, Report, Reports};
-use ca::{AuthorityError, StoreError};
+use ca::{AuthorityError, Moment, StoreError};
 
 use super::{Rotations, TICK};
 use crate::kubernetes::ApiError;
@@ -76,10 +76,7 @@ impl Rotations {
             return Ok(());
         };
         let mut sharing = sharing.lock().await;
-        while let Err(error) = self
-            .try_register(&mut sharing, is_adopted, SystemTime::now())
-            .await
-        {
+        while let Err(error) = self.try_register(&mut sharing, is_adopted, self.now()).await {
             // Of two that make the object at once one reads what the other made.
             if error.code() != 409 {
                 tracing::warn!("{}; nothing is signed before that", sharing.store.words(&error));
@@ -102,7 +99,7 @@ impl Rotations {
         &self,
         sharing: &mut Sharing,
         is_adopted: bool,
-        now: SystemTime,
+        now: Moment,
     ) -> Result<(), ApiError> {
         let found = sharing.store.read().await?;
         // Before an authority is taken over from somebody else nobody has reported.
@@ -112,7 +109,7 @@ impl Rotations {
             .filter(|_| !is_adopted);
         let (report, vouched) = {
             let mut state = self.state();
-            let vouched = known.unwrap_or((now, state.rotation.state().longest_life));
+            let vouched = known.unwrap_or((now.latest, state.rotation.state().longest_life));
             state.rotation.vouched_for(vouched.0, vouched.1);
             (state.rotation.report(now, false), vouched)
         };
@@ -129,14 +126,14 @@ impl Rotations {
     }
 
     /// Shares when it is time to.
-    pub(super) async fn share_when_due(&self, is_leader: bool, now: SystemTime) {
+    pub(super) async fn share_when_due(&self, is_leader: bool, now: Moment) {
         let Some(sharing) = &self.shared.sharing else {
             return;
         };
         let mut sharing = sharing.lock().await;
         let (generation, pause) = self.pace();
         let is_due = sharing.looked.is_none_or(|(at, of)| {
-            of != generation || now.duration_since(at).map_or(true, |since| since >= pause)
+            of != generation || now.wall.duration_since(at).map_or(true, |since| since >= pause)
         });
         if !is_due || sharing.has_left {
             return;
@@ -149,22 +146,18 @@ impl Rotations {
             tracing::warn!("{said}; a rotation of the root waits longer");
         }
         sharing.said = said;
-        sharing.looked = Some((now, generation));
+        sharing.looked = Some((now.wall, generation));
     }
 
     /// Takes over what others tell, and tells what they do not know.
     #[cfg(test)]
-    pub(super) async fn share(&self, is_leader: bool, now: SystemTime) -> Result<(), ApiError> {
+    pub(super) async fn share(&self, is_leader: bool, now: impl Into<Moment>) -> Result<(), ApiError> {
         let sharing = self.shared.sharing.as_ref().unwrap();
-        self.share_now(&mut *sharing.lock().await, is_leader, now).await
+        self.share_now(&mut *sharing.lock().await, is_leader, now.into())
+            .await
     }
 
-    async fn share_now(
-        &self,
-        sharing: &mut Sharing,
-        is_leader: bool,
-        now: SystemTime,
-    ) -> Result<(), ApiError> {
+    async fn share_now(&self, sharing: &mut Sharing, is_leader: bool, now: Moment) -> Result<(), ApiError> {
         let (generation, _) = self.pace();
         let Some(mut found) = sharing.store.read().await? else {
             return self.begin_anew(sharing, now).await;
@@ -172,8 +165,8 @@ impl Rotations {
         let (report, gone, refresh) = {
             let mut state = self.state();
             let longest_silence = state.rotation.longest_silence();
-            let (spent, lost) = found.to_remove(now, longest_silence);
-            if sharing.has_vanished(&found, now, longest_silence) || is_leader && !lost.is_empty() {
+            let (spent, lost) = found.to_remove(now.earliest, longest_silence);
+            if sharing.has_vanished(&found, now.earliest, longest_silence) || is_leader && !lost.is_empty() {
                 state.rotation.lost(now);
             }
             let gone: BTreeSet<String> = if is_leader {
@@ -202,12 +195,12 @@ impl Rotations {
     }
 
     /// Somebody has deleted what all have told.
-    async fn begin_anew(&self, sharing: &mut Sharing, now: SystemTime) -> Result<(), ApiError> {
+    async fn begin_anew(&self, sharing: &mut Sharing, now: Moment) -> Result<(), ApiError> {
         let (report, vouched) = {
             let mut state = self.state();
             state.rotation.lost(now);
             let life = state.rotation.state().longest_life;
-            (state.rotation.report(now, false), (now, life))
+            (state.rotation.report(now, false), (now.latest, life))
         };
         tracing::warn!("{} is gone; it is made anew", sharing.store.place());
         let text = report.to_text(usize::MAX);
@@ -226,7 +219,7 @@ impl Rotations {
             let mut sharing = sharing.lock().await;
             sharing.has_left = true;
             let room = sharing.store.read().await?.map_or(usize::MAX, |found| found.room);
-            let report = self.state().rotation.report(SystemTime::now(), true);
+            let report = self.state().rotation.report(self.now(), true);
             sharing.store.write(&report.to_text(room), &[], None).await
         };
         let problem = match tokio::time::timeout(LEAVE_DEADLINE, leaving).await {

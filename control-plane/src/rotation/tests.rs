@@ -1,3 +1,4 @@
+mod jumping;
 mod shared;
 
 use ca::Authority;
@@ -26,12 +27,17 @@ impl Bench {
     }
 
     async fn replica(&self, alone: bool) -> (Rotations, Arc<Authority>) {
+        self.replica_by(alone, Clock::default()).await
+    }
+
+    async fn replica_by(&self, alone: bool, clock: Clock) -> (Rotations, Arc<Authority>) {
         let places = Places {
             plugged_files: None,
             directory: Some(self.directory.path().to_owned()),
             cluster: None,
             pace: Pace::default(),
             longest_life: Duration::from_secs(3600),
+            clock: clock.clone(),
         };
         let host = authority::Host::open(places, Leadership::always()).await.unwrap();
         let settings = Settings {
@@ -40,6 +46,7 @@ impl Bench {
             rotation: RotationSettings { pause: PAUSE, alone },
             share: SHARE,
             issues: Arc::default(),
+            clock,
         };
         let rotations = Rotations::open(host.kept.clone().unwrap(), settings, None).await;
         (rotations.unwrap(), host.authority.clone())

@@ -28,6 +28,9 @@ pub(super) fn status(status: &Value) {
     for order in list(&status["revocations"]) {
         revocation(order);
     }
+    if let Some(reason) = status["clock"]["doubt"]["reason"].as_str() {
+        print::line(&format!("clock: {reason}"));
+    }
     if let Some(failure) = status["failure"].as_str() {
         print::line(&format!("failure: {failure}"));
     }

@@ -64,6 +64,7 @@ fn what_has_expired_takes_no_room_and_what_finds_none_is_told() {
     let log = IssueLog::with_capacity(100);
     for round in 0..50_u32 {
         let at = now() + round * HOUR;
+        log.forget_expired(at);
         for number in 0..50 {
             let node = format!("node-{round}-{number}");
             issue(&log, u128::from(round * 50 + number), "client", &node, at, HOUR);

@@ -63,9 +63,7 @@ impl StoredAuthority {
     ) -> Result<(), AuthorityError> {
         let mut revocations = self.sound_revocations()?.unwrap_or_default();
         // One again: all that was issued in between is meant too.
-        revocations
-            .orders
-            .retain(|order| order.until > seconds(now) && order.selection != selection);
+        revocations.orders.retain(|order| order.selection != selection);
         if revocations.orders.len() >= MAX_ORDERS {
             return Err(AuthorityError::Revoke(RevokeError::TooManyOrders.to_string()));
         }

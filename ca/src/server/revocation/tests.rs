@@ -61,7 +61,8 @@ fn what_is_revoked_is_on_the_list_of_every_root_until_it_must_have_expired() {
     let later = now() + LIFE + Duration::from_secs(2);
     assert!(!stored.revocations().unwrap().has_expired(now()));
     assert!(stored.revocations().unwrap().has_expired(later));
-    stored.revoke(&[], later, LIFE).unwrap();
+    assert!(!stored.forget_expired(now(), later).unwrap());
+    assert!(stored.forget_expired(later, later).unwrap());
     assert!(stored.revocations().unwrap().is_empty());
     assert_eq!(
         numbers(&stored)[0].1,
@@ -190,7 +191,7 @@ fn an_order_is_answered_by_each_process_and_forgotten_with_its_certificates() {
     assert_eq!(order(&exchanged), order(&stored));
     let later = now() + LIFE + Duration::from_secs(2);
     assert!(stored.revocations().unwrap().has_expired(later));
-    stored.revoke(&[], later, LIFE).unwrap();
+    assert!(stored.forget_expired(later, later).unwrap());
     assert!(stored.revocations().unwrap().orders().is_empty());
 }
 

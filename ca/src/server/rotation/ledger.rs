@@ -8,6 +8,7 @@ use mesh::Identity;
 
 use super::report::{Seen, Tag, tag};
 use super::state::{Phase, RotationState};
+use crate::server::clock::Moment;
 
 /// How many holders are kept account of. What is issued to more counts as not seen.
 pub const MAX_HOLDERS: usize = 20_000;
@@ -111,14 +112,16 @@ impl Ledger {
     #[must_use]
     pub(super) fn issued(
         &mut self,
-        now: SystemTime,
+        now: Moment,
         holder: &Holder,
         identity: &Identity,
         generation: u64,
         not_after: SystemTime,
     ) -> bool {
-        let last = self.last_issued.entry(generation).or_insert(now);
-        *last = now.max(*last);
+        let last = self.last_issued.entry(generation).or_insert(now.latest);
+        *last = now.latest.max(*last);
+        // No newer than it must be: what takes the place of older ones counts from a time on.
+        let now = now.earliest;
         if self.last_issued.len() > MAX_GENERATIONS
             && let Some((first, at)) = self.last_issued.pop_first()
             && let Some(mut next) = self.last_issued.first_entry()

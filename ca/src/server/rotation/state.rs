@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::server::clock::Moment;
+
 /// How many roots are remembered that were exchanged.
 pub(super) const MAX_RETIRED: usize = 3;
 
@@ -71,11 +73,12 @@ impl RotationState {
 
     /// Generations are no smaller than the time in seconds, so that an authority that was made anew does not begin
     /// below what proxies remember of the one before.
-    pub(super) fn followed_by(&self, phase: Phase, now: SystemTime) -> Self {
+    pub(super) fn followed_by(&self, phase: Phase, now: impl Into<Moment>) -> Self {
+        let now = now.into();
         Self {
             phase,
-            since: whole_seconds(now),
-            generation: self.generation.saturating_add(1).max(unix_seconds(now)),
+            since: whole_seconds(now.latest),
+            generation: self.generation.saturating_add(1).max(unix_seconds(now.stamp())),
             ..self.clone()
         }
     }

@@ -79,6 +79,28 @@ fn what_is_learned_outlives_a_process_in_the_middle_of_an_exchange() {
 }
 
 #[test]
+fn a_clock_that_is_set_makes_no_root_ready_early_and_none_unneeded() {
+    let truth = SystemTime::UNIX_EPOCH + 1000 * LIFE;
+    let mut learned = Learned::new(LIFE, &roots(&["old"]), truth - 2 * LIFE);
+    let began = std::time::Instant::now();
+    let mut clock = ca::SettledClock::new(LIFE, truth, began);
+    for wall in [truth + 1000 * LIFE, truth - 900 * LIFE] {
+        let now = clock.look(wall, began);
+        learned.signs("old\n", now);
+        learned.trusted(&roots(&["old", "new"]), now);
+        assert!(learned.ready("new\n").unwrap() > now.earliest);
+        assert_eq!(learned.missing(&roots(&["new"]), now), "old\n");
+        learned.trusted(&roots(&["new"]), now);
+    }
+    let now = clock.look(truth, began);
+    assert_eq!(learned.missing(&roots(&["new"]), now), "old\n");
+    // What was written with a clock that was ahead is not waited for longer than a life from when that is known.
+    learned.trusted(&roots(&["new"]), truth + LIFE);
+    assert_eq!(learned.ready("new\n"), Some(truth + 2 * LIFE));
+    assert_eq!(learned.missing(&roots(&["new"]), truth + 2 * LIFE), "");
+}
+
+#[test]
 fn what_two_replicas_know_comes_together() {
     let now = SystemTime::UNIX_EPOCH + 1000 * LIFE;
     let (old, both, new) = (roots(&["old"]), roots(&["old", "new"]), roots(&["new"]));

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::authority::{Host, Pace, Places};
+use crate::clock::Clock;
 use crate::kubernetes::testing::{NAMESPACE, asked, client, server, until};
 use crate::leadership::Leadership;
 use crate::rotation::Settings;
@@ -18,6 +19,7 @@ async fn rotations(server: &ApiServer) -> Rotations {
         cluster: Some((client(server), NAMESPACE.to_owned())),
         pace: Pace::default(),
         longest_life: Duration::from_secs(3600),
+        clock: Clock::default(),
     };
     let host = Host::open(places, Leadership::always()).await.unwrap();
     let settings = Settings {
@@ -29,6 +31,7 @@ async fn rotations(server: &ApiServer) -> Rotations {
         },
         share: Duration::from_secs(5),
         issues: Default::default(),
+        clock: Clock::default(),
     };
     Rotations::open(host.kept.clone().unwrap(), settings, None)
         .await

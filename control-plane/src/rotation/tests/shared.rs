@@ -18,6 +18,7 @@ async fn replica(server: &ApiServer, pod: &str) -> (Rotations, Arc<Authority>) {
             secrets: QUICK,
         },
         longest_life: Duration::from_secs(3600),
+        clock: Clock::default(),
     };
     let host = authority::Host::open(places, Leadership::always()).await.unwrap();
     let settings = Settings {
@@ -29,6 +30,7 @@ async fn replica(server: &ApiServer, pod: &str) -> (Rotations, Arc<Authority>) {
         },
         share: QUICK,
         issues: Arc::default(),
+        clock: Clock::default(),
     };
     let reports = ReportStore::new(client(server), NAMESPACE, pod);
     let rotations = Rotations::open(host.kept.clone().unwrap(), settings, Some(reports)).await;

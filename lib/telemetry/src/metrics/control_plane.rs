@@ -73,6 +73,8 @@ struct Inner {
     refused: Arc<CounterFamily<1>>,
     root_expiry: Arc<GaugeFamily<0>>,
     issuer_expiry: Arc<GaugeFamily<0>>,
+    clock_ahead: Arc<GaugeFamily<0>>,
+    clock_doubtful: Arc<GaugeFamily<0>>,
     log: Arc<LogLines>,
     runtime: Arc<Runtime>,
 }
@@ -260,6 +262,12 @@ impl ControlPlaneMetrics {
         inner.issuer_expiry.set([], state.issuer_expiry.unwrap_or(0));
     }
 
+    /// How it stands with the clock; by how many seconds it is ahead of another, where there is one to compare it with.
+    pub fn set_clock(&self, ahead: Option<i64>, is_doubtful: bool) {
+        self.inner.clock_ahead.set([], ahead.unwrap_or(0));
+        self.inner.clock_doubtful.set([], i64::from(is_doubtful));
+    }
+
     /// Everything, as OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut out = String::new();
@@ -423,6 +431,16 @@ impl Inner {
             issuer_expiry: families.gauges(
                 "citadel_server_cert_chain_expiry_timestamp",
                 "The same: certificates above others outlive them",
+                [],
+            ),
+            clock_ahead: families.gauges(
+                "ztunnel_control_plane_clock_ahead_seconds",
+                "By how many seconds this clock is ahead of the API server's; behind, where it is negative",
+                [],
+            ),
+            clock_doubtful: families.gauges(
+                "ztunnel_control_plane_clock_doubtful",
+                "Whether this clock was set or differs from the API server's, so that nothing is forgotten by it",
                 [],
             ),
             log: families.collect(LogLines::default()),
