@@ -175,7 +175,7 @@ impl<H: Handler> Client<H> {
             };
             self.note_end(&ended);
             // Every way a stream ends leads through this wait.
-            let wait = self.state.disconnected(rand::random());
+            let wait = self.state.disconnected(now(), rand::random());
             let over = tokio::time::sleep(wait);
             tokio::pin!(over);
             loop {
@@ -193,7 +193,7 @@ impl<H: Handler> Client<H> {
         C: GrpcService<Body, Error: Into<StdError>> + Send,
         C::ResponseBody: HttpBody<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
     {
-        let first = self.state.connected();
+        let first = self.state.connected(now());
         let (requests, queued) = mpsc::channel(QUEUED_REQUESTS.max(first.len()));
         for request in first {
             // The queue has room for all of them.

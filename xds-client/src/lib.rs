@@ -16,4 +16,4 @@ pub mod state;
 pub use ask::{AskError, Asker, Demand, Demands, MAX_WAITING, on_demand};
 pub use client::{ClientConfig, Handler, MAX_RESPONSE, Observer, Status, Termination, run};
 pub use proto::discovery::Node;
-pub use state::{Rejection, ResourceUpdate, Update};
+pub use state::{Rejection, ResourceUpdate, Unreadable, Update};

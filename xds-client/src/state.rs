@@ -30,6 +30,9 @@ pub const MAX_RESOURCES: usize = 2_000_000;
 /// The longest text of a rejection in bytes. What exceeds it is summed up.
 pub const MAX_ERROR_DETAIL: usize = 64 << 10;
 
+/// A stream that has lived so long, and on which something was applied, is one that works.
+pub const STEADY_AFTER: Duration = Duration::from_secs(10);
+
 /// The gRPC status code of a rejection: INVALID_ARGUMENT.
 const INVALID_ARGUMENT: i32 = 3;
 
@@ -46,13 +49,27 @@ pub struct ResourceUpdate {
     pub payload: Bytes,
 }
 
-/// What one response changes. Apply `resources` first, then `removed`.
+/// A resource that is new or has changed and came without a message of its type. There is such a resource, and nothing is
+/// known of what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The resource's name.
+    pub name: String,
+    /// Other names it goes by.
+    pub aliases: Vec<String>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What one response changes. Apply `resources` first, then `unreadable`, then `removed`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// The type of everything in it.
     pub type_url: String,
     /// New or changed resources. A name that comes twice comes in the order to be applied.
     pub resources: Vec<ResourceUpdate>,
+    /// Those that are rejected already, and must not be forgotten for that.
+    pub unreadable: Vec<Unreadable>,
     /// Names of resources that no longer exist; also such that were never held.
     pub removed: Vec<String>,
 }
@@ -72,6 +89,8 @@ pub struct State {
     node: Node,
     types: Vec<TypeState>,
     backoff: Backoff,
+    /// The present stream: when it began, and whether anything was applied on it.
+    stream: Option<(Instant, bool)>,
 }
 
 #[derive(Debug)]
@@ -135,6 +154,7 @@ impl State {
             node,
             types,
             backoff: Backoff::default(),
+            stream: None,
         }
     }
 
@@ -170,7 +190,8 @@ impl State {
 
     /// The requests that a new stream begins with, one for each type. Where nothing is subscribed to by name,
     /// everything is meant; the wildcard both subscribed to and withdrawn means nothing but the names beside it.
-    pub fn connected(&mut self) -> Vec<DeltaDiscoveryRequest> {
+    pub fn connected(&mut self, now: Instant) -> Vec<DeltaDiscoveryRequest> {
+        self.stream = Some((now, false));
         for state in &mut self.types {
             state.offered = state.offered.map(|_| false);
         }
@@ -259,8 +280,8 @@ impl State {
             if !removed.is_empty() {
                 updates.push(Update {
                     type_url: state.url.clone(),
-                    resources: Vec::new(),
                     removed,
+                    ..Update::default()
                 });
             }
         }
@@ -290,19 +311,31 @@ impl State {
         };
         let mut room = MAX_RESOURCES.saturating_sub(state.held.len());
         let mut accepted = Vec::with_capacity(resources.len());
+        let mut unreadable = Vec::new();
         for resource in resources {
-            let is_new = !state.held.contains_key(&resource.name);
-            match read(&type_url, resource, !is_new || room > 0) {
-                Ok(resource) => {
-                    room = room.saturating_sub(usize::from(is_new));
-                    pending.came.push(Came {
-                        name: resource.name.clone(),
-                        version: resource.version.clone(),
-                        aliases: resource.aliases.clone(),
-                    });
-                    accepted.push(resource);
+            let name = resource.name.clone();
+            let is_new = !state.held.contains_key(&name);
+            if name.is_empty() || (is_new && room == 0) {
+                let reason = match name.is_empty() {
+                    true => "the resource has no name".to_owned(),
+                    false => format!("more than {MAX_RESOURCES} resources of one type"),
+                };
+                pending.malformed.push(Rejection { name, reason });
+                continue;
+            }
+            room -= usize::from(is_new);
+            pending.came.push(Came {
+                name: name.clone(),
+                version: resource.version.clone(),
+                aliases: resource.aliases.clone(),
+            });
+            match read(&type_url, resource) {
+                Ok(resource) => accepted.push(resource),
+                Err(resource) => {
+                    let reason = resource.reason.clone();
+                    pending.malformed.push(Rejection { name, reason });
+                    unreadable.push(resource);
                 }
-                Err(rejection) => pending.malformed.push(rejection),
             }
         }
         pending.removed.clone_from(&removed);
@@ -310,6 +343,7 @@ impl State {
             Some(Update {
                 type_url,
                 resources: accepted,
+                unreadable,
                 removed,
             }),
             pending,
@@ -325,7 +359,8 @@ impl State {
             removed,
             mut malformed,
         } = pending;
-        malformed.extend(rejections);
+        let known: BTreeSet<String> = malformed.iter().map(|one| one.name.clone()).collect();
+        malformed.extend(rejections.into_iter().filter(|one| !known.contains(&one.name)));
         let rejections = malformed;
         let mut answered = Vec::new();
         let subscribed = |state: &&mut TypeState| state.url == type_url && state.offered != Some(false);
@@ -358,7 +393,9 @@ impl State {
                 state.held.remove(&name);
             }
             state.synced = true;
-            self.backoff.reset();
+            if let Some((_, applied)) = &mut self.stream {
+                *applied = true;
+            }
         }
         let rejected = (!rejections.is_empty()).then(|| describe(&rejections));
         let error_detail = rejected.clone().map(|message| Status {
@@ -380,8 +417,14 @@ impl State {
     }
 
     /// The stream has ended or could not be opened: how long to wait before the next. `entropy` is any random
-    /// number; it spreads the clients of one control plane.
-    pub fn disconnected(&mut self, entropy: u64) -> Duration {
+    /// number; it spreads the clients of one control plane. Only a stream that worked for [`STEADY_AFTER`] makes the waits
+    /// begin anew: one that serves one type and fails at another would otherwise be opened again and again at once.
+    pub fn disconnected(&mut self, now: Instant, entropy: u64) -> Duration {
+        if let Some((since, true)) = self.stream.take()
+            && now.saturating_duration_since(since) >= STEADY_AFTER
+        {
+            self.backoff.reset();
+        }
         self.backoff.next(entropy)
     }
 
@@ -412,7 +455,7 @@ impl State {
 }
 
 /// A resource as the handler gets it.
-fn read(type_url: &str, resource: Resource, has_room: bool) -> Result<ResourceUpdate, Rejection> {
+fn read(type_url: &str, resource: Resource) -> Result<ResourceUpdate, Unreadable> {
     let Resource {
         name,
         aliases,
@@ -420,30 +463,25 @@ fn read(type_url: &str, resource: Resource, has_room: bool) -> Result<ResourceUp
         resource: body,
         ..
     } = resource;
-    let reject = |name: String, reason: String| Err(Rejection { name, reason });
-    let Some(body) = body else {
-        return reject(name, "the resource has no body".to_owned());
+    let reason = match body {
+        Some(body) if body.type_url == type_url => {
+            return Ok(ResourceUpdate {
+                name,
+                aliases,
+                version,
+                payload: body.value.into(),
+            });
+        }
+        Some(body) => format!(
+            "the resource's body is of type {:?}, not of the response's",
+            body.type_url
+        ),
+        None => "the resource has no body".to_owned(),
     };
-    if name.is_empty() {
-        return reject(name, "the resource has no name".to_owned());
-    }
-    if body.type_url != type_url {
-        return reject(
-            name,
-            format!(
-                "the resource's body is of type {:?}, not of the response's",
-                body.type_url
-            ),
-        );
-    }
-    if !has_room {
-        return reject(name, format!("more than {MAX_RESOURCES} resources of one type"));
-    }
-    Ok(ResourceUpdate {
+    Err(Unreadable {
         name,
         aliases,
-        version,
-        payload: body.value.into(),
+        reason,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::on_demand::OnDemand;
 use crate::readiness::Readiness;
 use crate::trust_bundle::TrustBundles;
 use arc_swap::ArcSwap;
-use mesh::{Change, Identity, Snapshot, Workload};
+use mesh::{Change, Identity, Rejected, Snapshot, Workload};
 use proto::origin::TRUST_BUNDLE_TYPE_URL;
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tracing::warn;
-use xds_client::{Handler, Rejection, ResourceUpdate, Update};
+use xds_client::{Handler, Rejection, ResourceUpdate, Unreadable, Update};
 
 /// How long a connection waits for its own pod to become known.
 pub(crate) const WAIT_FOR_WORKLOAD: Duration = Duration::from_secs(5);
@@ -372,7 +372,7 @@ pub(crate) fn restored(
         let update = Update {
             type_url: type_url.to_owned(),
             resources,
-            removed: Vec::new(),
+            ..Update::default()
         };
         let (changes, rejections) = if type_url == ADDRESS_TYPE_URL {
             address_changes(&update)
@@ -401,6 +401,10 @@ pub(crate) fn restored(
 fn address_changes(update: &Update) -> (Vec<Change>, Vec<Rejection>) {
     let read = |resource: &ResourceUpdate| Change::decode_address(&resource.name, &resource.payload);
     let (mut changes, rejections) = read_all(&update.resources, read);
+    changes.extend(update.unreadable.iter().map(|one| {
+        let aliases = one.aliases.iter().map(String::as_str);
+        Change::unread_address(&one.name, aliases, one.reason.as_str())
+    }));
     changes.extend(update.removed.iter().cloned().map(Change::RemoveAddress));
     (changes, rejections)
 }
@@ -408,6 +412,8 @@ fn address_changes(update: &Update) -> (Vec<Change>, Vec<Rejection>) {
 fn policy_changes(update: &Update) -> (Vec<Change>, Vec<Rejection>) {
     let read = |resource: &ResourceUpdate| Change::decode_policy(&resource.name, &resource.payload);
     let (mut changes, rejections) = read_all(&update.resources, read);
+    let rejected = |one: &Unreadable| Rejected::new(&one.name, &one.reason);
+    changes.extend(update.unreadable.iter().map(rejected).map(Change::RejectedPolicy));
     changes.extend(update.removed.iter().cloned().map(Change::RemovePolicy));
     (changes, rejections)
 }

@@ -156,7 +156,7 @@ impl Node {
         let no_policies = Update {
             type_url: AUTHORIZATION_TYPE_URL.into(),
             resources: Vec::new(),
-            removed: Vec::new(),
+            ..Update::default()
         };
         assert!(node.handler.apply(no_policies).await.is_empty());
         node
@@ -176,6 +176,7 @@ impl Node {
                 .chain(services.into_iter().map(resources::of_service))
                 .collect(),
             removed,
+            ..Update::default()
         };
         let rejected = self.handler.apply(update).await;
         assert!(rejected.is_empty(), "{rejected:?}");
@@ -186,7 +187,7 @@ impl Node {
         let update = Update {
             type_url: AUTHORIZATION_TYPE_URL.into(),
             resources: vec![resources::allow_only(account)],
-            removed: Vec::new(),
+            ..Update::default()
         };
         assert!(self.handler.apply(update).await.is_empty());
     }

@@ -4,14 +4,13 @@
 mod tests;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use proto::workload as wire;
 
-use crate::address::NetworkAddress;
+use crate::address::IpPrefix;
 use crate::policy::Policy;
 use crate::rejected::Rejected;
-use crate::service::Service;
+use crate::service::{Service, ServiceAddress};
 use crate::workload::Workload;
 
 /// One change of the snapshot. It lives for the moment between decoding and applying.
@@ -56,18 +55,16 @@ impl Change {
         };
         let read = match address.r#type {
             Some(wire::address::Type::Workload(workload)) => {
-                let addresses = readable(&workload.network, &workload.addresses);
+                let addresses = workload.addresses.iter();
+                let addresses = addresses.filter_map(|it| readable(&workload.network, it, None));
+                let addresses: Vec<ServiceAddress> = addresses.collect();
                 Workload::from_proto(workload)
                     .map(Self::Workload)
                     .map_err(|error| (error, addresses))
             }
             Some(wire::address::Type::Service(service)) => {
-                let single = service
-                    .addresses
-                    .iter()
-                    .filter(|address| address.length.is_none());
-                let addresses =
-                    single.flat_map(|it| readable(&it.network, std::slice::from_ref(&it.address)));
+                let addresses = service.addresses.iter();
+                let addresses = addresses.filter_map(|it| readable(&it.network, &it.address, it.length));
                 let addresses = addresses.collect();
                 Service::from_proto(service)
                     .map(Self::Service)
@@ -86,6 +83,26 @@ impl Change {
         })
     }
 
+    /// A workload or service of which nothing is known but its names, `network/ip` among them where it was asked for by
+    /// such a one.
+    pub fn unread_address<'a>(
+        name: &str,
+        aliases: impl IntoIterator<Item = &'a str>,
+        reason: impl Into<String>,
+    ) -> Self {
+        let addresses = aliases.into_iter().filter_map(|alias| {
+            let (network, ip) = alias.rsplit_once('/')?;
+            Some(ServiceAddress {
+                network: network.into(),
+                prefix: IpPrefix::host(ip.parse().ok()?),
+            })
+        });
+        Self::RejectedAddress(Rejected {
+            addresses: addresses.collect(),
+            ..Rejected::new(name, reason)
+        })
+    }
+
     /// Reads an encoded `istio.security.Authorization` delivered under this name (`namespace/name`). It never
     /// fails: what cannot be read is the change [`Change::RejectedPolicy`], so that it cannot be forgotten.
     pub fn decode_policy(name: &str, bytes: &[u8]) -> Self {
@@ -100,17 +117,18 @@ impl Change {
     }
 }
 
-/// The addresses among `raw` that are 4 or 16 bytes long.
-fn readable(network: &str, raw: &[bytes::Bytes]) -> Vec<NetworkAddress> {
-    let network: Arc<str> = network.into();
-    let ip = |bytes: &bytes::Bytes| -> Option<IpAddr> {
-        match bytes.len() {
-            4 => <[u8; 4]>::try_from(&bytes[..]).ok().map(IpAddr::from),
-            _ => <[u8; 16]>::try_from(&bytes[..]).ok().map(IpAddr::from),
-        }
+/// An address of 4 or 16 bytes, or the block of that length around it.
+fn readable(network: &str, raw: &[u8], length: Option<u32>) -> Option<ServiceAddress> {
+    let ip = match raw.len() {
+        4 => <[u8; 4]>::try_from(raw).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(raw).ok().map(IpAddr::from),
+    }?;
+    let prefix = match length {
+        Some(length) => IpPrefix::new(ip, length).ok()?,
+        None => IpPrefix::host(ip),
     };
-    raw.iter()
-        .filter_map(ip)
-        .map(|ip| NetworkAddress::new(network.clone(), ip))
-        .collect()
+    Some(ServiceAddress {
+        network: network.into(),
+        prefix,
+    })
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::address::NetworkAddress;
 use crate::policy::Scope;
+use crate::service::ServiceAddress;
 
 /// A resource that cannot be understood, and therefore is not used. The last good version stays;
 /// without one a closed placeholder is left ([`crate::Change::RejectedPolicy`],
@@ -18,8 +18,8 @@ pub struct Rejected {
     pub scope: Option<Scope>,
     /// Of a policy: it could be read with certainty that it is not to be enforced.
     pub dry_run: bool,
-    /// Of a workload or service: the addresses that could be read all the same.
-    pub addresses: Vec<NetworkAddress>,
+    /// Of a workload or service: the addresses, single ones and blocks, that could be read all the same.
+    pub addresses: Vec<ServiceAddress>,
 }
 
 impl Rejected {

@@ -31,6 +31,7 @@ use crate::address::NetworkAddress;
 use crate::endpoints::Mixer;
 use crate::gateway::GatewayAddress;
 use crate::identity::Identity;
+use crate::rejected::Rejected;
 use crate::service::{LoadBalancingMode, Service};
 use crate::snapshot::Viewpoint;
 use crate::workload::{TunnelProtocol, Workload};
@@ -94,21 +95,31 @@ pub fn route(request: &Request<'_>, facts: &Facts<'_>) -> Route {
         return search.to_workload(workload, None, destination);
     }
     if let Some(rejected) = snapshot.not_understood(&address) {
-        return Route::Refuse(Refusal::NotUnderstood {
-            target: rejected.name.as_str().into(),
-            reason: rejected.reason.as_str().into(),
-        });
+        return not_understood(rejected);
     }
     if !is_loopback && let Some(wait) = search.wait_for(Need::Address(address.clone())) {
         return wait;
     }
-    if let Some(service) = snapshot.service_by_prefix(&address, viewpoint) {
+    let around = snapshot.service_by_prefix(&address, viewpoint);
+    if !is_loopback
+        && let Some(rejected) = snapshot.not_understood_around(&address, around.map(|service| &**service))
+    {
+        return not_understood(rejected);
+    }
+    if let Some(service) = around {
         return search.to_service(service, &address, destination);
     }
     if facts.rules.outbound_policy == OutboundPolicy::RegistryOnly && !is_loopback {
         return Route::Refuse(Refusal::NotInRegistry { destination });
     }
     passthrough(destination, None, None, PassthroughReason::UnknownDestination)
+}
+
+fn not_understood(rejected: &Rejected) -> Route {
+    Route::Refuse(Refusal::NotUnderstood {
+        target: rejected.name.as_str().into(),
+        reason: rejected.reason.as_str().into(),
+    })
 }
 
 /// The endpoint that a connection to a service's port would use, without the rest of the route: for measuring the

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proto::workload as wire;
 
-use crate::address::{IpPrefix, ip_from_bytes};
+use crate::address::{IpPrefix, NetworkAddress, ip_from_bytes};
 use crate::gateway::GatewayAddress;
 use crate::identity::Identity;
 use crate::port::Port;
@@ -125,6 +125,14 @@ impl Service {
     /// The port that callers call by this number.
     pub fn port(&self, service_port: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.service_port == service_port)
+    }
+
+    /// The length in bits of its longest block around this address.
+    pub(crate) fn closest_block(&self, address: &NetworkAddress) -> Option<u8> {
+        let around =
+            |own: &&ServiceAddress| own.network == address.network && own.prefix.contains(address.ip);
+        let around = self.addresses.iter().filter(around);
+        around.map(|own| own.prefix.length()).max()
     }
 
     /// Whether callers of this namespace may address it.

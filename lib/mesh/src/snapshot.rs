@@ -136,6 +136,17 @@ impl Snapshot {
         self.unread.at(address)
     }
 
+    /// The service that was not understood, has no last good version, and has a block around this address that is at least as
+    /// long as that of `known`, the service whose block it is otherwise.
+    pub fn not_understood_around(
+        &self,
+        address: &NetworkAddress,
+        known: Option<&Service>,
+    ) -> Option<&Arc<Rejected>> {
+        let least = known.and_then(|service| service.closest_block(address));
+        self.unread.around(address, least.unwrap_or(0))
+    }
+
     /// The workload (uid) or service (`namespace/hostname`) that was not understood and has no last good version.
     pub fn not_understood_name(&self, name: &str) -> Option<&Arc<Rejected>> {
         self.unread.named(name)

@@ -179,7 +179,17 @@ fn plain_to_nobody(
             workload: found.uid.clone(),
         });
     }
-    let unknown = snapshot.service_by_address(address, &source.namespace).is_none();
+    let known = snapshot.service_by_address(address, &source.namespace);
+    let exact = snapshot.service_by_vip(address, &source.namespace).is_some();
+    if !exact
+        && !address.ip.is_loopback()
+        && let Some(rejected) = snapshot.not_understood_around(address, known.map(|service| &**service))
+    {
+        return Some(Stale::NotUnderstood {
+            target: rejected.name.as_str().into(),
+        });
+    }
+    let unknown = known.is_none();
     (unknown && rules.outbound_policy == OutboundPolicy::RegistryOnly && !rules.on_demand)
         .then_some(Stale::UnknownNow { destination })
 }

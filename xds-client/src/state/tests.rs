@@ -61,7 +61,7 @@ fn held(state: &State) -> Vec<(&str, &str)> {
 
 #[test]
 fn a_stream_begins_with_a_wildcard_for_each_type_in_order() {
-    let first = state().connected();
+    let first = state().connected(Instant::now());
     let types: Vec<&str> = first.iter().map(|request| request.type_url.as_str()).collect();
     assert_eq!(types, [ADDRESS, POLICY]);
     for request in first {
@@ -156,8 +156,8 @@ fn a_new_stream_says_what_is_in_force() {
     );
     take(&mut state, first, &[rejection("bad", "unknown field")]);
     take(&mut state, response("n2", vec![], &["gone"]), &[]);
-    state.disconnected(0);
-    let again = state.connected();
+    state.disconnected(Instant::now(), 0);
+    let again = state.connected(Instant::now());
     assert!(
         again[0].initial_resource_versions.is_empty(),
         "nothing is held of the other type"
@@ -171,7 +171,7 @@ fn a_new_stream_says_what_is_in_force() {
 }
 
 #[test]
-fn what_is_malformed_is_rejected_by_name_and_not_handed_out() {
+fn what_is_malformed_is_rejected_by_name_and_not_forgotten() {
     let mut state = state();
     let no_body = Resource {
         resource: None,
@@ -192,6 +192,15 @@ fn what_is_malformed_is_rejected_by_name_and_not_handed_out() {
         .map(|resource| resource.name.as_str())
         .collect();
     assert_eq!(names, ["good"]);
+    let unreadable: Vec<(&str, &str)> = update
+        .unreadable
+        .iter()
+        .map(|one| (one.name.as_str(), one.aliases[0].as_str()))
+        .collect();
+    assert_eq!(
+        unreadable,
+        [("empty", "alias of empty"), ("other", "alias of other")]
+    );
     let message = answer.request.error_detail.unwrap().message;
     for part in [
         "empty: the resource has no body",
@@ -201,7 +210,22 @@ fn what_is_malformed_is_rejected_by_name_and_not_handed_out() {
     ] {
         assert!(message.contains(part), "{part} in {message}");
     }
-    assert_eq!(held(&state), [("good", "1")]);
+    // No version of them is in force; the control plane has to say when they are gone.
+    assert_eq!(held(&state), [("empty", ""), ("good", "1"), ("other", "")]);
+
+    // A version that was good stays, and no name stands twice in the answer.
+    let no_body = Resource {
+        resource: None,
+        ..resource("good", "2")
+    };
+    let (_, answer) = take(
+        &mut state,
+        response("m", vec![no_body], &[]),
+        &[rejection("good", "again")],
+    );
+    let message = answer.request.error_detail.unwrap().message;
+    assert_eq!(message, "good: the resource has no body");
+    assert_eq!(held(&state), [("empty", ""), ("good", "1"), ("other", "")]);
 }
 
 #[test]
@@ -247,16 +271,25 @@ fn the_text_of_a_rejection_is_bounded() {
 }
 
 #[test]
-fn waits_double_up_to_a_limit_and_begin_anew_after_a_response() {
+fn waits_double_up_to_a_limit_and_begin_anew_after_a_stream_that_worked() {
     let mut state = state();
-    let waits: Vec<u128> = (0..12)
-        .map(|_| state.disconnected(u64::MAX).as_millis())
-        .collect();
+    let start = Instant::now();
+    // Each stream brings something and fails at once, as one does where a type cannot be served.
+    let mut failing = || {
+        state.connected(start);
+        take(&mut state, response("n", vec![], &[]), &[]);
+        state.disconnected(start + STEADY_AFTER / 2, u64::MAX).as_millis()
+    };
+    let waits: Vec<u128> = (0..12).map(|_| failing()).collect();
     // With the largest entropy, jitter takes nothing but a fraction of a millisecond.
     let expected = [19, 39, 79, 159, 319, 639, 1279, 2559, 5119, 10239, 14999, 14999];
     assert_eq!(waits, expected);
+    // Long alone is not enough.
+    state.connected(start);
+    assert_eq!(state.disconnected(start + STEADY_AFTER * 9, 0), LONGEST_WAIT / 2);
+    state.connected(start);
     take(&mut state, response("n", vec![], &[]), &[]);
-    assert_eq!(state.disconnected(0), Duration::from_millis(10));
+    assert_eq!(state.disconnected(start + STEADY_AFTER, 0), FIRST_WAIT / 2);
 }
 
 proptest! {
@@ -288,8 +321,8 @@ proptest! {
                 0 | 1 => { version += 1; server.insert(name, version.to_string()); }
                 2 => { server.remove(&name); }
                 3 => {
-                    client.disconnected(u64::from(step));
-                    let first = client.connected();
+                    client.disconnected(Instant::now(), u64::from(step));
+                    let first = client.connected(Instant::now());
                     believed = first[1].initial_resource_versions.clone().into_iter().collect();
                 }
                 _ => {}
@@ -306,8 +339,8 @@ proptest! {
             if step == 4 && lose {
                 // Lost on the way: the server believes it was sent.
                 believed.clone_from(&server);
-                client.disconnected(0);
-                believed = client.connected()[1].initial_resource_versions.clone().into_iter().collect();
+                client.disconnected(Instant::now(), 0);
+                believed = client.connected(Instant::now())[1].initial_resource_versions.clone().into_iter().collect();
                 continue;
             }
             let (update, pending) = client.received(response);
@@ -361,7 +394,7 @@ fn a_type_that_is_waited_for_is_subscribed_to_only_where_it_is_offered() {
         ..DeltaDiscoveryResponse::default()
     };
     let mut state = state().where_offered(OFFERED);
-    assert_eq!(state.connected().len(), 2);
+    assert_eq!(state.connected(Instant::now()).len(), 2);
     assert_eq!(state.offered([]), []);
     let (update, pending) = state.received(offered_response());
     assert_eq!(update, None, "nobody asked for it");
@@ -380,7 +413,7 @@ fn a_type_that_is_waited_for_is_subscribed_to_only_where_it_is_offered() {
     state.applied(pending, Vec::new(), Instant::now());
 
     // The next server may not know it; the one after does.
-    assert_eq!(state.connected().len(), 2);
+    assert_eq!(state.connected(Instant::now()).len(), 2);
     let [request] = &state.offered([OFFERED])[..] else {
         panic!()
     };

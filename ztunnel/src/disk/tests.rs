@@ -29,6 +29,7 @@ fn update(type_url: &str, resources: Vec<ResourceUpdate>, removed: &[&str]) -> U
         type_url: type_url.into(),
         resources,
         removed: removed.iter().map(|&name| name.into()).collect(),
+        ..Update::default()
     }
 }
 

@@ -22,7 +22,7 @@ fn update(type_url: &str, name: &str, message: &impl Message) -> Update {
             version: "1".into(),
             payload: Bytes::from(message.encode_to_vec()),
         }],
-        removed: Vec::new(),
+        ..Update::default()
     }
 }
 

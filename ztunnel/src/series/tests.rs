@@ -39,6 +39,7 @@ fn update(type_url: &str, present: &[&str], removed: &[&str]) -> Update {
         type_url: type_url.into(),
         resources: resources.collect(),
         removed: removed.iter().map(|name| uid(name)).collect(),
+        ..Update::default()
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::connections::Connections;
 use crate::pods::Pods;
 use bytes::Bytes;
+use mesh::NetworkAddress;
 use prost::Message;
 use proto::security::{Authorization, Scope};
 use proto::workload::Address;
@@ -68,6 +69,7 @@ fn update(type_url: &str, resources: Vec<ResourceUpdate>, removed: &[&str]) -> U
         type_url: type_url.into(),
         resources,
         removed: removed.iter().map(ToString::to_string).collect(),
+        ..Update::default()
     }
 }
 
@@ -96,6 +98,48 @@ async fn good_resources_are_taken_beside_bad_ones() {
     assert_eq!(rejected.len(), 1);
     assert_eq!(rejected[0].name, "Kubernetes//Pod/shop/bad");
     assert_eq!(state.snapshot().workloads().count(), 1);
+}
+
+#[tokio::test]
+async fn what_came_without_a_message_is_closed() {
+    let (mut handler, state) = handler();
+    let unreadable = |name: &str| Unreadable {
+        name: name.to_owned(),
+        aliases: vec!["/10.0.0.77".to_owned()],
+        reason: "the resource has no body".to_owned(),
+    };
+    // What is said of a policy that could be read counts less than that there is another version.
+    let policies = Update {
+        unreadable: vec![unreadable("shop/new"), unreadable("shop/good")],
+        ..update(AUTHORIZATION_TYPE_URL, vec![policy("good")], &[])
+    };
+    assert_eq!(handler.apply(policies).await, []);
+    let addresses = Update {
+        unreadable: vec![unreadable("shop/some.shop.svc")],
+        ..update(ADDRESS_TYPE_URL, vec![workload("a")], &[])
+    };
+    assert_eq!(handler.apply(addresses).await, []);
+    let snapshot = state.snapshot();
+    let pod = snapshot.workloads().next().unwrap();
+    let selecting = snapshot.policies_selecting(pod);
+    let closed = selecting.filter(|policy| policy.known().is_none());
+    assert_eq!(closed.count(), 1, "{snapshot:?}");
+    let rejected: Vec<&str> = snapshot
+        .rejected_policies()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert_eq!(rejected, ["shop/good", "shop/new"]);
+    let address = NetworkAddress::new("", "10.0.0.77".parse().unwrap());
+    assert!(snapshot.not_understood(&address).is_some());
+    // Its end opens what was closed.
+    handler
+        .apply(update(AUTHORIZATION_TYPE_URL, vec![], &["shop/new"]))
+        .await;
+    handler
+        .apply(update(ADDRESS_TYPE_URL, vec![], &["shop/some.shop.svc"]))
+        .await;
+    assert_eq!(state.snapshot().rejected_policies().count(), 1);
+    assert!(state.snapshot().not_understood(&address).is_none());
 }
 
 #[tokio::test]

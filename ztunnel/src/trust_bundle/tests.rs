@@ -30,6 +30,7 @@ async fn tell(node: &mut Node, resource: ResourceUpdate) -> Option<String> {
         type_url: TRUST_BUNDLE_TYPE_URL.into(),
         resources: vec![resource],
         removed: Vec::new(),
+        ..Update::default()
     };
     let rejections = node.handler.apply(update).await;
     rejections.into_iter().next().map(|rejection| rejection.reason)
@@ -123,6 +124,7 @@ async fn a_bundle_that_cannot_be_used_is_rejected_and_the_last_good_one_stays() 
         type_url: TRUST_BUNDLE_TYPE_URL.into(),
         resources: Vec::new(),
         removed: vec!["cluster.local".into()],
+        ..Update::default()
     };
     assert!(node.handler.apply(taken_back).await.is_empty());
     assert_eq!(node.context.tls.trust().roots().unwrap(), in_force);

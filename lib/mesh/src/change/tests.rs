@@ -34,8 +34,40 @@ fn what_is_rejected_keeps_the_addresses_that_can_be_read() {
     else {
         panic!()
     };
-    let expected = NetworkAddress::new("", "10.0.0.1".parse().unwrap());
-    assert_eq!(rejected.addresses, [expected]);
+    assert_eq!(written(&rejected), ["/10.0.0.1/32"]);
+
+    let mut bad = service(
+        "shop",
+        "cart",
+        &["10.0.0.1", "10.0.0.2/32", "10.9.0.0/16", "fd00::/64"],
+        &[],
+    );
+    bad.visibility = 7;
+    bad.addresses[0].length = None;
+    let Change::RejectedAddress(rejected) =
+        Change::decode_address("shop/cart", &encoded(wire::address::Type::Service(bad)))
+    else {
+        panic!()
+    };
+    let all = ["/10.0.0.1/32", "/10.0.0.2/32", "/10.9.0.0/16", "/fd00::/64"];
+    assert_eq!(written(&rejected), all);
+}
+
+#[test]
+fn what_came_without_a_message_is_closed_at_the_addresses_that_it_was_asked_for_by() {
+    let aliases = ["net/10.0.0.1", "/fd00::1", "shop/cart.shop.svc"];
+    let Change::RejectedAddress(rejected) = Change::unread_address("uid", aliases, "no body") else {
+        panic!()
+    };
+    assert_eq!(written(&rejected), ["net/10.0.0.1/32", "/fd00::1/128"]);
+    assert_eq!(rejected.to_string(), "uid: no body");
+}
+
+fn written(rejected: &Rejected) -> Vec<String> {
+    let addresses = rejected.addresses.iter();
+    addresses
+        .map(|one| format!("{}/{}", one.network, one.prefix))
+        .collect()
 }
 
 #[test]

@@ -10,9 +10,10 @@ use std::time::Instant;
 use proto::workload as wire;
 
 use super::*;
+use crate::address::IpPrefix;
 use crate::change::Change;
 use crate::health::EndpointHealth;
-use crate::rejected::Rejected;
+use crate::service::ServiceAddress;
 use crate::snapshot::Snapshot;
 use crate::testing::{gateway, identity, mesh, pod, read_pod, service, serving};
 
@@ -120,7 +121,7 @@ fn what_the_mesh_does_not_know_passes() {
 #[test]
 fn what_was_not_understood_is_never_sent_in_plaintext() {
     let rejected = Rejected {
-        addresses: vec![NetworkAddress::new("", "10.0.0.1".parse().unwrap())],
+        addresses: vec![block("10.0.0.1", 32)],
         ..Rejected::new("Kubernetes//Pod/shop/cart", "unknown tunnel protocol 99")
     };
     let mut snapshot = mesh(vec![], vec![]);
@@ -452,7 +453,7 @@ fn of_services_of_other_namespaces_the_preferred_one_is_meant() {
 #[test]
 fn an_address_that_was_not_understood_is_not_taken_by_a_prefix() {
     let rejected = Rejected {
-        addresses: vec![NetworkAddress::new("", "10.0.0.7".parse().unwrap())],
+        addresses: vec![block("10.0.0.7", 32)],
         ..Rejected::new("Kubernetes//Pod/shop/cart", "unknown tunnel protocol 99")
     };
     let endpoint = serving(pod("shop", "p", &["10.1.0.1"]), "shop/wide.shop.svc", &[]);
@@ -463,6 +464,50 @@ fn an_address_that_was_not_understood_is_not_taken_by_a_prefix() {
     snapshot.apply([Change::RejectedAddress(rejected)]);
     assert_eq!(to(&snapshot, "10.0.0.7:80"), "refuse destination_not_understood");
     assert_eq!(to(&snapshot, "10.0.0.8:80"), "hbone 10.1.0.1:15008 10.1.0.1:80");
+}
+
+fn block(ip: &str, length: u32) -> ServiceAddress {
+    ServiceAddress {
+        network: "".into(),
+        prefix: IpPrefix::new(ip.parse().unwrap(), length).unwrap(),
+    }
+}
+
+#[test]
+fn a_block_that_was_not_understood_is_not_sent_to_in_plaintext() {
+    let rejected = Rejected {
+        addresses: vec![block("10.0.0.0", 16)],
+        ..Rejected::new("shop/partner.example", "unknown visibility 7")
+    };
+    let endpoint = serving(pod("shop", "p", &["10.1.0.1"]), "shop/wide.shop.svc", &[]);
+    let endpoint = serving(endpoint, "shop/near.shop.svc", &[]);
+    let services = vec![
+        service("shop", "wide", &["10.0.0.0/8"], &[(80, 0)]),
+        service("shop", "near", &["10.0.3.0/24"], &[(80, 0)]),
+    ];
+    let mut snapshot = mesh(vec![endpoint], services);
+    snapshot.apply([Change::RejectedAddress(rejected.clone())]);
+    let refused = "refuse destination_not_understood";
+    let tunnelled = "hbone 10.1.0.1:15008 10.1.0.1:80";
+    assert_eq!(to(&snapshot, "10.0.0.7:80"), refused, "the known block is wider");
+    assert_eq!(
+        to(&snapshot, "10.0.3.7:80"),
+        tunnelled,
+        "the known block is nearer"
+    );
+    assert_eq!(to(&snapshot, "10.2.0.7:80"), tunnelled);
+    let mut snapshot = mesh(vec![], vec![]);
+    snapshot.apply([Change::RejectedAddress(rejected)]);
+    assert_eq!(to(&snapshot, "10.0.0.7:80"), refused);
+    assert_eq!(
+        to(&snapshot, "10.1.0.7:80"),
+        "tcp 10.1.0.7:80 unknown_destination"
+    );
+    snapshot.apply([Change::RemoveAddress("shop/partner.example".into())]);
+    assert_eq!(
+        to(&snapshot, "10.0.0.7:80"),
+        "tcp 10.0.0.7:80 unknown_destination"
+    );
 }
 
 #[test]

@@ -181,4 +181,22 @@ fn a_destination_that_is_no_longer_understood_ends_it() {
         code(&before, &snapshot, &Rules::default()),
         Some("destination_not_understood")
     );
+
+    // A block as well; what is in none stands.
+    let mut bad = service("shop", "partner", &["10.9.0.0/16"], &[]);
+    bad.visibility = 7;
+    let address = wire::Address {
+        r#type: Some(wire::address::Type::Service(bad)),
+    };
+    let payload = bytes::Bytes::from(prost::Message::encode_to_vec(&address));
+    snapshot.apply([Change::decode_address("shop/partner", &payload)]);
+    let code_of = |to: &str| {
+        code(
+            &opened(to, Way::Plain { workload: None }),
+            &snapshot,
+            &Rules::default(),
+        )
+    };
+    assert_eq!(code_of("10.9.3.1:443"), Some("destination_not_understood"));
+    assert_eq!(code_of("10.8.3.1:443"), None);
 }

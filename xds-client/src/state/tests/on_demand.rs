@@ -36,7 +36,7 @@ fn names(names: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_first_request_asks_for_nothing_yet_and_the_other_type_for_all() {
-    let first = on_demand().connected();
+    let first = on_demand().connected(Instant::now());
     assert!(first[0].resource_names_subscribe.is_empty());
     assert_eq!(first[1].resource_names_subscribe, ["*"]);
     assert_eq!(first[1].resource_names_unsubscribe, ["*"]);
@@ -45,7 +45,7 @@ fn the_first_request_asks_for_nothing_yet_and_the_other_type_for_all() {
 #[test]
 fn a_name_is_asked_for_once_and_answered_by_a_resource_that_is_also_called_so() {
     let (mut state, now) = (on_demand(), Instant::now());
-    state.connected();
+    state.connected(Instant::now());
     assert_eq!(state.want(POLICY, "net/10.0.0.1", now), Want::Asked);
     assert_eq!(state.want(POLICY, "net/10.0.0.1", now), Want::Asked);
     assert_eq!(state.want(POLICY, "net/10.0.0.9", now), Want::Asked);
@@ -115,7 +115,7 @@ fn what_does_not_exist_is_asked_anew_after_a_while_and_what_is_removed_no_longer
 #[test]
 fn a_new_stream_asks_for_everything_wanted_and_says_what_has_no_version_yet() {
     let (mut state, now) = (on_demand(), Instant::now());
-    state.connected();
+    state.connected(Instant::now());
     for name in ["known", "missing", "pending"] {
         state.want(POLICY, name, now);
     }
@@ -124,8 +124,8 @@ fn a_new_stream_asks_for_everything_wanted_and_says_what_has_no_version_yet() {
         response("n", vec![resource("known", "3")], &["missing"]),
         now,
     );
-    state.disconnected(0);
-    let again = state.connected().remove(1);
+    state.disconnected(Instant::now(), 0);
+    let again = state.connected(Instant::now()).remove(1);
     assert_eq!(
         again.resource_names_subscribe,
         ["*", "known", "missing", "pending"]
@@ -181,7 +181,7 @@ fn the_number_of_names_is_bounded() {
 #[test]
 fn what_was_held_before_the_process_began_is_told() {
     let mut state = state().holding(POLICY, [("a".to_owned(), "7".to_owned())]);
-    let first = state.connected();
+    let first = state.connected(Instant::now());
     assert!(first[0].initial_resource_versions.is_empty());
     assert_eq!(first[1].initial_resource_versions["a"], "7");
     assert_eq!(state.synced().count(), 0, "what is old is not in sync");
@@ -273,10 +273,10 @@ proptest! {
                     client.give_up_idle(now.get(), |name| waiting.contains(name));
                 }
                 3 => {
-                    client.disconnected(0);
+                    client.disconnected(Instant::now(), 0);
                     server.wanted.clear();
                     server.owed.clear();
-                    let first = client.connected();
+                    let first = client.connected(Instant::now());
                     server.told(&first[1]);
                     open = true;
                 }

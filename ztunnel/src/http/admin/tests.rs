@@ -181,7 +181,7 @@ async fn fill(context: &Context) {
                 resource(&workload_name, &address(Type::Workload(workload))),
                 resource(key, &address(Type::Service(service))),
             ],
-            removed: Vec::new(),
+            ..Update::default()
         })
         .await;
     let policy = Authorization {
@@ -222,7 +222,7 @@ async fn fill(context: &Context) {
         .apply(Update {
             type_url: AUTHORIZATION_TYPE_URL.into(),
             resources: vec![resource("shop/only-client", &policy)],
-            removed: Vec::new(),
+            ..Update::default()
         })
         .await;
 }
