@@ -14,7 +14,9 @@ mod lease;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -47,6 +49,13 @@ impl Term {
             Term::Always => true,
         }
     }
+}
+
+/// What has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Term,
+    Work,
 }
 
 impl Leadership {
@@ -102,13 +111,26 @@ impl Leadership {
 
     /// Does this work whenever this process leads, from its beginning each time, and drops it when it no longer does.
     /// Work that ends is done again with the next term only.
+    ///
+    /// No step of it is begun after the term's end: a process that was stopped, and goes on when another leads, finds
+    /// an answer there that the work has waited for, and would go on to write before any timer has told it that its
+    /// time is over. What was sent before may still arrive: see above.
     pub(crate) async fn while_leading<W: Future<Output = ()>>(mut self, mut work: impl FnMut() -> W) {
         loop {
             self.elected().await;
-            let mut watched = self.clone();
-            tokio::select! {
-                () = work() => self.lost().await,
-                () = watched.lost() => {}
+            let (mut watched, fence) = (self.clone(), self.clone());
+            let mut work = pin!(work());
+            let mut term_or_work = pin!(poll_fn(|context| match fence.is_leader() {
+                true => work.as_mut().poll(context).map(|()| Ended::Work),
+                false => Poll::Ready(Ended::Term),
+            }));
+            let ended = tokio::select! {
+                biased;
+                () = watched.lost() => Ended::Term,
+                ended = &mut term_or_work => ended,
+            };
+            if ended == Ended::Work {
+                self.lost().await;
             }
         }
     }

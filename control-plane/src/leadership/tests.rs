@@ -52,6 +52,40 @@ async fn work_is_done_while_leading() {
     task.abort();
 }
 
+/// A process that is stopped while its work waits for an answer, and goes on after its term.
+#[tokio::test]
+async fn who_goes_on_after_its_term_takes_no_step_more() {
+    for round in 0..4 {
+        let (sender, term) = watch::channel(Term::None);
+        let (says, mut said) = tokio::sync::mpsc::unbounded_channel();
+        let answer = std::sync::Arc::new(tokio::sync::Notify::new());
+        let answered = answer.clone();
+        let work = move || {
+            let (says, answered) = (says.clone(), answered.clone());
+            async move {
+                let _ = says.send("asks");
+                answered.notified().await;
+                let _ = says.send("writes");
+            }
+        };
+        let task = tokio::spawn(Leadership { term }.while_leading(work));
+        let until = Instant::now() + Duration::from_millis(300);
+        sender.send_replace(Term::Until(until));
+        assert_eq!(said.recv().await, Some("asks"), "round {round}");
+        // Nothing else in this thread runs meanwhile, timers neither.
+        answer.notify_one();
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        tokio::task::yield_now().await;
+        assert!(said.try_recv().is_err(), "round {round}");
+        // The next term begins with the first step.
+        sender.send_replace(Term::Always);
+        assert_eq!(said.recv().await, Some("asks"), "round {round}");
+        task.abort();
+    }
+}
+
 /// Candidates over HTTP, with an API server that keeps the lease.
 mod over_http {
     use std::time::Duration;
