@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use mesh::Identity;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::pem::{self, PemError};
-use crate::verify::{self, Purpose};
+use crate::verify::{self, Chain, Purpose};
 use crate::{HandshakeError, Roots, Trust};
 
 /// A certificate that proves one identity, with its private key and the roots of its mesh. Cheap to clone.
@@ -83,9 +83,16 @@ impl WorkloadCertificate {
                 got: identity,
             });
         }
-        let middle = details.middle();
         for purpose in [Purpose::Client, Purpose::Server] {
-            verify::chain(&leaf, &chain[1..], roots.anchors(), middle, purpose)
+            let shown = Chain {
+                leaf: &leaf,
+                intermediates: &chain[1..],
+                anchors: roots.anchors(),
+                now: details.middle(),
+                purpose,
+            };
+            shown
+                .verify()
                 .map_err(|error| CertificateError::Chain(error.to_string()))?;
         }
         let fingerprint = fingerprint(&chain, &roots);
@@ -174,8 +181,8 @@ impl WorkloadCertificate {
         let Ok(leaf) = EndEntityCert::try_from(&chain[0]) else {
             return false;
         };
-        let middle = self.inner.details.middle();
-        verify::chain(&leaf, &chain[1..], roots.anchors(), middle, Purpose::Server).is_ok()
+        let chain = self.chain_to(&leaf, roots.anchors());
+        chain.verify().is_ok()
     }
 
     /// Whether a revocation list in `trust` names it, or a certificate between it and its roots: whoever is told the same
@@ -185,9 +192,19 @@ impl WorkloadCertificate {
         let Ok(leaf) = EndEntityCert::try_from(&chain[0]) else {
             return false;
         };
-        let (anchors, middle) = (self.inner.roots.anchors(), self.inner.details.middle());
-        let revocation = trust.revocation();
-        revocation.names(&leaf, &chain[1..], anchors, middle, Purpose::Server)
+        let chain = self.chain_to(&leaf, self.inner.roots.anchors());
+        trust.revocation().names(&chain)
+    }
+
+    /// As it is in the middle of its life, with its own leaf.
+    fn chain_to<'a>(&'a self, leaf: &'a EndEntityCert<'a>, anchors: &'a [TrustAnchor<'a>]) -> Chain<'a> {
+        Chain {
+            leaf,
+            intermediates: &self.inner.certified.cert[1..],
+            anchors,
+            now: self.inner.details.middle(),
+            purpose: Purpose::Server,
+        }
     }
 
     /// Its private key. Whoever takes it must not log it, and keeps it where only it can read.

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     CertRevocationList, EndEntityCert, ExpirationPolicy, OwnedCertRevocationList, RevocationCheckDepth,
     RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy,
 };
 
 use crate::HandshakeError;
-use crate::verify::{self, Purpose};
+use crate::verify::{self, Chain};
 
 /// The most text or DER read for all lists together, in bytes.
 pub const MAX_REVOCATION_BYTES: usize = 32 * 1024 * 1024;
@@ -102,6 +101,39 @@ impl RevocationLists {
     pub fn is_empty(&self) -> bool {
         self.lists.is_empty()
     }
+
+    /// Whether one of them names a certificate of this chain.
+    fn name(&self, chain: &Chain<'_>) -> bool {
+        let by_issuer = self.of_issuers(chain);
+        // One at a time: of several lists under one name the library would look at the first only, and a list that is
+        // signed by another key of that name says nothing about this chain.
+        by_issuer.iter().flatten().any(|list| {
+            options(std::slice::from_ref(list), false).is_some_and(|options| {
+                let verified = chain.verify_unless_revoked(Some(options));
+                matches!(verified, Err(webpki::Error::CertRevoked))
+            })
+        })
+    }
+
+    /// The lists of each issuer named in the chain; issuers without any are left out.
+    fn of_issuers(&self, chain: &Chain<'_>) -> Vec<Vec<&CertRevocationList<'static>>> {
+        let mut issuers = vec![chain.leaf.issuer().to_vec()];
+        for certificate in chain.intermediates {
+            if let Ok(parsed) = EndEntityCert::try_from(certificate) {
+                issuers.push(parsed.issuer().to_vec());
+            }
+        }
+        issuers.sort();
+        issuers.dedup();
+        issuers
+            .iter()
+            .map(|issuer| {
+                let all = self.lists.iter().map(Arc::as_ref);
+                all.filter(|list| list.issuer() == issuer).collect()
+            })
+            .filter(|lists: &Vec<_>| !lists.is_empty())
+            .collect()
+    }
 }
 
 impl fmt::Debug for RevocationLists {
@@ -122,31 +154,21 @@ impl Revocation {
         }
     }
 
-    /// Judges a chain that leads to one of `anchors`.
-    pub(crate) fn judge(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        anchors: &[TrustAnchor<'_>],
-        now: UnixTime,
-        purpose: Purpose,
-    ) -> Result<(), rustls::Error> {
+    /// Judges a chain that leads to one of its anchors.
+    pub(crate) fn judge(&self, chain: &Chain<'_>) -> Result<(), rustls::Error> {
         let (lists, required) = match self {
             Self::Unchecked => return Ok(()),
             Self::Closed(reason) => return Err(unknown(reason)),
             Self::Listed(lists) => (lists, false),
             Self::Required(lists) => (lists, true),
         };
-        let verify = |options: RevocationOptions<'_>| {
-            verify::chain_unless_revoked(leaf, intermediates, anchors, now, purpose, Some(options))
-        };
-        if lists.name(leaf, intermediates, anchors, now, purpose) {
+        if lists.name(chain) {
             return Err(rustls::CertificateError::Revoked.into());
         }
         if !required {
             return Ok(());
         }
-        let by_issuer = lists.of_issuers(leaf, intermediates);
+        let by_issuer = lists.of_issuers(chain);
         let choices: usize = by_issuer.iter().map(Vec::len).product();
         let mut last = "no list covers its issuer".to_owned();
         for choice in 0..choices.min(MAX_CHOICES) {
@@ -162,7 +184,7 @@ impl Revocation {
             let Some(options) = options(&chosen, true) else {
                 break;
             };
-            match verify(options) {
+            match chain.verify_unless_revoked(Some(options)) {
                 Ok(()) => return Ok(()),
                 Err(webpki::Error::CertRevoked) => return Err(rustls::CertificateError::Revoked.into()),
                 Err(webpki::Error::CrlExpired { .. }) => {
@@ -174,72 +196,14 @@ impl Revocation {
         }
         Err(unknown(&last))
     }
-}
 
-impl Revocation {
-    /// Whether a list names a certificate of this chain, which leads to one of `anchors`. That a list is missing, or old,
+    /// Whether a list names a certificate of this chain, which leads to one of its anchors. That a list is missing, or old,
     /// says nothing here.
-    pub(crate) fn names(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        anchors: &[TrustAnchor<'_>],
-        now: UnixTime,
-        purpose: Purpose,
-    ) -> bool {
+    pub(crate) fn names(&self, chain: &Chain<'_>) -> bool {
         match self {
             Self::Unchecked | Self::Closed(_) => false,
-            Self::Listed(lists) | Self::Required(lists) => {
-                lists.name(leaf, intermediates, anchors, now, purpose)
-            }
+            Self::Listed(lists) | Self::Required(lists) => lists.name(chain),
         }
-    }
-}
-
-impl RevocationLists {
-    /// Whether one of them names a certificate of this chain.
-    fn name(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        anchors: &[TrustAnchor<'_>],
-        now: UnixTime,
-        purpose: Purpose,
-    ) -> bool {
-        let by_issuer = self.of_issuers(leaf, intermediates);
-        // One at a time: of several lists under one name the library would look at the first only, and a list that is
-        // signed by another key of that name says nothing about this chain.
-        by_issuer.iter().flatten().any(|list| {
-            options(std::slice::from_ref(list), false).is_some_and(|options| {
-                let verified =
-                    verify::chain_unless_revoked(leaf, intermediates, anchors, now, purpose, Some(options));
-                matches!(verified, Err(webpki::Error::CertRevoked))
-            })
-        })
-    }
-
-    /// The lists of each issuer named in the chain; issuers without any are left out.
-    fn of_issuers(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-    ) -> Vec<Vec<&CertRevocationList<'static>>> {
-        let mut issuers = vec![leaf.issuer().to_vec()];
-        for certificate in intermediates {
-            if let Ok(parsed) = EndEntityCert::try_from(certificate) {
-                issuers.push(parsed.issuer().to_vec());
-            }
-        }
-        issuers.sort();
-        issuers.dedup();
-        issuers
-            .iter()
-            .map(|issuer| {
-                let all = self.lists.iter().map(Arc::as_ref);
-                all.filter(|list| list.issuer() == issuer).collect()
-            })
-            .filter(|lists: &Vec<_>| !lists.is_empty())
-            .collect()
     }
 }
 

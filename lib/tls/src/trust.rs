@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::sync::watch;
 use webpki::EndEntityCert;
 
-use crate::verify::{self, Purpose};
+use crate::verify::{self, Chain, Purpose};
 use crate::{HandshakeError, Peer, Revocation, RevocationLists, Roots};
 
 /// The most certificates in a peer's chain above its own.
@@ -253,9 +253,15 @@ impl State {
         now: UnixTime,
         purpose: Purpose,
     ) -> Result<(), rustls::Error> {
-        let anchors = roots.anchors();
-        verify::chain(leaf, intermediates, anchors, now, purpose)?;
-        self.revocation.judge(leaf, intermediates, anchors, now, purpose)
+        let chain = Chain {
+            leaf,
+            intermediates,
+            anchors: roots.anchors(),
+            now,
+            purpose,
+        };
+        chain.verify()?;
+        self.revocation.judge(&chain)
     }
 }
 

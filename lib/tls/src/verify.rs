@@ -68,44 +68,48 @@ impl ServerVerifier {
     }
 }
 
-/// Whether `leaf` leads to one of `anchors`, is alive at `now`, and may be used for `purpose`.
-pub(crate) fn chain(
-    leaf: &EndEntityCert<'_>,
-    intermediates: &[CertificateDer<'_>],
-    anchors: &[TrustAnchor<'_>],
-    now: UnixTime,
-    purpose: Purpose,
-) -> Result<(), rustls::Error> {
-    chain_unless_revoked(leaf, intermediates, anchors, now, purpose, None).map_err(chain_error)
+/// A certificate with those above it, and what it is to be trusted for.
+#[derive(Clone, Copy)]
+pub(crate) struct Chain<'a> {
+    pub(crate) leaf: &'a EndEntityCert<'a>,
+    pub(crate) intermediates: &'a [CertificateDer<'a>],
+    /// The roots, to one of which it has to lead.
+    pub(crate) anchors: &'a [TrustAnchor<'a>],
+    pub(crate) now: UnixTime,
+    pub(crate) purpose: Purpose,
 }
 
-/// As [`chain`], asking revocation lists too.
-pub(crate) fn chain_unless_revoked(
-    leaf: &EndEntityCert<'_>,
-    intermediates: &[CertificateDer<'_>],
-    anchors: &[TrustAnchor<'_>],
-    now: UnixTime,
-    purpose: Purpose,
-    revocation: Option<RevocationOptions<'_>>,
-) -> Result<(), webpki::Error> {
-    // An authority need not say what its certificates are for, but may limit it (RFC 5280 §4.2.1.12).
-    let usage = match purpose {
-        Purpose::Client => KeyUsage::client_auth(),
-        Purpose::Server => KeyUsage::server_auth(),
-    };
-    if !says_its_purpose(leaf, purpose) {
-        return Err(webpki::Error::EmptyEkuExtension);
+impl Chain<'_> {
+    /// Whether the leaf leads to one of the roots, is alive at `now`, and may be used for `purpose`.
+    pub(crate) fn verify(&self) -> Result<(), rustls::Error> {
+        self.verify_unless_revoked(None).map_err(chain_error)
     }
-    leaf.verify_for_usage(
-        algorithms().all,
-        anchors,
-        intermediates,
-        now,
-        usage,
-        revocation,
-        None,
-    )
-    .map(|_path| ())
+
+    /// As [`verify`](Chain::verify), asking revocation lists too.
+    pub(crate) fn verify_unless_revoked(
+        &self,
+        revocation: Option<RevocationOptions<'_>>,
+    ) -> Result<(), webpki::Error> {
+        // An authority need not say what its certificates are for, but may limit it (RFC 5280 §4.2.1.12).
+        let usage = match self.purpose {
+            Purpose::Client => KeyUsage::client_auth(),
+            Purpose::Server => KeyUsage::server_auth(),
+        };
+        if !says_its_purpose(self.leaf, self.purpose) {
+            return Err(webpki::Error::EmptyEkuExtension);
+        }
+        self.leaf
+            .verify_for_usage(
+                algorithms().all,
+                self.anchors,
+                self.intermediates,
+                self.now,
+                usage,
+                revocation,
+                None,
+            )
+            .map(|_path| ())
+    }
 }
 
 /// The one identity that a certificate names: exactly one URI name, in the exact form of a SPIFFE id.
