@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
+use sys::socket::{Keepalive, dial};
 use tls::server_auth::{Client, RootError, RootSource};
 use tls::{CompliancePolicy, HandshakeError};
 use tokio::net::TcpStream;
@@ -15,8 +15,13 @@ use tower::Service;
 
 /// The longest that looking up the name and connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// TCP keepalive: idle time, interval, probes.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(300), Duration::from_secs(75), 9);
+/// Of TCP; whether the server lives is asked of HTTP/2 more often.
+const KEEPALIVE: Keepalive = Keepalive {
+    time: Duration::from_secs(300),
+    interval: Duration::from_secs(75),
+    retries: 9,
+    user_timeout: false,
+};
 
 /// Dials one server, reading its roots anew each time.
 #[derive(Clone)]
@@ -101,21 +106,8 @@ impl Target {
         let client = tokio::task::spawn_blocking(move || Client::load_with(&roots, compliance))
             .await
             .map_err(|stopped| self.failed(&io::Error::other(stopped)))??;
-        let connect = async {
-            let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            socket.set_nodelay(true)?;
-            let (time, interval, retries) = KEEPALIVE;
-            let keepalive = TcpKeepalive::new()
-                .with_time(time)
-                .with_interval(interval)
-                .with_retries(retries);
-            SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-            Ok(socket)
-        };
-        let socket = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(outcome) => outcome.map_err(|error: io::Error| self.failed(&error))?,
-            Err(_) => return Err(self.failed(&io::ErrorKind::TimedOut.into())),
-        };
+        let dialling = dial(&self.host, self.port, CONNECT_TIMEOUT, KEEPALIVE);
+        let socket = dialling.await.map_err(|error| self.failed(&error))?;
         let stream = client.connect(socket, &self.name).await;
         stream.map_err(|error| DialError::Tls {
             address: self.address(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use socket2::{SockRef, TcpKeepalive};
+use sys::socket::{Keepalive, dial};
 use tls::HandshakeError;
 use tls::server_auth::{Client, RootError, RootSource};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,8 +18,13 @@ use crate::config::ApiServer;
 
 /// The longest that looking up the name and connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// TCP keepalive: idle time, interval, probes. A server that is gone without a word is noticed within a minute.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+/// A server that is gone without a word is noticed within a minute.
+const KEEPALIVE: Keepalive = Keepalive {
+    time: Duration::from_secs(30),
+    interval: Duration::from_secs(10),
+    retries: 3,
+    user_timeout: false,
+};
 
 /// Dials one API server, reading the roots anew each time.
 #[derive(Clone)]
@@ -103,21 +108,8 @@ impl Target {
             }
             None => None,
         };
-        let connecting = async {
-            let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            socket.set_nodelay(true)?;
-            let (time, interval, retries) = KEEPALIVE;
-            let keepalive = TcpKeepalive::new()
-                .with_time(time)
-                .with_interval(interval)
-                .with_retries(retries);
-            SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-            Ok(socket)
-        };
-        let socket = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(failed)?,
-            Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
-        };
+        let dialling = dial(&self.host, self.port, CONNECT_TIMEOUT, KEEPALIVE);
+        let socket = dialling.await.map_err(failed)?;
         match client {
             None => Ok(Stream::Plain(socket)),
             Some(client) => match client.connect(socket, &self.host).await {

@@ -1,4 +1,4 @@
-//! TCP and UDP sockets inside a chosen network namespace.
+//! TCP and UDP sockets inside a chosen network namespace; and [`dial`], which calls a server by its name.
 //!
 //! A socket belongs to the namespace its thread was in when it was made, for good. So each function here enters the
 //! namespace only to make the socket; binding, connecting and everything after happens outside.
@@ -15,6 +15,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use crate::Namespace;
+
+mod dial;
+
+pub use dial::dial;
 
 /// Probes of idle connections, so that a dead peer is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
