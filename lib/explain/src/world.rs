@@ -23,7 +23,8 @@ pub(crate) use pods::Pod;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
     /// What somebody wants to have. A pod counts as in the mesh when its labels and its namespace's ask for it; pods
-    /// without an address get one; a Deployment stands for one pod, unless its pods are there.
+    /// without an address get one; a Deployment stands for one pod, unless its pods are there: under its own name, or
+    /// with `-deployment` behind it where a pod that is not its own has that name.
     Manifests,
     /// What a mesh has. A pod is in the mesh once the node agent has said so, and is where its status says.
     Applied,
@@ -220,20 +221,23 @@ impl World {
     /// Notes the pods that a version of an object bears on.
     fn mark(&self, object: &Object, stale: &mut BTreeSet<ObjectKey>) {
         let metadata = &object.metadata;
-        let pod_key = |name: &str| ObjectKey::new(Kind::Pod, &metadata.namespace, name);
         match &object.spec {
             Spec::Pod(_) => {
-                stale.insert(pod_key(&metadata.name));
+                stale.insert(object.key());
                 // A Deployment stands for a pod only as long as it has none.
                 let deployments = self.objects_in(Kind::Deployment, &metadata.namespace);
                 let own = deployments.filter(|deployment| {
                     let content = deployment.as_deployment();
                     content.is_some_and(|content| content.selector.matches(&metadata.labels))
                 });
-                stale.extend(own.map(|deployment| pod_key(&deployment.metadata.name)));
+                for deployment in own {
+                    self.mark_names(deployment, stale);
+                }
+                self.mark_deployments(object, stale);
             }
             Spec::Deployment(_) => {
-                stale.insert(pod_key(&metadata.name));
+                self.mark_names(object, stale);
+                self.mark_deployments(object, stale);
             }
             Spec::Namespace => {
                 let pods = self.pods.range(ObjectKey::new(Kind::Pod, &metadata.name, "")..);
@@ -241,6 +245,31 @@ impl World {
                 stale.extend(here.map(|(key, _)| key.clone()));
             }
             _ => {}
+        }
+    }
+
+    /// Notes the pods of Deployments for whom it matters that an object has its name.
+    fn mark_deployments(&self, object: &Object, stale: &mut BTreeSet<ObjectKey>) {
+        let metadata = &object.metadata;
+        for name in pods::deployments(&metadata.name) {
+            if let Some(deployment) = self.object(Kind::Deployment, &metadata.namespace, name) {
+                self.mark_names(deployment, stale);
+            }
+        }
+    }
+
+    /// Notes all names under which the pod of a Deployment stood or may stand.
+    fn mark_names(&self, deployment: &Object, stale: &mut BTreeSet<ObjectKey>) {
+        let namespace = &deployment.metadata.namespace;
+        for name in pods::names(&deployment.metadata.name) {
+            let key = ObjectKey::new(Kind::Pod, namespace, &name);
+            let is_taken = self.objects.contains_key(&key)
+                || self.pods.contains_key(&key)
+                || self.object(Kind::Deployment, namespace, &name).is_some();
+            stale.insert(key);
+            if !is_taken {
+                break;
+            }
         }
     }
 

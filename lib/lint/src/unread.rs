@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use objects::{ObjectKey, ParseError, UnreadObject, foreign_policy};
+use objects::{ObjectKey, ParseError, ParseErrors, UnreadObject, foreign_policy, pod_maker};
 use serde_json::Value;
 
-use crate::code::Code;
+use crate::code::{Code, Severity};
 use crate::finding::Finding;
-use crate::world::{World, pod_template, some};
+use crate::world::{World, some};
 
 pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
     found.extend(world.input.errors.iter().map(refused));
-    found.extend(
-        world
-            .input
-            .unread
-            .iter()
-            .filter(|unread| pod_template(unread).is_none())
-            .map(not_read),
-    );
+    for unread in &world.input.unread {
+        match pod_maker(unread).map(|maker| maker.pod()) {
+            None => found.push(not_read(unread)),
+            Some(Err(errors)) => found.push(unreadable_template(unread, &errors)),
+            Some(Ok(_)) => {}
+        }
+    }
     for read in world.objects.values() {
         let problems = read.object.unreadable();
         if !problems.is_empty() {
@@ -81,6 +80,25 @@ fn refused(error: &ParseError) -> Finding {
     }
 }
 
+/// The template of something that makes pods cannot be read, so nothing is known of them.
+fn unreadable_template(unread: &UnreadObject, errors: &ParseErrors) -> Finding {
+    let problems: Vec<String> = errors
+        .0
+        .iter()
+        .map(|error| format!("{} {}", error.field, error.problem))
+        .collect();
+    Finding {
+        severity: Code::Invalid.severity(),
+        code: Code::Invalid,
+        why: format!(
+            "its pods cannot be read, so nothing is said about them: {}",
+            some(problems.iter().map(String::as_str))
+        ),
+        fix: "mend the field as the message says".to_owned(),
+        ..place(unread, "spec.template")
+    }
+}
+
 fn not_read(unread: &UnreadObject) -> Finding {
     let (code, why, fix) = match foreign_policy(&unread.api_version, &unread.kind) {
         Some(policy) => (
@@ -101,14 +119,24 @@ fn not_read(unread: &UnreadObject) -> Finding {
             "nothing, unless it was meant to decide who may talk to whom".to_owned(),
         ),
     };
-    let namespaced = format!("{} {}/{}", unread.kind, unread.namespace, unread.name);
     Finding {
         severity: code.severity(),
-        object: namespaced,
-        field: "kind".to_owned(),
         code,
         why,
         fix,
+        ..place(unread, "kind")
+    }
+}
+
+/// A finding about a document, of which only the place is said yet.
+fn place(unread: &UnreadObject, field: &str) -> Finding {
+    Finding {
+        severity: Severity::Info,
+        object: format!("{} {}/{}", unread.kind, unread.namespace, unread.name),
+        field: field.to_owned(),
+        code: Code::KindNotRead,
+        why: String::new(),
+        fix: String::new(),
         file: (!unread.file.is_empty()).then(|| unread.file.clone()),
         line: (unread.line > 0).then_some(unread.line),
     }

@@ -7,9 +7,9 @@ use objects::enrolment::{self, Enrolment, Reason};
 use objects::selector::Labels;
 use objects::{
     AuthorizationPolicy, DATAPLANE_MODE_AMBIENT, DATAPLANE_MODE_LABEL, DRY_RUN_ANNOTATION, Gateway, Kind,
-    NetworkPolicy, Object, ObjectKey, PeerAuthentication, Pod, Protocol, ReadObject, Spec, UnreadObject,
+    NetworkPolicy, Object, ObjectKey, PeerAuthentication, Pod, Protocol, ReadObject, Spec, pod_maker,
+    pod_of_template,
 };
-use serde_json::{Map, Value, json};
 
 use crate::input::{Input, Settings};
 use crate::{modes, waypoints};
@@ -238,20 +238,18 @@ fn workloads(world: &World<'_>) -> Vec<Workload> {
         let pod = match &object.spec {
             Spec::Pod(_) if has_maker(world, object) => None,
             Spec::Pod(_) => Some(object.clone()),
-            Spec::Deployment(_) => template(
-                object.raw().pointer("/spec/template"),
-                &object.metadata.namespace,
-                &object.metadata.name,
-            ),
+            Spec::Deployment(_) => object.raw().pointer("/spec/template").and_then(|template| {
+                pod_of_template(template, &object.metadata.namespace, &object.metadata.name).ok()
+            }),
             _ => None,
         };
         found.extend(pod.map(|pod| (object.key().to_string(), pod)));
     }
     for unread in &world.input.unread {
-        let name = format!("{} {}/{}", unread.kind, unread.namespace, unread.name);
-        let pod = pod_template(unread)
-            .and_then(|path| template(unread.value.pointer(path), &unread.namespace, &unread.name));
-        found.extend(pod.map(|pod| (name, pod)));
+        let Some(maker) = pod_maker(unread) else { continue };
+        let name = format!("{} {}/{}", unread.kind, unread.namespace, maker.name());
+        // What is wrong with others is a finding; see `unread`.
+        found.extend(maker.pod().ok().map(|pod| (name, pod)));
     }
     let mut workloads: Vec<Workload> = found
         .into_iter()
@@ -280,39 +278,4 @@ fn has_maker(world: &World<'_>, pod: &Object) -> bool {
                     .as_deployment()
                     .is_some_and(|deployment| deployment.selector.matches(&metadata.labels))
         })
-}
-
-/// Where the kinds that make pods, and that are not read otherwise, keep the pod.
-pub(crate) fn pod_template(unread: &UnreadObject) -> Option<&'static str> {
-    match (unread.api_version.as_str(), unread.kind.as_str()) {
-        ("apps/v1", "StatefulSet" | "DaemonSet" | "ReplicaSet") | ("batch/v1", "Job") => {
-            Some("/spec/template")
-        }
-        ("batch/v1", "CronJob") => Some("/spec/jobTemplate/spec/template"),
-        _ => None,
-    }
-}
-
-/// A pod as its template says, under the name of its maker.
-fn template(template: Option<&Value>, namespace: &str, name: &str) -> Option<Object> {
-    let template = template?;
-    let of_metadata = |field: &str| {
-        let value = template.pointer(&format!("/metadata/{field}"));
-        value
-            .filter(|value| value.is_object())
-            .cloned()
-            .unwrap_or(Value::Object(Map::new()))
-    };
-    Object::from_value(json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": of_metadata("labels"),
-            "annotations": of_metadata("annotations"),
-        },
-        "spec": template.get("spec")?,
-    }))
-    .ok()
 }

@@ -30,6 +30,7 @@ mod object;
 mod parse;
 mod peer_authentication;
 mod pod;
+mod pod_maker;
 mod read;
 mod scalar;
 /// Label selectors.
@@ -72,6 +73,7 @@ pub use pod::{
     Container, ContainerPort, EnvSource, EnvVar, FieldRef, Phase, Pod, PodCondition, PodSpec, PodStatus,
     RestartPolicy,
 };
+pub use pod_maker::{PodMaker, pod_maker, pod_of_template};
 pub use selector::Selector;
 pub use service::{
     IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceType, TargetPort, TrafficDistribution,

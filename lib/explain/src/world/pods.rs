@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use objects::enrolment::{self, Enrolment};
-use objects::{Kind, Object, ObjectKey, REDIRECTION_ANNOTATION, REDIRECTION_ENABLED};
+use objects::{Kind, Object, ObjectKey, REDIRECTION_ANNOTATION, REDIRECTION_ENABLED, pod_of_template};
 use serde_json::{Map, Value, json};
 
 use super::{Basis, World};
@@ -65,14 +65,14 @@ pub(super) fn make(world: &mut World, key: &ObjectKey) -> Option<Pod> {
         (Some(pod), _) => (Arc::clone(pod), None),
         (None, Basis::Applied) => return None,
         (None, Basis::Manifests) => {
-            let deployment = deployment_without_pods(world, key)?;
+            let deployment = deployment_that_stands_for(world, key)?;
             let known = world
                 .pods
                 .get(key)
                 .filter(|pod| Arc::ptr_eq(&pod.given, deployment));
             let object = match known {
                 Some(known) => Arc::clone(&known.object),
-                None => Arc::new(of_template(deployment)?),
+                None => Arc::new(of_template(deployment, &key.name)?),
             };
             (Arc::clone(deployment), Some(object))
         }
@@ -154,29 +154,39 @@ fn membership(basis: Basis, pod: &Object, namespace: Option<&Object>) -> Members
     }
 }
 
-/// The Deployment of this name, if none of its pods is there.
-fn deployment_without_pods<'a>(world: &'a World, key: &ObjectKey) -> Option<&'a Arc<Object>> {
-    let deployment = world.object(Kind::Deployment, &key.namespace, &key.name)?;
-    let selector = &deployment.as_deployment()?.selector;
-    let mut pods = world.objects_in(Kind::Pod, &key.namespace);
-    (!pods.any(|pod| selector.matches(&pod.metadata.labels))).then_some(deployment)
+/// Where the pod of a Deployment may stand: under the Deployment's name, or with endings where others have that name.
+pub(super) fn names(deployment: &str) -> impl Iterator<Item = String> {
+    std::iter::successors(Some(deployment.to_owned()), |name| {
+        Some(format!("{name}{ENDING}"))
+    })
 }
 
-/// A pod of a Deployment's template, under the Deployment's name.
-fn of_template(deployment: &Object) -> Option<Object> {
+/// The names of Deployments whose pod may stand under this name.
+pub(super) fn deployments(pod: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(pod), |name| name.strip_suffix(ENDING))
+}
+
+/// What the name of a Deployment's pod ends with where a pod of others has the name.
+const ENDING: &str = "-deployment";
+
+/// The Deployment whose pod stands under this name: one of whose pods none is there.
+fn deployment_that_stands_for<'a>(world: &'a World, key: &ObjectKey) -> Option<&'a Arc<Object>> {
+    let has = |kind, name: &str| world.object(kind, &key.namespace, name).is_some();
+    deployments(&key.name).find_map(|name| {
+        let deployment = world.object(Kind::Deployment, &key.namespace, name)?;
+        let selector = &deployment.as_deployment()?.selector;
+        let mut pods = world.objects_in(Kind::Pod, &key.namespace);
+        if pods.any(|pod| selector.matches(&pod.metadata.labels)) {
+            return None;
+        }
+        let is_free = |free: &String| !has(Kind::Pod, free) && (free == name || !has(Kind::Deployment, free));
+        (names(name).find(is_free)? == key.name).then_some(deployment)
+    })
+}
+
+/// A pod of a Deployment's template.
+fn of_template(deployment: &Object, name: &str) -> Option<Object> {
     let template = deployment.raw().pointer("/spec/template")?;
-    let field = |path: &str| template.pointer(path).cloned().unwrap_or(Value::Null);
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": deployment.metadata.name,
-            "namespace": deployment.metadata.namespace,
-            "labels": field("/metadata/labels"),
-            "annotations": field("/metadata/annotations"),
-        },
-        "spec": field("/spec"),
-    });
     // A template that could be read makes a pod that can be read.
-    Object::from_value(pod).ok()
+    pod_of_template(template, &deployment.metadata.namespace, name).ok()
 }

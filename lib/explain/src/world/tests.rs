@@ -288,3 +288,51 @@ fn a_pod_that_has_ended_or_was_not_understood_has_no_answer() {
         "nothing can be said about pod shop/client: it has no address yet"
     );
 }
+
+/// A pod that is not a Deployment's own may have its name.
+#[test]
+fn a_deployment_has_a_pod_beside_an_unrelated_pod_of_its_name() {
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: shop, name: {name}, labels: {{app: other}}}}\n\
+             spec: {{containers: [{{name: a}}]}}\n---\n"
+        )
+    };
+    let names = |world: &super::World| -> Vec<String> {
+        let here = world.pods().filter(|pod| pod.object.metadata.namespace == "shop");
+        here.map(|pod| pod.object.metadata.name.clone()).collect()
+    };
+    let service = "
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: api}
+spec: {selector: {app: api}, ports: [{port: 80}]}
+---
+";
+    let mut both = world(&format!("{SHOP}{service}{}{DEPLOYMENT}", pod("api")));
+    assert_eq!(names(&both), ["api", "api-deployment", "client", "web"]);
+    assert_eq!(
+        told(&both, "shop/client", "service:shop/api:80"),
+        "allow no_allow_policy"
+    );
+    // It moves on while others have its name, and comes back.
+    for more in ["api-deployment", "x"] {
+        let expected = if more == "x" {
+            "api-deployment"
+        } else {
+            "api-deployment-deployment"
+        };
+        both.with(objects(&pod(more)), |world| {
+            assert!(
+                names(world).contains(&expected.to_owned()),
+                "{more}: {:?}",
+                names(world)
+            );
+            assert_eq!(names(world).len(), 5);
+        });
+        assert_eq!(names(&both), ["api", "api-deployment", "client", "web"]);
+    }
+    let gone = objects(&pod("api")).remove(0).key();
+    both.set([(gone, None)]);
+    assert_eq!(names(&both), ["api", "client", "web"]);
+}
