@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::flow::{Direction, Flow};
 use crate::pods::Pod;
 use hbone::Tunnel;
+use mesh::route::Refusal;
 use reach::Reach;
 use relay::TcpEnd;
 use std::net::SocketAddr;
@@ -67,6 +68,12 @@ impl Outbound {
             // The client has gone before anything was known of it.
             _ => return,
         };
+        if is_not_captured(&stream, destination) {
+            let refusal = Refusal::SelfCall { destination };
+            let flow = Flow::open(&self.context, &self.pod, Direction::Outbound, source, destination);
+            let _ = socket::reset_on_close(&stream);
+            return flow.close(Err(Failure::Route(refusal)));
+        }
         self.serve_to(stream, source, destination).await;
     }
 
@@ -107,6 +114,14 @@ impl Outbound {
     pub(crate) fn drain(&self) {
         self.tunnels.drain();
     }
+}
+
+/// Whether nothing has redirected the connection: it was opened to the listener itself. Where that address is dialled, the
+/// call is answered here again, and again.
+fn is_not_captured(stream: &TcpStream, destination: SocketAddr) -> bool {
+    // Scopes of link-local addresses are told by one and not by the other.
+    let end = |address: SocketAddr| (address.ip(), address.port());
+    socket::local_address(stream).is_ok_and(|local| end(local) == end(destination))
 }
 
 /// A connection whose destination has been reached; the client has not been told.

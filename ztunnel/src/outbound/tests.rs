@@ -2,6 +2,7 @@
 
 mod changes;
 mod gateway;
+mod self_call;
 mod waypoints;
 
 use crate::testing::{
