@@ -28,7 +28,8 @@ impl OnDemandDns {
     pub(crate) fn add(&self, source: &WorkloadLabels, hostname: &str) {
         self.series
             .get(
-                &(source.clone(), Label::new(hostname)),
+                // Region and zone are not published here.
+                &(source.without_locality(), Label::new(hostname)),
                 |_| {
                     let overflow = TrafficLabels::new(Reporter::Source).overflow();
                     (overflow.source, Label::overflow())

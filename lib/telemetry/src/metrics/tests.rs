@@ -1,6 +1,7 @@
 mod eviction;
 mod scrape;
 
+use std::collections::HashSet;
 use std::thread;
 
 use super::process::max_descriptors;
@@ -42,6 +43,7 @@ fn metrics() -> Metrics {
 
 /// The value of the only line that begins with `name{` or `name ` and contains every part.
 fn value(text: &str, name: &str, parts: &[&str]) -> Option<String> {
+    assert_no_series_twice(text);
     let mut found = text.lines().filter(|line| {
         line.strip_prefix(name)
             .is_some_and(|rest| rest.starts_with(['{', ' ']))
@@ -50,6 +52,15 @@ fn value(text: &str, name: &str, parts: &[&str]) -> Option<String> {
     let line = found.next()?;
     assert_eq!(found.next(), None, "{name} {parts:?} is ambiguous");
     Some(line.rsplit(' ').next().unwrap().to_owned())
+}
+
+/// A scraper that meets a series twice drops one, or takes them by turns.
+fn assert_no_series_twice(text: &str) {
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let mut seen = HashSet::new();
+    for name_and_labels in series.filter_map(|line| line.rsplit_once(' ').map(|(series, _)| series)) {
+        assert!(seen.insert(name_and_labels), "twice: {name_and_labels}");
+    }
 }
 
 fn label_names(line: &str) -> Vec<&str> {
@@ -171,11 +182,37 @@ fn locality_is_published_only_when_wanted() {
         ..MetricsSettings::default()
     });
     let _open = wide.opened(&labels);
+    let mut elsewhere = labels.clone();
+    elsewhere.destination.zone = "eu-1".into();
+    let _other = wide.opened(&elsewhere);
     let text = wide.encode();
+    assert_no_series_twice(&text);
+    assert_eq!(text.matches("destination_zone=\"eu-1\"").count(), 2, "{text}");
     assert!(
         text.contains(r#"source_region="eu",source_zone="unknown",destination_region="eu""#),
         "{text}"
     );
+}
+
+#[test]
+fn pods_that_differ_in_what_is_not_published_share_a_series() {
+    let metrics = metrics();
+    let in_zone = |source: &str, destination: &str| {
+        let mut labels = labels(Reporter::Source, "a", "b");
+        labels.source.zone = source.into();
+        labels.destination.zone = destination.into();
+        labels
+    };
+    let _open = metrics.opened(&in_zone("one", "one"));
+    drop(metrics.opened(&in_zone("two", "one")));
+    drop(metrics.opened(&in_zone("one", "two")));
+    metrics.on_demand_dns(&in_zone("one", "one").source, "host");
+    metrics.on_demand_dns(&in_zone("two", "one").source, "host");
+    let text = metrics.encode();
+    let of = |name: &str| value(&text, name, &["source_workload=\"a\""]);
+    assert_eq!(of("istio_tcp_connections_opened_total").as_deref(), Some("3"));
+    assert_eq!(of("istio_tcp_connections_closed_total").as_deref(), Some("2"));
+    assert_eq!(of("istio_on_demand_dns_total").as_deref(), Some("2"));
 }
 
 #[test]

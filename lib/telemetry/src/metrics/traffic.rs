@@ -1,5 +1,6 @@
 //! Connections and bytes, counted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -104,7 +105,14 @@ impl Traffic {
     }
 
     fn of(&self, labels: &TrafficLabels) -> Arc<Entry<Series>> {
-        self.series.get(labels, TrafficLabels::overflow, Series::default)
+        // What is not published must not tell two series apart: a scrape would have both under one name.
+        let published = if self.locality {
+            Cow::Borrowed(labels)
+        } else {
+            Cow::Owned(labels.without_locality())
+        };
+        self.series
+            .get(&published, TrafficLabels::overflow, Series::default)
     }
 }
 

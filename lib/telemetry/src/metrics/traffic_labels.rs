@@ -121,6 +121,15 @@ pub struct WorkloadLabels {
 }
 
 impl WorkloadLabels {
+    /// The same wherever it runs.
+    pub(crate) fn without_locality(&self) -> Self {
+        Self {
+            region: Label::unknown(),
+            zone: Label::unknown(),
+            ..self.clone()
+        }
+    }
+
     /// The labels of an initiator.
     pub(crate) fn named_as_source(&self) -> [(&'static str, &str); 8] {
         [
@@ -166,6 +175,14 @@ impl TrafficLabels {
             destination_service_namespace: Label::unknown(),
             destination_service_name: Label::unknown(),
             connection_security_policy: SecurityPolicy::Unknown,
+        }
+    }
+
+    pub(crate) fn without_locality(&self) -> Self {
+        Self {
+            source: self.source.without_locality(),
+            destination: self.destination.without_locality(),
+            ..self.clone()
         }
     }
 
