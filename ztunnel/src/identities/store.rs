@@ -18,8 +18,12 @@ use tracing::{info, warn};
 const MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// Stands between the chain and the roots.
 const ROOTS: &str = "# roots\n";
-/// The file of the last bundle of roots. Certificates' files end in `.pem`.
+/// The file of the last bundle of roots.
 const BUNDLE: &str = "trust-bundle";
+/// What the names of certificates' files end in.
+const KEPT: &str = "pem";
+/// And those of files that are being written.
+const FRESH: &str = "new";
 /// Stands before the generation in it.
 const GENERATION: &str = "# generation ";
 /// Stands before the number of what is revoked, whose lists follow.
@@ -34,14 +38,16 @@ pub(crate) struct KeyStore {
 }
 
 impl KeyStore {
-    /// Uses `directory`, which is made if it is not there. What is older than `life`, the longest that a certificate
-    /// lives, is deleted.
+    /// Uses `directory`, which is made if it is not there. Keys that are older than `life`, the longest that a certificate
+    /// lives, are deleted; what is not of this store is left alone.
     ///
     /// # Errors
     /// When others than its owner may enter it, or it cannot be made or read.
     pub(crate) fn open(directory: &Path, life: Duration) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mode = fs::metadata(directory)?.mode();
+        let named = |error| named(directory, error);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(named)?;
+        let mode = fs::metadata(directory).map_err(named)?.mode();
         if mode & OTHERS != 0 {
             let path = directory.display();
             return Err(io::Error::other(format!(
@@ -49,11 +55,10 @@ impl KeyStore {
                 mode & 0o777
             )));
         }
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if age > life && entry.file_name() != BUNDLE {
-                fs::remove_file(entry.path())?;
+        for entry in fs::read_dir(directory).map_err(named)? {
+            let path = entry.map_err(named)?.path();
+            if let Err(error) = remove_outdated(&path, life) {
+                warn!(path = %path.display(), %error, "a key that nobody needs any more cannot be deleted");
             }
         }
         Ok(Self {
@@ -129,12 +134,30 @@ impl KeyStore {
     /// Names of identities hold no slash. Two that give one name would only overwrite each other's file.
     fn path(&self, identity: &Identity) -> PathBuf {
         self.directory.join(format!(
-            "{}_{}_{}.pem",
+            "{}_{}_{}.{KEPT}",
             identity.trust_domain(),
             identity.namespace(),
             identity.service_account()
         ))
     }
+}
+
+/// Deletes `path` if it is a key of this store and older than `life`. A directory may be shared, and a volume has its own.
+fn remove_outdated(path: &Path, life: Duration) -> io::Result<()> {
+    let extension = path.extension();
+    if !extension.is_some_and(|extension| extension == KEPT || extension == FRESH) {
+        return Ok(());
+    }
+    let of_what = fs::symlink_metadata(path)?;
+    let age = of_what.modified()?.elapsed().unwrap_or_default();
+    if of_what.is_file() && age > life {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn read(path: &Path, identity: &Identity) -> io::Result<WorkloadCertificate> {
@@ -191,7 +214,7 @@ fn write(path: &Path, certificate: &WorkloadCertificate) -> io::Result<()> {
 }
 
 fn replace(path: &Path, content: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
-    let fresh = path.with_extension("new");
+    let fresh = path.with_extension(FRESH);
     let written = write_fresh(&fresh, content).and_then(|()| fs::rename(&fresh, path));
     if written.is_err() {
         // What is left of it is of no use; that it cannot be deleted says nothing more.

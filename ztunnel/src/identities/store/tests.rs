@@ -48,6 +48,31 @@ fn what_was_kept_comes_back_and_only_its_owner_can_read_it() {
 }
 
 #[test]
+fn only_what_is_its_own_is_deleted_for_its_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    KeyStore::open(&path, LIFE).unwrap();
+    let foreign = ["lost+found", "directory.pem", "mesh-state", "pem"].map(|name| path.join(name));
+    let own = ["cluster.local_shop_a.pem", "cluster.local_shop_a.new"].map(|name| path.join(name));
+    fs::create_dir(&foreign[0]).unwrap();
+    fs::create_dir(&foreign[1]).unwrap();
+    for file in foreign[2..].iter().chain(&own) {
+        fs::write(file, "old").unwrap();
+    }
+    let old = SystemTime::now() - 2 * LIFE;
+    for file in foreign.iter().chain(&own) {
+        fs::File::open(file).unwrap().set_modified(old).unwrap();
+    }
+    KeyStore::open(&path, LIFE).unwrap();
+    for file in &foreign {
+        assert!(file.exists(), "{}", file.display());
+    }
+    for file in &own {
+        assert!(!file.exists(), "{}", file.display());
+    }
+}
+
+#[test]
 fn a_file_that_proves_nothing_is_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
