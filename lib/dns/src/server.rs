@@ -31,6 +31,9 @@ pub const MAX_CONNECTIONS: usize = 64;
 /// How long a server that was told to stop goes on with what it has begun.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(6);
 
+/// How many waiting connections a server that was told to stop still takes: under a flood there is always another.
+const MAX_QUEUED: usize = 1024;
+
 /// For how long nothing may come before a socket that is to be closed counts as empty.
 const SILENCE: Duration = Duration::from_millis(20);
 
@@ -160,10 +163,9 @@ impl Server {
                 Err(error) => failures.note(error).await?,
             }
         }
-        while let Ok(Ok((connection, _))) = timeout(SILENCE, listener.accept()).await {
+        for connection in queued(listener)? {
             self.serve_stream(connection, &mut connections);
         }
-        drop(listener);
         finish(connections).await;
         Ok(())
     }
@@ -184,6 +186,25 @@ impl Server {
             drop(permit);
         });
     }
+}
+
+/// Takes what waits in a listener's queue, and closes it. Asked of the kernel and not of the runtime, which may not have
+/// heard of the last ones yet.
+fn queued(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    let listener = listener.into_std()?;
+    let mut connections = Vec::new();
+    for _ in 0..MAX_QUEUED {
+        match listener.accept() {
+            Ok((connection, _)) => {
+                connection.set_nonblocking(true)?;
+                connections.push(TcpStream::from_std(connection)?);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            // That one has gone, or could not be taken; another may be.
+            Err(error) => tracing::debug!(%error, "a DNS client that waited is not served"),
+        }
+    }
+    Ok(connections)
 }
 
 /// Waits for what was begun.

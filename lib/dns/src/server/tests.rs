@@ -595,6 +595,29 @@ async fn what_has_come_before_the_end_is_answered() {
 }
 
 #[tokio::test]
+async fn who_connects_without_pause_does_not_put_off_the_end() {
+    let server = Server::new(
+        Arc::new(names()),
+        Forwarder::new(&[], Arc::new(Loopback::default())),
+        Arc::new(Silent),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = std::thread::spawn(move || {
+        // Until nobody listens any more.
+        while std::net::TcpStream::connect(address).is_ok() {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    let served = server.serve_tcp(listener, std::future::ready(()));
+    timeout(DRAIN_DEADLINE, served)
+        .await
+        .expect("an end within the deadline")
+        .unwrap();
+    client.join().unwrap();
+}
+
+#[tokio::test]
 async fn garbage_does_not_stop_the_server() {
     let server = serve(&[]).await;
     let client = client(&server).await;
