@@ -13,7 +13,8 @@ pub const MAX_NAMES: usize = 65_536;
 /// A name that nobody has asked for in this time, and nothing of which is in use, is given up.
 pub const IDLE_LIFE: Duration = Duration::from_secs(600);
 
-/// "Does not exist" is believed for this long; then the next who asks has it asked anew.
+/// "Does not exist" is believed for this long; then the next who asks has it asked anew. A name that nobody asks for in that
+/// time is given up, and earlier where its place is needed.
 pub const MISSING_LIFE: Duration = Duration::from_secs(30);
 
 /// The wildcard. A first request that both subscribes to and withdraws it asks for nothing yet.
@@ -28,7 +29,7 @@ pub enum Want {
     Missing,
     /// It is asked for; it will be among [`super::Answer::answered`].
     Asked,
-    /// There are [`MAX_NAMES`] names already, all of them in use.
+    /// There are [`MAX_NAMES`] names already, and something is, or may be, called by each of them.
     Full,
 }
 
@@ -36,6 +37,9 @@ pub enum Want {
 #[derive(Debug, Default)]
 pub(super) struct OnDemand {
     names: BTreeMap<String, Name>,
+    /// The names that do not exist, those that have not for the longest time first. Whoever scans addresses makes as many
+    /// of them as there is room for, so they make room for others.
+    missing: BTreeSet<(Instant, String)>,
     /// By resource, the names that led to it.
     led_by: BTreeMap<String, BTreeSet<String>>,
     /// To be told to the control plane on this stream.
@@ -69,14 +73,17 @@ impl OnDemand {
                     Want::Missing
                 }
                 Known::Missing { .. } => {
-                    known.known = Known::Pending;
+                    self.note(name, Known::Pending);
                     self.subscribe.insert(name.to_owned());
                     Want::Asked
                 }
             };
         }
         if self.names.len() >= MAX_NAMES {
-            return Want::Full;
+            let Some((_, longest_missing)) = self.missing.first().cloned() else {
+                return Want::Full;
+            };
+            self.forget(&longest_missing);
         }
         let fresh = Name {
             known: Known::Pending,
@@ -99,8 +106,8 @@ impl OnDemand {
             if known.known == Known::Pending {
                 answered.push(name.to_owned());
             }
-            known.known = Known::Exists;
             known.leads_to.insert(resource.to_owned());
+            self.note(name, Known::Exists);
             let names = self.led_by.entry(resource.to_owned()).or_default();
             names.insert(name.to_owned());
         }
@@ -110,11 +117,11 @@ impl OnDemand {
     /// A resource or name does not exist; gives the names that this answers.
     pub(super) fn gone(&mut self, removed: &str, now: Instant) -> Vec<String> {
         let mut answered = Vec::new();
-        if let Some(known) = self.names.get_mut(removed) {
+        if let Some(known) = self.names.get(removed) {
             if known.known == Known::Pending {
                 answered.push(removed.to_owned());
             }
-            known.known = Known::Missing { since: now };
+            self.note(removed, Known::Missing { since: now });
         }
         for name in self.led_by.remove(removed).unwrap_or_default() {
             let Some(known) = self.names.get_mut(&name) else {
@@ -122,7 +129,7 @@ impl OnDemand {
             };
             known.leads_to.remove(removed);
             if known.leads_to.is_empty() && known.known == Known::Exists {
-                known.known = Known::Missing { since: now };
+                self.note(&name, Known::Missing { since: now });
             }
         }
         answered
@@ -158,7 +165,11 @@ impl OnDemand {
     /// The resources that no name leads to any more are returned.
     pub(super) fn give_up_idle(&mut self, now: Instant, in_use: impl Fn(&str) -> bool) -> Vec<String> {
         let idle = |(text, name): &(&String, &Name)| {
-            now.saturating_duration_since(name.used) >= IDLE_LIFE
+            let life = match name.known {
+                Known::Missing { .. } => MISSING_LIFE,
+                Known::Pending | Known::Exists => IDLE_LIFE,
+            };
+            now.saturating_duration_since(name.used) >= life
                 && !in_use(text)
                 && !name.leads_to.iter().any(|resource| in_use(resource))
         };
@@ -168,23 +179,45 @@ impl OnDemand {
             .filter(idle)
             .map(|(text, _)| text.clone())
             .collect();
+        names.iter().flat_map(|text| self.forget(text)).collect()
+    }
+
+    /// Gives up a name. The resources that no name leads to any more are returned.
+    fn forget(&mut self, text: &str) -> Vec<String> {
         let mut orphans = Vec::new();
-        for text in names {
-            let led_to = self.names.remove(&text).map(|name| name.leads_to);
-            for resource in led_to.unwrap_or_default() {
-                let Some(names) = self.led_by.get_mut(&resource) else {
-                    continue;
-                };
-                names.remove(&text);
-                if names.is_empty() {
-                    self.led_by.remove(&resource);
-                    self.withdraw.insert(resource.clone());
-                    orphans.push(resource);
-                }
-            }
-            self.subscribe.remove(&text);
-            self.withdraw.insert(text);
+        let Some(name) = self.names.remove(text) else {
+            return orphans;
+        };
+        if let Known::Missing { since } = name.known {
+            self.missing.remove(&(since, text.to_owned()));
         }
+        for resource in name.leads_to {
+            let Some(names) = self.led_by.get_mut(&resource) else {
+                continue;
+            };
+            names.remove(text);
+            if names.is_empty() {
+                self.led_by.remove(&resource);
+                self.withdraw.insert(resource.clone());
+                orphans.push(resource);
+            }
+        }
+        self.subscribe.remove(text);
+        self.withdraw.insert(text.to_owned());
         orphans
+    }
+
+    /// Notes what is known of a name that is wanted.
+    fn note(&mut self, text: &str, known: Known) {
+        let Some(name) = self.names.get_mut(text) else {
+            return;
+        };
+        let before = std::mem::replace(&mut name.known, known);
+        if let Known::Missing { since } = before {
+            self.missing.remove(&(since, text.to_owned()));
+        }
+        if let Known::Missing { since } = known {
+            self.missing.insert((since, text.to_owned()));
+        }
     }
 }

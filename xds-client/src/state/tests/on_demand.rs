@@ -178,6 +178,36 @@ fn the_number_of_names_is_bounded() {
     assert_eq!(state.want(POLICY, "one more", now + IDLE_LIFE), Want::Asked);
 }
 
+/// Whoever scans a network asks for more names than there is room for; nothing is called by them.
+#[test]
+fn names_of_nothing_make_room_for_others() {
+    let (mut state, now) = (on_demand(), Instant::now());
+    assert_eq!(state.want(POLICY, "real", now), Want::Asked);
+    take(&mut state, response("n", vec![resource("real", "1")], &[]), &[]);
+    let scanned: Vec<String> = (0..MAX_NAMES + 10)
+        .map(|number| format!("/scanned {number}"))
+        .collect();
+    for name in &scanned {
+        assert_eq!(state.want(POLICY, name, now), Want::Asked, "{name}");
+        take(&mut state, response("n", vec![], &[name.as_str()]), &[]);
+    }
+    assert_eq!(state.want(POLICY, "real", now), Want::Exists);
+    assert_eq!(state.want(POLICY, scanned.last().unwrap(), now), Want::Missing);
+    // Given up before its time, it is only asked for again.
+    assert_eq!(state.want(POLICY, &scanned[0], now), Want::Asked);
+    // What the control plane is told in the end: the newest names, and not those that were given up.
+    let first = state.connected(now).remove(1);
+    assert_eq!(first.resource_names_subscribe.len(), 1 + MAX_NAMES);
+    assert!(!first.resource_names_subscribe.contains(&scanned[1]));
+
+    // And nothing is kept for names of nothing that nobody asks for again.
+    let later = Instant::now() + MISSING_LIFE;
+    state.want(POLICY, "real", later);
+    state.give_up_idle(later, |_| false);
+    let first = state.connected(later).remove(1);
+    assert_eq!(first.resource_names_subscribe, ["*", "/scanned 0", "real"]);
+}
+
 #[test]
 fn what_was_held_before_the_process_began_is_told() {
     let mut state = state().holding(POLICY, [("a".to_owned(), "7".to_owned())]);
