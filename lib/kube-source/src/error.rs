@@ -27,7 +27,9 @@ pub(crate) enum Sort {
     Refused,
     /// The server answered with another error.
     Error,
-    /// There was no answer, or it broke off.
+    /// The server has too much to do (429). Nothing is wrong with what was asked for.
+    Busy,
+    /// There was no answer, or it broke off, or whoever answered could not serve (503, 504).
     Unreachable,
     /// There was an answer that cannot be read: what it said is lost.
     Unreadable,
@@ -41,6 +43,7 @@ impl Sort {
             Sort::Absent => "absent",
             Sort::Refused => "refused",
             Sort::Error => "error",
+            Sort::Busy => "busy",
             Sort::Unreachable => "unreachable",
             Sort::Unreadable => "unreadable",
         }
@@ -70,6 +73,8 @@ impl Failure {
             _ if too_large => Sort::Expired,
             404 => Sort::Absent,
             401 | 403 => Sort::Refused,
+            429 => Sort::Busy,
+            503 | 504 => Sort::Unreachable,
             _ => Sort::Error,
         };
         let seconds = status
@@ -127,10 +132,10 @@ mod tests {
             (404, Sort::Absent),
             (401, Sort::Refused),
             (403, Sort::Refused),
-            (429, Sort::Error),
+            (429, Sort::Busy),
             (500, Sort::Error),
-            (503, Sort::Error),
-            (504, Sort::Error),
+            (503, Sort::Unreachable),
+            (504, Sort::Unreachable),
         ];
         for (code, sort) in cases {
             let status = Status::failure("words", "").with_code(code);

@@ -14,6 +14,7 @@ use tower::BoxError;
 use crate::body::Bounded;
 use crate::config::ApiServer;
 use crate::connect::Connector;
+use crate::retry_after::{self, Answer};
 use crate::token::Token;
 
 /// How long the server may take until its answer begins. API servers end a request themselves after a minute.
@@ -53,9 +54,9 @@ struct Requests {
 struct Unanswered;
 
 impl tower::Service<Request<Body>> for Requests {
-    type Response = Response<Bounded>;
+    type Response = Response<Answer>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Bounded>, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -68,7 +69,7 @@ impl tower::Service<Request<Body>> for Requests {
 }
 
 impl Requests {
-    async fn send(self, mut request: Request<Body>) -> Result<Response<Bounded>, BoxError> {
+    async fn send(self, mut request: Request<Body>) -> Result<Response<Answer>, BoxError> {
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.split('&').any(|pair| pair == "watch=true");
         *request.uri_mut() = absolute(&self.base, request.uri())?;
@@ -84,7 +85,7 @@ impl Requests {
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.token.refused();
         }
-        Ok(answer.map(|body| Bounded::new(body, is_watch)))
+        retry_after::noted(answer.map(|body| Bounded::new(body, is_watch))).await
     }
 }
 

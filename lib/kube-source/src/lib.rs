@@ -44,6 +44,7 @@ mod machine;
 mod mirror;
 mod prune;
 mod read;
+mod retry_after;
 mod store;
 mod stream;
 mod token;

@@ -13,6 +13,9 @@
 //!              from the start                            however long it takes
 //! ```
 //!
+//! A server that has too much to do is asked for the same again, also for the same page: everything anew would be more
+//! for it to do.
+//!
 //! After a failure there is a pause, longer with each that follows. A server that cannot be reached for an hour is
 //! asked to go on where the watch stopped; it says itself when it cannot. But of a version that it has not reached yet
 //! it says nothing: it waits until it has, and tells nothing of what happens meanwhile. So a server that was away is
@@ -180,7 +183,9 @@ impl Machine {
                 if failure.sort == Sort::Expired && token.is_some() {
                     self.page = (self.page * 4).min(MAX_PAGE);
                 }
-                self.state = State::Listing { token: None };
+                if failure.sort != Sort::Busy {
+                    self.state = State::Listing { token: None };
+                }
             }
             State::Watching { .. } => {
                 if failure.sort == Sort::Error {
@@ -189,7 +194,7 @@ impl Machine {
                 let again = match failure.sort {
                     Sort::Expired | Sort::Absent | Sort::Unreadable => true,
                     Sort::Error => self.refusals >= RELIST_AFTER,
-                    Sort::Refused | Sort::Unreachable => false,
+                    Sort::Refused | Sort::Busy | Sort::Unreachable => false,
                 };
                 self.is_doubtful |= failure.sort == Sort::Unreachable;
                 if again {

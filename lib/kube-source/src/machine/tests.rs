@@ -90,6 +90,7 @@ fn each_failure_of_a_watch_has_its_answer() {
         (Sort::Unreadable, None),
         (Sort::Error, Some("7")),
         (Sort::Refused, Some("7")),
+        (Sort::Busy, Some("7")),
         (Sort::Unreachable, Some("7")),
     ];
     for (sort, expected) in cases {
@@ -114,6 +115,36 @@ fn errors_that_stay_make_it_list() {
     }
     machine.failed(&failure(Sort::Error), now, 0);
     assert!(version(after_the_pause(&mut machine, now)).is_none());
+}
+
+/// As API servers answer that have too much to do, or are not ready yet; a list would be the more to do.
+#[test]
+fn a_server_that_is_busy_is_not_asked_for_everything() {
+    for code in [429, 503, 504] {
+        let busy = kube::core::Status::failure("later", "words").with_code(code);
+        let busy = Failure::of_status(&busy);
+        let mut now = Instant::now();
+        let mut machine = watching(now);
+        for tries in 0..10 {
+            machine.failed(&busy, now, tries);
+            let Step::Wait(until) = machine.step(now, 0) else {
+                panic!("no pause")
+            };
+            now = until;
+            let again = after_the_pause(&mut machine, now);
+            assert_eq!(version(again).as_deref(), Some("7"), "{code}");
+        }
+    }
+    // Nor for the pages that it has given.
+    let now = Instant::now();
+    let mut machine = Machine::new();
+    machine.listed("7".to_owned(), Some("more".to_owned()));
+    machine.failed(&failure(Sort::Busy), now, 0);
+    let token = Some("more".to_owned());
+    let again = Step::List { token, limit: PAGE };
+    assert_eq!(after_the_pause(&mut machine, now), again);
+    machine.failed(&failure(Sort::Unreachable), now, 0);
+    assert_eq!(version(after_the_pause(&mut machine, now)), None);
 }
 
 #[test]
