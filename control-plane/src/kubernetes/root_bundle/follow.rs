@@ -9,8 +9,9 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::kubernetes::{ANSWER_DEADLINE, ApiError};
+use crate::kubernetes::ApiError;
 
 /// How many objects a page has.
 const PAGE: u32 = 500;
@@ -18,8 +19,14 @@ const PAGE: u32 = 500;
 const WATCH_SECONDS: u32 = 240;
 /// How much longer a server may take to end it.
 const WATCH_GRACE: Duration = Duration::from_secs(15);
-/// The pause after the first failure, doubled with each further one up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a page, or the beginning of a watch, may take. For a page the server looks through objects of other names
+/// too; it ends a request itself after a minute.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(70);
+/// A watch that lasted so long was a good one.
+const GOOD_WATCH: Duration = Duration::from_secs(10);
+/// The pause after the first failure, doubled with each further one up to the longest. A watch that ends too early has
+/// failed, however it ends.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What is told.
@@ -49,22 +56,30 @@ pub(super) async fn follow<K, N>(
                 if sender.send(news(Event::Listed(all))).await.is_err() {
                     return;
                 }
-                pause = FIRST_PAUSE;
-                watch(&api, fields.as_deref(), &version, &news, &sender).await
+                let began = Instant::now();
+                let ended = watch(&api, fields.as_deref(), &version, &news, &sender).await;
+                if began.elapsed() >= GOOD_WATCH {
+                    pause = FIRST_PAUSE;
+                    if ended.is_ok() {
+                        continue;
+                    }
+                }
+                ended
             }
             Err(error) => Err(error),
         };
-        let Err(error) = ended else { continue };
-        let words = match error.code() {
-            401 | 403 => format!(
-                "{error}; grant this service account list and watch on {}",
-                K::plural(&())
-            ),
-            _ => error.to_string(),
-        };
-        if said.as_ref() != Some(&words) {
-            tracing::warn!("{} cannot be followed: {words}", K::plural(&()));
-            said = Some(words);
+        if let Err(error) = ended {
+            let words = match error.code() {
+                401 | 403 => format!(
+                    "{error}; grant this service account list and watch on {}",
+                    K::plural(&())
+                ),
+                _ => error.to_string(),
+            };
+            if said.as_ref() != Some(&words) {
+                tracing::warn!("{} cannot be followed: {words}", K::plural(&()));
+                said = Some(words);
+            }
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
         pause = (pause * 2).min(LAST_PAUSE);
@@ -121,7 +136,7 @@ where
         .map_err(|error| ApiError::of(&error))?;
     let mut events = pin!(events);
     let longest = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_GRACE;
-    let end = tokio::time::Instant::now() + longest;
+    let end = Instant::now() + longest;
     loop {
         let event = match tokio::time::timeout_at(end, events.next()).await {
             Ok(Some(event)) => event.map_err(|error| ApiError::of(&error))?,
@@ -148,3 +163,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
