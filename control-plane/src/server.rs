@@ -8,7 +8,6 @@ use std::time::Duration;
 use ca::{IssueLog, JwtAuthenticator};
 use object_store::{ObjectSource, ObjectWriter};
 use tls::server_auth::Acceptor;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
@@ -161,7 +160,7 @@ pub async fn start(
         address: config.listen,
         source,
     };
-    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let listener = sys::socket::listen_here(config.listen, false).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let proxies = Proxies::default();
     let debug = Debug::new(proxies.clone(), config.log.clone());
@@ -171,9 +170,7 @@ pub async fn start(
         address: config.monitoring_listen,
         source,
     };
-    let monitoring_listener = TcpListener::bind(config.monitoring_listen)
-        .await
-        .map_err(failed)?;
+    let monitoring_listener = sys::socket::listen_here(config.monitoring_listen, false).map_err(failed)?;
     let monitoring_address = monitoring_listener.local_addr().map_err(failed)?;
     let mut tasks = JoinSet::new();
     tasks.spawn(forever(http::serve(debug_socket, debug.clone())));

@@ -7,7 +7,7 @@ use std::{
 use futures_util::StreamExt;
 use object_store::{Batch, ObjectSource, ObjectWriter};
 use sys::seqpacket;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     farewell::farewell,
@@ -122,7 +122,7 @@ pub async fn run(
     ));
     if let Some(address) = settings.health_listen {
         let failed = |source| AgentError::Health { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = sys::socket::listen_here(address, false).map_err(failed)?;
         services.spawn(health::serve(listener, board.clone()));
     }
     let mut pods = Pods {

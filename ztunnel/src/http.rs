@@ -24,7 +24,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
@@ -69,37 +69,16 @@ impl Pages {
 /// The body of an answer, whole or in pieces.
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
-/// Connections waiting to be accepted.
-const BACKLOG: u32 = 128;
-
 /// Binds `port` on every address, or on loopback only. Another process of this proxy may have it too: during an
 /// upgrade without network namespaces of their own, both answer.
 pub(crate) fn bind(port: u16, ipv6: bool, loopback: bool) -> io::Result<TcpListener> {
-    let any = Ipv4Addr::UNSPECIFIED.into();
     let ip: IpAddr = match (loopback, ipv6) {
         (true, _) => Ipv4Addr::LOCALHOST.into(),
         (false, true) => Ipv6Addr::UNSPECIFIED.into(),
-        (false, false) => any,
+        (false, false) => Ipv4Addr::UNSPECIFIED.into(),
     };
-    match listen(SocketAddr::new(ip, port)) {
-        // A kernel without IPv6.
-        Err(error) if ip.is_ipv6() && error.kind() != io::ErrorKind::AddrInUse => {
-            listen(SocketAddr::new(any, port))
-        }
-        bound => bound,
-    }
-    .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on port {port}: {error}")))
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    sys::socket::listen_here(SocketAddr::new(ip, port), true)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on port {port}: {error}")))
 }
 
 /// Serves `pages` on `listener` for ever.

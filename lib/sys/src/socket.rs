@@ -93,13 +93,26 @@ pub fn listen(
     address: SocketAddr,
     options: &ListenOptions,
 ) -> io::Result<TcpListener> {
-    let socket = match listening_socket(namespace, address, options) {
-        Err(error) if address.ip() == IpAddr::from([0u16; 8]) && is_without_ipv6(&error) => {
-            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            listening_socket(namespace, v4, options)?
+    let socket = with_or_without_ipv6(address, |address| listening_socket(namespace, address, options))?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Listens for TCP connections where this thread is, for servers that are called directly and need no privilege. As with
+/// [`listen`], `[::]` accepts IPv4 too, whatever `net.ipv6.bindv6only` says, and becomes `0.0.0.0` on a kernel without
+/// IPv6 (`ipv6.disable=1`). With `reuse_port`, other processes may listen on the same port. Needs a tokio runtime.
+pub fn listen_here(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = with_or_without_ipv6(address, |address| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(!address.ip().is_unspecified())?;
         }
-        other => other?,
-    };
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(reuse_port)?;
+        socket.bind(&address.into())?;
+        socket.listen(ListenOptions::default().backlog)?;
+        Ok(socket)
+    })?;
+    socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
 }
 
@@ -309,6 +322,16 @@ fn set_keepalive(socket: &Socket, keepalive: Option<Keepalive>) -> io::Result<()
         socket.set_tcp_user_timeout(Some(timeout))?;
     }
     Ok(())
+}
+
+/// Binds `address`, or where that is `[::]` and the kernel has no IPv6, `0.0.0.0`.
+fn with_or_without_ipv6<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    match bind(address) {
+        Err(error) if address.ip() == IpAddr::from([0u16; 8]) && is_without_ipv6(&error) => {
+            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+        }
+        bound => bound,
+    }
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {

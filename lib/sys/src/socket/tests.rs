@@ -229,3 +229,62 @@ async fn a_foreign_source_address_is_shown_to_the_application() {
         assert_eq!(&got, b"hello");
     }
 }
+
+#[test]
+fn only_every_address_becomes_that_of_ipv4_on_a_kernel_without_ipv6() {
+    let asked = |wanted: &str, code: i32| {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let bound = with_or_without_ipv6(address(wanted), |address| {
+            asked.borrow_mut().push(address.to_string());
+            match address.is_ipv6() {
+                true => Err(io::Error::from_raw_os_error(code)),
+                false => Ok(()),
+            }
+        });
+        (bound.map_err(|error| error.raw_os_error()), asked.into_inner())
+    };
+    for code in [libc::EAFNOSUPPORT, libc::EADDRNOTAVAIL] {
+        let expected = ["[::]:15014", "0.0.0.0:15014"].map(str::to_owned).to_vec();
+        assert_eq!(asked("[::]:15014", code), (Ok(()), expected));
+    }
+    // What somebody asked for by name is not replaced, and other errors are told.
+    for (wanted, code) in [
+        ("[::1]:15014", libc::EAFNOSUPPORT),
+        ("[::]:15014", libc::EADDRINUSE),
+    ] {
+        assert_eq!(asked(wanted, code), (Err(Some(code)), vec![wanted.to_owned()]));
+    }
+}
+
+/// Also where the node's settings say that IPv6 sockets are for IPv6 alone.
+#[tokio::test]
+async fn listens_here_for_both_families() {
+    if needs_root() {
+        return;
+    }
+    let namespace = Namespace::create().unwrap();
+    let listener = namespace
+        .enter(|| {
+            std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
+            listen_here(address("[::]:15014"), false)
+        })
+        .unwrap()
+        .unwrap();
+    for destination in ["127.0.0.1:15014", "[::1]:15014"] {
+        let options = ConnectOptions::default();
+        let (client, server) = within(async {
+            tokio::join!(
+                connect(&namespace, &options, address(destination)),
+                listener.accept()
+            )
+        })
+        .await;
+        assert_eq!(local_address(&server.unwrap().0).unwrap(), address(destination));
+        client.unwrap();
+    }
+    // Another may share the port only where both say so.
+    let taken = namespace
+        .enter(|| listen_here(address("[::]:15014"), true))
+        .unwrap();
+    assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
