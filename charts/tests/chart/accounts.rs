@@ -24,7 +24,11 @@ fn pod() -> Value {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": { "name": "web", "namespace": "shop", "labels": { "app": "web" }, "annotations": { "a": "b" } },
         "spec": { "nodeName": "node-a" },
-        "status": { "phase": "Running", "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }] },
+        "status": {
+            "phase": "Running", "hostIP": "192.0.2.1", "podIP": "10.0.0.1", "podIPs": [{ "ip": "10.0.0.1" }],
+            "conditions": [{ "type": "Ready", "status": "False", "lastProbeTime": null }],
+            "containerStatuses": [{ "name": "main", "ready": false, "restartCount": 3, "state": { "running": {} } }],
+        },
     })
 }
 
@@ -66,7 +70,7 @@ fn an_agent_writes_its_annotation_on_pods_of_its_node() {
     assert!(found[0].contains("names no node"), "{found:?}");
     // Anything else of a pod.
     type Write = fn(&mut Value);
-    let writes: [(Write, &str); 8] = [
+    let writes: [(Write, &str); 14] = [
         (
             |object| object["metadata"]["labels"]["app"] = json!("other"),
             "labels",
@@ -87,15 +91,32 @@ fn an_agent_writes_its_annotation_on_pods_of_its_node() {
             |object| object["metadata"]["finalizers"] = json!(["a/b"]),
             "finalizers",
         ),
-        (
-            |object| object["status"]["podIP"] = json!("10.0.0.2"),
-            "addresses",
-        ),
+        (|object| object["status"]["podIP"] = json!("10.0.0.2"), "status"),
         (
             |object| object["status"]["podIPs"] = json!([{ "ip": "10.0.0.2" }]),
-            "addresses",
+            "status",
         ),
-        (|object| object["status"]["phase"] = json!("Failed"), "phase"),
+        (|object| object["status"]["phase"] = json!("Failed"), "status"),
+        (
+            |object| object["status"]["conditions"][0]["status"] = json!("True"),
+            "status",
+        ),
+        (
+            |object| object["status"]["containerStatuses"][0]["ready"] = json!(true),
+            "status",
+        ),
+        (
+            |object| object["status"]["containerStatuses"][0]["restartCount"] = json!(4),
+            "status",
+        ),
+        (|object| object["status"]["hostIP"] = json!("192.0.2.2"), "status"),
+        (|object| object["status"]["reason"] = json!("Evicted"), "status"),
+        (
+            |object| {
+                object.as_object_mut().unwrap().remove("status");
+            },
+            "status",
+        ),
     ];
     for (write, expected) in writes {
         let found = verdict(AGENT, &change(own(), write));
