@@ -8,6 +8,7 @@ use real_api::{Cluster, ControlPlane, MESH, Programs};
 use serde_json::{Value, json};
 use tests::{Output, run};
 
+use crate::leaving;
 use crate::support::{account, names, nothing_was_forbidden, shop};
 
 /// How long Helm may take.
@@ -25,16 +26,17 @@ fn helm_installs_upgrades_and_uninstalls() {
     let cluster = Cluster::start(&programs);
     charts::write_to(cluster.folder()).unwrap();
     let chart = cluster.folder().join(charts::NAME);
-    let helm = |values: &Value, action: &str| -> Output {
+    let helm_in = |namespace: &str, values: &Value, action: &str| -> Output {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/helm.py");
         let mut command = Command::new(&python);
         command
             .arg(script)
             .arg(cluster.kubeconfig("administrator"))
             .arg(&chart);
-        command.args([MESH, &values.to_string(), action]);
+        command.args([namespace, &values.to_string(), action]);
         run(command, None, PATIENCE)
     };
+    let helm = |values: &Value, action: &str| helm_in(MESH, values, action);
     let mut values = json!({});
     if programs.version() < WANTED {
         // What it asks for is asked for: an older server is refused before anything is made.
@@ -116,6 +118,20 @@ fn helm_installs_upgrades_and_uninstalls() {
     cluster
         .api()
         .delete("/apis/apps/v1/namespaces/kube-system/daemonsets/istio-cni-node");
+    // So would two control planes write over each other's roots.
+    let theirs = "istiod-clusterrole-istio-system";
+    cluster.put(
+        &json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": theirs } }),
+    );
+    let refused = helm(&values, "upgrade");
+    assert!(
+        refused.code != 0 && refused.stderr.contains(theirs),
+        "{refused:?}"
+    );
+    cluster.api().delete(&format!(
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/{theirs}"
+    ));
     nothing_was_forbidden(&cluster);
 
     // The definitions and what is written under them stay.
@@ -137,8 +153,20 @@ fn helm_installs_upgrades_and_uninstalls() {
         Vec::<String>::new()
     );
     assert_eq!(secret(), before);
-    // And again over what stayed.
+    // And again over what stayed; beside it, no other one.
     helm(&values, "install").expect_code(0);
+    cluster.put(&crate::support::namespace(leaving::ELSEWHERE, false));
+    let refused = helm_in(leaving::ELSEWHERE, &values, "install");
+    assert!(
+        refused.code != 0 && refused.stderr.contains("ztunnel-control-plane-istio-system"),
+        "{refused:?}"
+    );
+    helm(&values, "uninstall").expect_code(0);
+    drop(control_plane);
+    leaving::moves_elsewhere(&cluster, &|action| {
+        helm_in(leaving::ELSEWHERE, &values, action).expect_code(0);
+    });
+    leaving::nothing_stays(&cluster);
 }
 
 /// Takes out of the chart what an older server does not know: Helm holds everything against what the server says of itself.

@@ -6,6 +6,7 @@ mod control_plane;
 mod equal;
 mod faults;
 mod helm;
+mod leaving;
 mod mesh;
 mod support;
 mod ztctl;
