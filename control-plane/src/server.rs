@@ -1,50 +1,34 @@
 //! The parts put together.
 
+mod doors;
+mod serving;
+mod shared;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
-use ca::{IssueLog, JwtAuthenticator};
 use object_store::{ObjectSource, ObjectWriter};
-use tls::server_auth::Acceptor;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::Server;
 
-use crate::authority::{Host, NoAuthority, Pace, Places};
-use crate::certificate::{self, ServerCertificateError};
-use crate::clock::{self, Clock};
+use self::doors::Doors;
+use self::serving::Signer;
+use self::shared::Shared;
+use crate::authority::NoAuthority;
+use crate::certificate::ServerCertificateError;
 use crate::config::Config;
-use crate::debug::{self, Debug, DebugSocketError};
-use crate::events::{Events, Refusals};
-use crate::http;
+use crate::debug::DebugSocketError;
 use crate::kubernetes::ca_reports::ReportStore;
-use crate::kubernetes::root_bundle;
-use crate::kubernetes::rotation_request;
-use crate::kubernetes::token_review::TokenReviewer;
+use crate::kubernetes::{root_bundle, rotation_request};
 use crate::leadership::{self, Candidate, Leadership, Timing};
-use crate::listener;
-use crate::monitoring::{CountIssues, Monitoring};
+use crate::mesh_settings::Fixed;
 use crate::pipeline::{self, Stopped, Told};
-use crate::pods::Pods;
-use crate::progress::Progress;
 use crate::rotation::Rotations;
 use crate::status::{Conditions, Tell};
-use crate::xds::proxies::Proxies;
-use crate::xds::service::{self, DiscoveryService};
-
-/// How often idle connections are asked whether they live, and how long the answer may take. The question waits behind
-/// what is on its way: when all proxies of a large mesh come at once, each may be given only some megabytes in this time.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(30));
-/// How many requests a connection may have open: a stream and certificates in parallel.
-const MAX_REQUESTS_PER_CONNECTION: u32 = 256;
-/// How long clients may take to go once they are told to.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
-/// Accepted connections that the server has not begun with.
-const ACCEPTED: usize = 64;
+use crate::xds::history::History;
+use crate::{clock, http};
 
 /// The program cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -87,28 +71,17 @@ pub enum Error {
 pub struct Running {
     address: SocketAddr,
     monitoring: SocketAddr,
-    tasks: JoinSet<Result<(), Error>>,
+    tasks: Tasks,
     election: Option<StandingDown>,
 }
+
+/// Parts that run: none ends before the program does, but by an error.
+type Tasks = JoinSet<Result<(), Error>>;
 
 /// What stands for election, and how to end it.
 type StandingDown = (DropGuard, JoinHandle<()>);
 
 impl Running {
-    /// One that was stopped before it served.
-    fn without_anything(
-        address: SocketAddr,
-        monitoring: SocketAddr,
-        election: Option<StandingDown>,
-    ) -> Running {
-        Running {
-            address,
-            monitoring,
-            tasks: JoinSet::new(),
-            election,
-        }
-    }
-
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -153,253 +126,150 @@ pub async fn start(
     writer: Option<Arc<dyn ObjectWriter>>,
     shutdown: CancellationToken,
 ) -> Result<Running, Error> {
-    let cluster = config.kubernetes()?.map(|server| server.client());
-    let pods = Pods::default();
-    let authenticator = authenticator(&config, cluster.clone(), pods.clone())?;
-    let failed = |source| Error::Listen {
-        address: config.listen,
-        source,
-    };
-    let listener = sys::socket::listen_here(config.listen, false).map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let proxies = Proxies::default();
-    let debug = Debug::new(proxies.clone(), config.log.clone());
-    debug.follows(source.clone());
-    let debug_socket = debug::listen(&config.debug_socket)?;
-    let failed = |source| Error::Listen {
-        address: config.monitoring_listen,
-        source,
-    };
-    let monitoring_listener = sys::socket::listen_here(config.monitoring_listen, false).map_err(failed)?;
-    let monitoring_address = monitoring_listener.local_addr().map_err(failed)?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(forever(http::serve(debug_socket, debug.clone())));
-
+    let doors = Doors::open(&config)?;
+    let (address, monitoring) = (doors.clients.address, doors.monitoring.address);
     let (leadership, election) = stand_for_election(&config)?;
-    let (metrics, progress) = (config.metrics(), Progress::default());
-    let known_authority = Arc::new(OnceLock::new());
-    let monitoring = Monitoring {
-        metrics: metrics.clone(),
-        debug: debug.clone(),
-        proxies: proxies.clone(),
-        progress: progress.clone(),
-        leadership: leadership.clone(),
-        source: source.clone(),
-        authority: known_authority.clone(),
-    };
-    tasks.spawn(forever(http::serve(monitoring_listener, monitoring)));
-    let clock = Clock::for_pause(config.ca_rotation_pause);
-    if let Some(client) = &cluster {
-        // First, so that a restart costs no time where the clock is right.
-        clock.compare(client).await;
-    }
-    let places = Places {
-        plugged_files: config.ca_plugged_dir.clone(),
-        directory: config.ca_dir.clone(),
-        cluster: cluster
-            .clone()
-            .map(|client| (client, config.pod_namespace.clone())),
-        pace: Pace::default(),
-        longest_life: config.max_certificate_life(),
-        clock: clock.clone(),
-    };
-    let host = tokio::select! {
-        host = Host::open(places, leadership.clone()) => Arc::new(host?),
-        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
-    };
-    let authority = host.authority.clone();
-    // It is set once.
-    let _ = known_authority.set(authority.clone());
-    let exchanges = authority.exchanges();
-    let own = certificate::issue(&authority, &config.server_names, &clock)?;
-    let not_before = own.not_before;
-    let acceptor = Arc::new(Acceptor::new(own.identity));
-    let (first, compiled) = oneshot::channel();
-    // Where there is no Kubernetes API there is nowhere to write Events to.
-    let events = cluster
-        .as_ref()
-        .filter(|_| config.write_events)
-        .map(|_| Events::default());
-    let tell = Tell {
-        writer,
-        events: events.clone(),
-        metrics: metrics.clone(),
-    };
-    let is_told = tell.writer.is_some() || tell.events.is_some();
-    let conditions = is_told.then(|| Conditions::new(tell.writer.is_some()));
-    let told = Told {
-        pods: pods.clone(),
-        conditions: conditions.clone(),
-        events: events.clone(),
-        progress,
-        metrics: metrics.clone(),
-    };
-    // Before everything is compiled: it may be the settings of the mesh that are waited for.
-    if let (Some(client), Some(events)) = (cluster.clone(), events.clone()) {
-        let instance = config.pod_name.clone();
-        tasks.spawn(forever(events.write(client, instance, metrics.clone())));
-    }
-    let settings = (config.compile_settings(), config.mesh_settings());
-    let compile = pipeline::run(source, settings, told, first);
-    tasks.spawn(async { Ok(compile.await?) });
-    let (views, fixed) = tokio::select! {
-        views = compiled => views.map_err(|_| Stopped::Source)?,
+    let shared = Shared::new(config, leadership, shutdown.clone())?;
+    let tasks = tokio::select! {
+        tasks = begin(shared, doors, source, writer) => tasks?,
         // Nothing is served yet, so there is nothing to end in good order.
-        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
+        () = shutdown.cancelled() => Tasks::new(),
     };
-
-    let issues = Arc::new(IssueLog::default());
-    debug.lists(issues.clone(), clock.clone());
-    let pod = (&*config.pod_namespace, &*config.pod_name);
-    let telling = clock::Tell::new(events.clone(), pod, metrics.clone());
-    let (keep, forgetting) = (clock.clone(), issues.clone());
-    let forget = move |ended| forgetting.forget_expired(ended);
-    tasks.spawn(forever(keep.keep(cluster.clone(), telling, forget)));
-    let roots = tokio::select! {
-        roots = rotations(&config, &fixed.trust_domain, &host, cluster.clone(), (issues.clone(), clock.clone())) => roots?,
-        () = shutdown.cancelled() => return Ok(Running::without_anything(address, monitoring_address, election)),
-    };
-    if let Some(roots) = &roots {
-        debug.answers_for(roots.clone());
-    }
-    if let Some(conditions) = conditions {
-        let write = move || conditions.clone().write(tell.clone());
-        tasks.spawn(forever(leadership.clone().while_leading(write)));
-    }
-    tasks.spawn(forever(host.clone().follow()));
-    if let (Some(client), Some(roots)) = (&cluster, &roots) {
-        let (client, namespace, roots) = (client.clone(), config.pod_namespace.clone(), roots.clone());
-        let take = move || rotation_request::keep(client.clone(), namespace.clone(), roots.clone());
-        tasks.spawn(forever(leadership.clone().while_leading(take)));
-    }
-    if let Some(client) = cluster {
-        let told = Arc::new(root_bundle::Told {
-            authority: authority.clone(),
-            revocation_list: host.revocation_list(),
-        });
-        let tell = move || root_bundle::keep(client.clone(), told.clone());
-        tasks.spawn(forever(leadership.clone().while_leading(tell)));
-    }
-    let (connections, accepted) = mpsc::channel(ACCEPTED);
-    tasks.spawn(forever(certificate::renew(
-        authority.clone(),
-        config.server_names.clone(),
-        acceptor.clone(),
-        clock,
-        not_before,
-        exchanges,
-    )));
-    let discovery = DiscoveryService::new(service::Settings {
-        views: views.clone(),
-        dry_run_policies: config.dry_run_policies,
-        max_response: config.max_response_bytes,
-        authenticator: authenticator.clone(),
-        trusted_node_accounts: config.trusted_node_accounts.clone(),
-        pods: Arc::new(pods.clone()),
-        trust_domain: fixed.trust_domain.clone(),
-        proxies,
-        events: events.clone(),
-        metrics: metrics.clone(),
-        roots: roots
-            .clone()
-            .map(|roots| Arc::new(roots) as Arc<dyn service::Roots>),
-        shutdown: shutdown.clone(),
-    });
-    let signing = ca::ServiceConfig {
-        trust_domain: fixed.trust_domain,
-        trusted_node_accounts: config.trusted_node_accounts.clone(),
-        default_ttl: config.certificate_life,
-        max_ttl: config.max_certificate_life(),
-    };
-    let mut signing = ca::Service::new(authority, authenticator, Arc::new(pods), signing)
-        .with_observer(Arc::new(CountIssues(metrics)))
-        .with_observer(issues);
-    if let Some(events) = events {
-        signing = signing.with_observer(Arc::new(Refusals(events)));
-    }
-    let leaving = roots.clone();
-    if let Some(roots) = roots {
-        signing = signing.with_observer(Arc::new(roots.clone()));
-        tasks.spawn(forever(roots.run(move || leadership.is_leader())));
-    }
-    let signing = signing.into_server();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .max_concurrent_streams(MAX_REQUESTS_PER_CONNECTION)
-        .add_service(listener::Noting(discovery))
-        .add_service(listener::Noting(signing));
-    debug.ready(views);
-    tracing::info!(%address, names = ?config.server_names, "serving xDS and CA");
-    tokio::spawn(listener::accept(
-        listener,
-        acceptor,
-        connections,
-        listener::Limits::default(),
-    ));
-    tasks.spawn(async move {
-        let serving = server
-            .serve_with_incoming_shutdown(ReceiverStream::new(accepted), shutdown.clone().cancelled_owned());
-        let too_late = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(STOP_DEADLINE).await;
-        };
-        tokio::select! {
-            result = serving => {
-                result?;
-                if let Some(roots) = leaving {
-                    roots.leave().await;
-                }
-                Ok(())
-            }
-            () = too_late => {
-                tracing::warn!("clients did not go in time; their connections are cut");
-                Ok(())
-            }
-        }
-    });
     Ok(Running {
         address,
-        monitoring: monitoring_address,
+        monitoring,
         tasks,
         election,
     })
 }
 
-/// The rotation of a root of our own.
-async fn rotations(
-    config: &Config,
-    trust_domain: &str,
-    host: &Host,
-    cluster: Option<kube::Client>,
-    (issues, clock): (Arc<IssueLog>, Clock),
-) -> Result<Option<Rotations>, NoAuthority> {
-    match &host.kept {
-        Some(kept) => {
-            let reports =
-                cluster.map(|client| ReportStore::new(client, &config.pod_namespace, &config.pod_name));
-            let settings = config.authority_settings(trust_domain, issues, clock);
-            Ok(Some(Rotations::open(kept.clone(), settings, reports).await?))
-        }
-        None => Ok(None),
+/// Begins one part after the other, each when it has what it needs, until clients are served.
+async fn begin(
+    shared: Shared,
+    doors: Doors,
+    source: Arc<dyn ObjectSource>,
+    writer: Option<Arc<dyn ObjectWriter>>,
+) -> Result<Tasks, Error> {
+    let mut tasks = Tasks::new();
+    shared.debug.follows(source.clone());
+    tasks.spawn(forever(http::serve(doors.debug, shared.debug.clone())));
+    let monitoring = shared.monitoring(source.clone());
+    let known_authority = monitoring.authority.clone();
+    tasks.spawn(forever(http::serve(doors.monitoring.listener, monitoring)));
+    if let Some(client) = &shared.cluster {
+        // First, so that a restart costs no time where the clock is right.
+        shared.clock.compare(client).await;
+    }
+    let signer = Signer::open(&shared).await?;
+    // It is set once.
+    let _ = known_authority.set(signer.authority().clone());
+    let tell = Tell {
+        writer,
+        events: shared.events.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    let is_told = tell.writer.is_some() || tell.events.is_some();
+    let conditions = is_told.then(|| Conditions::new(tell.writer.is_some()));
+    write_events(&mut tasks, &shared);
+    let compiled = compile(&mut tasks, &shared, source, conditions.clone()).await?;
+    keep_time(&mut tasks, &shared);
+    let roots = rotations(&shared, &compiled.fixed, &signer).await?;
+    if let Some(roots) = &roots {
+        shared.debug.answers_for(roots.clone());
+    }
+    if let Some(conditions) = conditions {
+        let write = move || conditions.clone().write(tell.clone());
+        tasks.spawn(forever(shared.leadership.clone().while_leading(write)));
+    }
+    tasks.spawn(forever(signer.host.clone().follow()));
+    lead(&mut tasks, &shared, &signer, roots.as_ref());
+    serving::serve(&mut tasks, &shared, doors.clients, signer, roots, compiled);
+    Ok(tasks)
+}
+
+/// What there is once everything is compiled: the views, and the settings that hold as long as the program runs.
+struct Compiled {
+    views: watch::Receiver<Arc<History>>,
+    fixed: Fixed,
+}
+
+/// Before everything is compiled: it may be the settings of the mesh that are waited for.
+fn write_events(tasks: &mut Tasks, shared: &Shared) {
+    if let (Some(client), Some(events)) = (shared.cluster.clone(), shared.events.clone()) {
+        let instance = shared.config.pod_name.clone();
+        tasks.spawn(forever(events.write(client, instance, shared.metrics.clone())));
     }
 }
 
-/// Who says whose a token is: keys in a file, where there is one, otherwise the Kubernetes API.
-fn authenticator(
-    config: &Config,
-    cluster: Option<kube::Client>,
-    pods: Pods,
-) -> Result<Arc<dyn ca::Authenticator>, Error> {
-    match (&config.token_keys, &config.token_issuer, cluster) {
-        (Some(keys), Some(issuer), _) => Ok(Arc::new(JwtAuthenticator::new(
-            keys,
-            issuer,
-            &config.token_audience,
-        )?)),
-        (_, _, Some(client)) => Ok(Arc::new(TokenReviewer::new(client, &config.token_audience, pods))),
-        _ => Err(Error::Nobody),
+/// Follows the source; returns once everything in it is compiled.
+async fn compile(
+    tasks: &mut Tasks,
+    shared: &Shared,
+    source: Arc<dyn ObjectSource>,
+    conditions: Option<Conditions>,
+) -> Result<Compiled, Error> {
+    let told = Told {
+        pods: shared.pods.clone(),
+        conditions,
+        events: shared.events.clone(),
+        progress: shared.progress.clone(),
+        metrics: shared.metrics.clone(),
+    };
+    let settings = (shared.config.compile_settings(), shared.config.mesh_settings());
+    let (first, compiled) = oneshot::channel();
+    let compile = pipeline::run(source, settings, told, first);
+    tasks.spawn(async { Ok(compile.await?) });
+    let (views, fixed) = compiled.await.map_err(|_| Stopped::Source)?;
+    Ok(Compiled { views, fixed })
+}
+
+/// Holds the clock against others, and lists what was signed by it.
+fn keep_time(tasks: &mut Tasks, shared: &Shared) {
+    shared.debug.lists(shared.issues.clone(), shared.clock.clone());
+    let pod = (&*shared.config.pod_namespace, &*shared.config.pod_name);
+    let telling = clock::Tell::new(shared.events.clone(), pod, shared.metrics.clone());
+    let (clock, issues) = (shared.clock.clone(), shared.issues.clone());
+    let forget = move |ended| issues.forget_expired(ended);
+    tasks.spawn(forever(clock.keep(shared.cluster.clone(), telling, forget)));
+}
+
+/// What over a Kubernetes API only one replica does, beside writing status.
+fn lead(tasks: &mut Tasks, shared: &Shared, signer: &Signer, roots: Option<&Rotations>) {
+    let Some(client) = &shared.cluster else {
+        return;
+    };
+    if let Some(roots) = roots {
+        let (client, namespace) = (client.clone(), shared.config.pod_namespace.clone());
+        let roots = roots.clone();
+        let take = move || rotation_request::keep(client.clone(), namespace.clone(), roots.clone());
+        tasks.spawn(forever(shared.leadership.clone().while_leading(take)));
     }
+    let told = Arc::new(root_bundle::Told {
+        authority: signer.authority().clone(),
+        revocation_list: signer.host.revocation_list(),
+    });
+    let client = client.clone();
+    let tell = move || root_bundle::keep(client.clone(), told.clone());
+    tasks.spawn(forever(shared.leadership.clone().while_leading(tell)));
+}
+
+/// The rotation of a root of our own.
+async fn rotations(
+    shared: &Shared,
+    fixed: &Fixed,
+    signer: &Signer,
+) -> Result<Option<Rotations>, NoAuthority> {
+    let Some(kept) = &signer.host.kept else {
+        return Ok(None);
+    };
+    let config = &shared.config;
+    let reports = shared
+        .cluster
+        .clone()
+        .map(|client| ReportStore::new(client, &config.pod_namespace, &config.pod_name));
+    let (issues, clock) = (shared.issues.clone(), shared.clock.clone());
+    let settings = config.authority_settings(&fixed.trust_domain, issues, clock);
+    Ok(Some(Rotations::open(kept.clone(), settings, reports).await?))
 }
 
 /// Whether this replica leads; where there may be others, with what finds that out.
