@@ -6,7 +6,7 @@
 use crate::connections::{CloseReason, Connections, InboundSubject, Subject};
 use crate::pods::{Pod, Pods};
 use crate::state::MeshState;
-use crate::unproxied;
+use crate::unproxied::{self, Ended};
 use mesh::authorize::{self, Decision, Verdict};
 use mesh::route::Rules;
 use mesh::standing;
@@ -114,12 +114,18 @@ impl Enforcement {
             return;
         };
         let (searched, judged) = (pod.clone(), snapshot.clone());
-        let search =
-            tokio::task::spawn_blocking(move || denied_directly(&searched, &workload, &judged, mark));
+        let search = tokio::task::spawn_blocking(move || {
+            let denied = denied_directly(&searched, &workload, &judged, mark)?.into_iter();
+            let ended = denied.map(|(socket, decision)| {
+                let ended = unproxied::end(&searched.network, &socket);
+                (socket, decision, ended)
+            });
+            Ok::<_, std::io::Error>(ended.collect::<Vec<_>>())
+        });
         match search.await {
             Ok(Ok(denied)) => {
-                for (socket, decision) in denied {
-                    self.end(&pod, &socket, &decision).await;
+                for (socket, decision, ended) in denied {
+                    self.note(&pod, &socket, &decision, &ended);
                 }
             }
             Ok(Err(error)) => {
@@ -131,10 +137,11 @@ impl Enforcement {
         }
     }
 
-    async fn end(&self, pod: &Pod, socket: &SocketInfo, decision: &Decision) {
+    fn note(&self, pod: &Pod, socket: &SocketInfo, decision: &Decision, ended: &std::io::Result<Ended>) {
         let (source, destination) = (socket.remote, socket.local);
         let pod_name = pod.full_name();
-        match unproxied::end(&pod.network, socket).await {
+        match ended {
+            Ok(Ended::DroppedBefore) => {}
             Ok(how) => {
                 self.metrics
                     .closed_early(Reporter::Destination, "unproxied_connection");

@@ -7,7 +7,7 @@
 
 mod destroy;
 
-pub(crate) use destroy::end;
+pub(crate) use destroy::{Ended, end};
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,11 @@
-//! Removing nftables tables that nobody uses any more (linux/netfilter/nf_tables.h).
+//! nftables over netlink (linux/netfilter/nf_tables.h), as far as this project needs it: removing tables that nobody uses
+//! any more, and dropping single connections.
 //!
 //! `iptables` on nftables makes tables and built-in chains as needed and never removes them; as long as they are there,
 //! the kernel tracks and translates connections for nobody.
+
+mod attributes;
+mod connections;
 
 use std::io;
 
@@ -13,6 +17,9 @@ use crate::{
         HEADER, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkSocket, aligned, error_number, u16_at, u32_at,
     },
 };
+use attributes::Attributes;
+
+pub use connections::drop_connection;
 
 /// The family of a table as iptables makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +33,17 @@ pub enum TableFamily {
 /// Removes a table with the built-in chains of iptables, unless a rule or anything else is in it: the kernel itself
 /// refuses then. Says whether the table is gone.
 pub fn remove_if_empty(namespace: &Namespace, family: TableFamily, table: &str) -> io::Result<bool> {
-    let mut socket = Transaction {
-        socket: NetlinkSocket::open(namespace, SockProtocol::NetlinkNetFilter)?,
-        sequence: 0,
-    };
+    let mut transaction = Transaction::open(namespace, family)?;
     for chain in ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"] {
-        let attributes = [(NFTA_CHAIN_TABLE, table), (NFTA_CHAIN_NAME, chain)];
-        socket.delete(NFT_MSG_DELCHAIN, family, &attributes)?;
+        let chain = Attributes::default()
+            .text(NFTA_CHAIN_TABLE, table)
+            .text(NFTA_CHAIN_NAME, chain);
+        transaction.delete(NFT_MSG_DELCHAIN, chain)?;
     }
-    socket.delete(NFT_MSG_DELTABLE, family, &[(NFTA_TABLE_NAME, table)])
+    transaction.delete(
+        NFT_MSG_DELTABLE,
+        Attributes::default().text(NFTA_TABLE_NAME, table),
+    )
 }
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -48,44 +57,64 @@ const NFTA_CHAIN_NAME: u16 = 3;
 /// Do not delete what is in it: refuse instead.
 const NLM_F_NONREC: u16 = 0x100;
 
-/// Changes of nftables are sent in batches; each here holds one deletion, so that one refusal spoils no other.
+/// Changes of one family of tables. They are sent in batches, of which the kernel carries out all or nothing.
 struct Transaction {
     socket: NetlinkSocket,
     sequence: u32,
+    family: u8,
+}
+
+/// One change of a batch.
+struct Change {
+    kind: u16,
+    flags: u16,
+    attributes: Attributes,
 }
 
 impl Transaction {
-    /// Deletes one thing. Says whether it is gone; it stays when something is in it.
-    fn delete(&mut self, kind: u16, family: TableFamily, attributes: &[(u16, &str)]) -> io::Result<bool> {
-        let family = match family {
-            TableFamily::V4 => libc::NFPROTO_IPV4 as u8,
-            TableFamily::V6 => libc::NFPROTO_IPV6 as u8,
+    fn open(namespace: &Namespace, family: TableFamily) -> io::Result<Self> {
+        Ok(Self {
+            socket: NetlinkSocket::open(namespace, SockProtocol::NetlinkNetFilter)?,
+            sequence: 0,
+            family: match family {
+                TableFamily::V4 => libc::NFPROTO_IPV4 as u8,
+                TableFamily::V6 => libc::NFPROTO_IPV6 as u8,
+            },
+        })
+    }
+
+    /// Deletes one thing, in a batch of its own, so that one refusal spoils no other. Says whether it is gone; it stays when
+    /// something is in it.
+    fn delete(&mut self, kind: u16, attributes: Attributes) -> io::Result<bool> {
+        let change = Change {
+            kind,
+            flags: NLM_F_NONREC,
+            attributes,
         };
-        let batch = NFNL_SUBSYS_NFTABLES.to_be_bytes();
-        let kind = (NFNL_SUBSYS_NFTABLES << 8) | kind;
-        let mut request = Vec::new();
-        self.message(
-            &mut request,
-            NFNL_MSG_BATCH_BEGIN,
-            NLM_F_REQUEST,
-            [0, 0, batch[0], batch[1]],
-            &[],
-        );
-        let flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_NONREC;
-        let asked = self.message(&mut request, kind, flags, [family, 0, 0, 0], attributes);
-        self.message(
-            &mut request,
-            NFNL_MSG_BATCH_END,
-            NLM_F_REQUEST,
-            [0, 0, batch[0], batch[1]],
-            &[],
-        );
-        self.socket.send(&request)?;
-        match self.answer(asked)? {
+        match self.send([change])? {
             0 | libc::ENOENT => Ok(true),
             libc::EBUSY => Ok(false),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
+    }
+
+    /// Sends a batch; 0 when it is carried out, else the first error number.
+    fn send(&mut self, changes: impl IntoIterator<Item = Change>) -> io::Result<i32> {
+        let subsystem = NFNL_SUBSYS_NFTABLES.to_be_bytes();
+        let bounds = [0, 0, subsystem[0], subsystem[1]];
+        let none = Attributes::default();
+        let mut request = Vec::new();
+        self.message(&mut request, NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, bounds, &none);
+        let mut last = 0;
+        for change in changes {
+            let kind = (NFNL_SUBSYS_NFTABLES << 8) | change.kind;
+            let flags = NLM_F_REQUEST | NLM_F_ACK | change.flags;
+            let of_family = [self.family, 0, 0, 0];
+            last = self.message(&mut request, kind, flags, of_family, &change.attributes);
+        }
+        self.message(&mut request, NFNL_MSG_BATCH_END, NLM_F_REQUEST, bounds, &none);
+        self.socket.send(&request)?;
+        self.answer(last)
     }
 
     /// Appends a message and returns its sequence number.
@@ -95,25 +124,17 @@ impl Transaction {
         kind: u16,
         flags: u16,
         nfgenmsg: [u8; 4],
-        attributes: &[(u16, &str)],
+        attributes: &Attributes,
     ) -> u32 {
         self.sequence += 1;
-        let start = to.len();
-        to.extend([0; 4]);
+        let length = (HEADER + nfgenmsg.len() + attributes.as_bytes().len()) as u32;
+        to.extend(length.to_ne_bytes());
         to.extend(kind.to_ne_bytes());
         to.extend(flags.to_ne_bytes());
         to.extend(self.sequence.to_ne_bytes());
         to.extend([0; 4]);
         to.extend(nfgenmsg);
-        for (attribute, text) in attributes {
-            let length = 4 + text.len() + 1;
-            to.extend((length as u16).to_ne_bytes());
-            to.extend(attribute.to_ne_bytes());
-            to.extend(text.as_bytes());
-            to.resize(start + aligned(to.len() + 1 - start), 0);
-        }
-        let length = (to.len() - start) as u32;
-        to[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+        to.extend(attributes.as_bytes());
         self.sequence
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 use sys::diag::State;
 
 /// A connection on loopback of a namespace of its own, and its accepting end as the kernel lists it.
@@ -31,31 +32,33 @@ fn root() -> bool {
     root
 }
 
-#[tokio::test]
-async fn a_socket_is_destroyed_where_the_kernel_can() {
+#[test]
+fn a_socket_is_destroyed_where_the_kernel_can() {
     if !root() {
         return;
     }
     let namespace = Namespace::create().unwrap();
     let (mut client, _server, found) = connection(&namespace);
-    match end(&namespace, &found).await.unwrap() {
+    match end(&namespace, &found).unwrap() {
         Ended::Destroyed => {
             let error = client.read(&mut [0; 1]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         }
         // The other way is held by the test below.
-        Ended::Dropped => println!("this kernel has no INET_DIAG_DESTROY"),
+        ended => println!("this kernel has no INET_DIAG_DESTROY: {ended:?}"),
     }
 }
 
-#[tokio::test]
-async fn the_drop_rule_stops_every_byte_towards_the_pod() {
+#[test]
+fn the_drop_rule_stops_every_byte_towards_the_pod() {
     if !root() {
         return;
     }
     let namespace = Namespace::create().unwrap();
     let (mut client, mut server, found) = connection(&namespace);
-    drop_packets(&namespace, found.local, found.remote).await.unwrap();
+    assert_eq!(drop_packets(&namespace, &found).unwrap(), Ended::Dropped);
+    // It stays established for the application, and is found again by each later look.
+    assert_eq!(drop_packets(&namespace, &found).unwrap(), Ended::DroppedBefore);
     client.write_all(b"late").unwrap();
     server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let error = server.read(&mut [0; 4]).unwrap_err();
