@@ -123,6 +123,10 @@ pub struct Config {
     /// one; may be given several times
     #[arg(long = "network-gateway-namespace", value_name = "NAMESPACE")]
     pub network_gateway_namespaces: Vec<String>,
+    /// A namespace beside the root namespace whose ServiceEntries and WorkloadEntries may stand for a large part of the world,
+    /// and for blocks with addresses of other namespaces in them, or * for every one; may be given several times
+    #[arg(long = "trusted-entry-namespace", value_name = "NAMESPACE")]
+    pub trusted_entry_namespaces: Vec<String>,
     /// The revision of this control plane: policies and entries with another label istio.io/rev are none of its own
     #[arg(long, value_name = "NAME", default_value = "")]
     pub revision: String,
@@ -268,6 +272,7 @@ impl Config {
             cluster_id: self.cluster_id.clone(),
             network: self.network.clone(),
             network_gateway_namespaces: self.network_gateway_namespaces.clone(),
+            trusted_entry_namespaces: self.trusted_entry_namespaces.clone(),
             service_entry_visibility: match self.service_entry_visibility {
                 EntryVisibility::Public => compile::Visibility::Public,
                 EntryVisibility::Namespace => compile::Visibility::Namespace,

@@ -52,6 +52,7 @@ fn defaults_are_those_of_the_mesh() {
         "--service-entry-visibility=namespace",
         "--network-gateway-namespace=a",
         "--network-gateway-namespace=b",
+        "--trusted-entry-namespace=egress",
         "--revision=canary",
     ]);
     let other = other.unwrap();
@@ -59,6 +60,7 @@ fn defaults_are_those_of_the_mesh() {
     let settings = other.compile_settings();
     assert_eq!(settings.service_entry_visibility, compile::Visibility::Namespace);
     assert_eq!(settings.network_gateway_namespaces, ["a", "b"]);
+    assert_eq!(settings.trusted_entry_namespaces, ["egress"]);
     assert_eq!(other.mesh_settings().revision(), "canary");
 }
 

@@ -161,6 +161,7 @@ impl Compiler {
             dirty.mark(&self.settings, old.as_deref(), object.as_deref());
             given.insert(key);
         }
+        dirty.mark_flipped(&self.index.take_flipped());
         let mut output = Output::default();
         let has_peer_authentications = dirty.peer_authentications();
         let stale = dirty.stale(&self.index, &self.settings, pods);
@@ -231,10 +232,11 @@ impl Compiler {
             }
             Kind::ServiceEntry => {
                 let made = match spec {
-                    Some((object, Spec::ServiceEntry(content))) => Some((
-                        service_entry::workloads(index, settings, object, content),
-                        service_entry::conditions(index, settings, object, content),
-                    )),
+                    Some((object, Spec::ServiceEntry(content))) => {
+                        let (workloads, told) = service_entry::workloads(index, settings, object, content);
+                        let conditions = service_entry::conditions(index, settings, object, content, told);
+                        Some((workloads, conditions))
+                    }
                     _ => None,
                 };
                 let (workloads, conditions) = made.unzip();
@@ -249,12 +251,12 @@ impl Compiler {
                     }
                     _ => None,
                 };
-                let (workload, condition) = made.unzip();
+                let (workload, conditions) = made.unzip();
                 let address = workload.flatten().map(|workload| Address {
                     r#type: Some(Type::Workload(workload)),
                 });
                 self.put_address(entry::uid(settings, &key.namespace, &key.name), address, output);
-                self.put_conditions(key, condition.map(Vec::from_iter), output);
+                self.put_conditions(key, conditions, output);
             }
             Kind::EndpointSlice => {
                 let made = object

@@ -7,7 +7,7 @@ use objects::{
     AUTO_REGISTRATION_GROUP_ANNOTATION, EntryAddress, Kind, Object, Protocol, ServiceType, TargetPort,
     WorkloadEntry,
 };
-use proto::workload::{self, AppProtocol, Locality, Port, PortList};
+use proto::workload::{self, AppProtocol, Locality, NetworkMode, Port, PortList, TunnelProtocol};
 
 use crate::authorization_policy::ip_bytes;
 use crate::condition::Condition;
@@ -15,7 +15,7 @@ use crate::index::Index;
 use crate::settings::Settings;
 use crate::waypoint::{self, Asks, Traffic};
 use crate::workload::{Subject, shared};
-use crate::{network, service, service_entry};
+use crate::{claim, network, service, service_entry};
 
 /// What a workload is made of.
 pub(crate) struct Parts<'a> {
@@ -37,15 +37,15 @@ pub(crate) fn uid(settings: &Settings, namespace: &str, name: &str) -> String {
     )
 }
 
-/// A WorkloadEntry's workload (`None` for one that node proxies cannot reach) and what its author is told.
+/// A WorkloadEntry's workload (`None` for one that node proxies cannot reach, or must not) and what its author is told.
 pub(crate) fn convert(
     index: &Index,
     settings: &Settings,
     object: &Object,
     entry: &WorkloadEntry,
-) -> (Option<workload::Workload>, Option<Condition>) {
+) -> (Option<workload::Workload>, Vec<Condition>) {
     if matches!(entry.address, Some(EntryAddress::Socket(_))) {
-        return (None, None);
+        return (None, Vec::new());
     }
     let metadata = &object.metadata;
     let labels = labels(object, entry);
@@ -58,16 +58,15 @@ pub(crate) fn convert(
         workload_name: group.unwrap_or(&metadata.name).clone(),
         services: services(index, settings, &metadata.namespace, &labels, entry),
     };
-    let (made, condition) = workload(index, settings, parts);
-    (Some(made), condition)
+    workload(index, settings, parts)
 }
 
-/// The workload of an endpoint.
+/// The workload of an endpoint; `None` for one that is reached by tunnels at an address that is somebody else's.
 pub(crate) fn workload(
     index: &Index,
     settings: &Settings,
     parts: Parts<'_>,
-) -> (workload::Workload, Option<Condition>) {
+) -> (Option<workload::Workload>, Vec<Condition>) {
     let (entry, metadata) = (parts.entry, &parts.object.metadata);
     let network = match entry.network.as_str() {
         "" => network::of_mesh(index, settings),
@@ -94,7 +93,7 @@ pub(crate) fn workload(
         Some(EntryAddress::Name(name)) => (Vec::new(), name.clone()),
         Some(EntryAddress::Socket(_)) | None => (Vec::new(), String::new()),
     };
-    let made = workload::Workload {
+    let mut made = workload::Workload {
         uid: parts.uid,
         name: metadata.name.clone(),
         addresses,
@@ -106,7 +105,23 @@ pub(crate) fn workload(
         capacity: entry.weight,
         ..shared(index, settings, &subject, parts.workload_name)
     };
-    (made, bound.condition)
+    let mut conditions = Vec::from_iter(bound.condition);
+    if let Some(EntryAddress::Ip(address)) = &entry.address
+        && network == network::of_mesh(index, settings)
+        && claim::endpoint::is_foreign(index, settings, parts.object, *address)
+    {
+        let is_tunnelled = made.tunnel_protocol() != TunnelProtocol::None;
+        if is_tunnelled || made.waypoint.is_some() {
+            conditions.push(claim::endpoint::condition(parts.object, *address, is_tunnelled));
+        }
+        // Plaintext would be worse than nothing.
+        if is_tunnelled {
+            return (None, conditions);
+        }
+        // Nobody finds it by the address.
+        made.network_mode = NetworkMode::HostNetwork.into();
+    }
+    (Some(made), conditions)
 }
 
 /// The labels of an endpoint: those of the object that it stands in, and over them its own.

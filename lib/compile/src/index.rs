@@ -9,9 +9,13 @@ use objects::{EndpointSlice, Kind, Object, ObjectKey, ServiceEntry, Spec};
 
 use crate::{network, waypoint};
 
+mod addresses;
+mod blocks;
 mod links;
 mod selectors;
 
+use addresses::Addresses;
+pub(crate) use addresses::{blocks, endpoints, held, wanted};
 use links::Links;
 use selectors::{Selectors, selector_of};
 
@@ -24,10 +28,7 @@ pub(crate) struct Index {
     selectors: Selectors,
     /// Hosts to the ServiceEntries that stand for them.
     hosts: Links<String>,
-    /// Addresses to the ServiceEntries that were given them, or whose author chose them.
-    addresses: Links<IpAddr>,
-    /// Addresses to the Services and pods that have them by Kubernetes.
-    held: Links<IpAddr>,
+    addresses: Addresses,
     /// Waypoints, by namespace and name, to the objects whose labels name them.
     waypoints: Links<(String, String)>,
     /// What policies are attached to, to those policies.
@@ -61,12 +62,7 @@ impl Index {
         }
         let (before, after) = (old.as_deref(), object.as_deref());
         self.hosts.change(&key, hosts(before), hosts(after));
-        self.addresses.change(&key, addresses(before), addresses(after));
-        self.held.change(
-            &key,
-            before.map(held).unwrap_or_default(),
-            after.map(held).unwrap_or_default(),
-        );
+        self.addresses.change(&key, before, after);
         let waypoints = |object| waypoint::names(object).collect();
         self.waypoints.change(
             &key,
@@ -148,17 +144,23 @@ impl Index {
     }
 
     /// The ServiceEntries that have an address, chosen by their author or for them.
-    pub(crate) fn entries_with_address<'a>(
-        &'a self,
+    pub(crate) fn entries_with_address(
+        &self,
         address: IpAddr,
-    ) -> impl Iterator<Item = (&'a Object, &'a ServiceEntry)> + use<'a> {
-        let keys = self.addresses.naming(&address);
+    ) -> impl Iterator<Item = (&Object, &ServiceEntry)> {
+        let keys = self.addresses.given(address);
         keys.filter_map(|key| service_entry(self.get_key(key)?))
     }
 
-    /// The Services and pods that have an address by Kubernetes.
-    pub(crate) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &ObjectKey> {
-        self.held.naming(&address)
+    /// Who has which addresses, and who wrote them down.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The entries in whose blocks there is something of another namespace now and was nothing, or the other way around,
+    /// since this was asked last.
+    pub(crate) fn take_flipped(&mut self) -> BTreeSet<ObjectKey> {
+        self.addresses.take_flipped()
     }
 
     /// The objects whose labels name a waypoint, Namespaces among them.
@@ -211,27 +213,6 @@ fn service_entry(object: &Arc<Object>) -> Option<(&Object, &ServiceEntry)> {
 fn hosts(object: Option<&Object>) -> Vec<String> {
     let entry = object.and_then(Object::as_service_entry);
     entry.map(|entry| entry.hosts.clone()).unwrap_or_default()
-}
-
-fn addresses(object: Option<&Object>) -> Vec<IpAddr> {
-    let Some(entry) = object.and_then(Object::as_service_entry) else {
-        return Vec::new();
-    };
-    let given = entry.addresses.iter().map(|block| block.address);
-    given
-        .chain(entry.allocated.iter().map(|one| one.address))
-        .collect()
-}
-
-/// The addresses that Kubernetes gave a Service, or a pod that has them for itself and has not ended.
-pub(crate) fn held(object: &Object) -> Vec<IpAddr> {
-    match &object.spec {
-        Spec::Service(service) => service.cluster_ips.clone(),
-        Spec::Pod(pod) if !pod.spec.host_network && !pod.status.phase.is_terminal() => {
-            pod.status.pod_ips.clone()
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// A slice and the name of its Service.

@@ -7,6 +7,7 @@
 //! (`objects` does), and it decides about no connection (`mesh` does).
 
 mod authorization_policy;
+mod block;
 mod claim;
 mod clusters;
 mod compiler;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use objects::selector::Labels;
 use objects::{
-    EntryAddress, IpBlock, Kind, Metadata, Object, Resolution, ServiceEntry, ServiceEntryPort,
+    EntryAddress, Kind, Metadata, Object, Resolution, ServiceEntry, ServiceEntryPort,
     TRAFFIC_DISTRIBUTION_ANNOTATION, TrafficDistribution, WorkloadEntry,
 };
 use proto::workload::load_balancing::{HealthPolicy, Mode};
@@ -13,12 +13,12 @@ use proto::workload::service::Visibility as Seen;
 use proto::workload::{self, AppProtocol, LoadBalancing, NetworkAddress, Port, PortList};
 
 use crate::authorization_policy::ip_bytes;
-use crate::condition::Condition;
+use crate::condition::{ADDRESSES_ACCEPTED, Condition};
 use crate::entry::{self, Parts};
 use crate::index::Index;
 use crate::settings::Settings;
 use crate::waypoint::{self, Asks, Traffic};
-use crate::{claim, network, service, vip};
+use crate::{block, claim, network, service, vip};
 
 mod hosts;
 mod visibility;
@@ -48,8 +48,13 @@ pub(crate) fn service(
     let (object, entry) = seen.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata))?;
     let metadata = &object.metadata;
     let visibility = match Visibility::of(settings, metadata, entry) {
-        // A name of another namespace is not the entry's to give to everybody.
-        Visibility::Public if hosts::is_foreign(settings, &metadata.namespace, host) => Visibility::Namespace,
+        // A name or address of another namespace is not the entry's to give to everybody.
+        Visibility::Public
+            if hosts::is_foreign(settings, &metadata.namespace, host)
+                || claim::is_kept_from_others(index, settings, object, entry) =>
+        {
+            Visibility::Namespace
+        }
         visibility => visibility,
     };
     let bound = waypoint::of(index, settings, asks(settings, metadata, entry));
@@ -73,17 +78,19 @@ pub(crate) fn service(
     })
 }
 
-/// The workloads that stand in the entry, by uid: its endpoints, or its hosts where those are resolved.
+/// The workloads that stand in the entry, by uid: its endpoints, or its hosts where those are resolved; and what the author
+/// is told where one of them is at somebody else's address.
 pub(crate) fn workloads(
     index: &Index,
     settings: &Settings,
     object: &Object,
     entry: &ServiceEntry,
-) -> BTreeMap<String, workload::Workload> {
+) -> (BTreeMap<String, workload::Workload>, Option<Condition>) {
     let mut made = BTreeMap::new();
+    let mut told = None;
     let metadata = &object.metadata;
     if Visibility::of(settings, metadata, entry) == Visibility::None {
-        return made;
+        return (made, told);
     }
     let prefix = uid_prefix(settings, &metadata.namespace, &metadata.name);
     let mut add = |endpoint: &WorkloadEntry, hosts: &[String]| {
@@ -106,8 +113,16 @@ pub(crate) fn workloads(
             services: keys.map(|key| (key, ports.clone())).collect(),
         };
         // An endpoint that is listed twice counts once.
-        made.entry(parts.uid.clone())
-            .or_insert_with(|| entry::workload(index, settings, parts).0);
+        if made.contains_key(&parts.uid) {
+            return;
+        }
+        let (workload, conditions) = entry::workload(index, settings, parts);
+        made.extend(workload.map(|workload| (workload.uid.clone(), workload)));
+        // Of the waypoint it is told as a whole.
+        let mut of_address = conditions
+            .into_iter()
+            .filter(|one| one.kind == ADDRESSES_ACCEPTED);
+        told = told.take().or(of_address.next());
     };
     for endpoint in &entry.endpoints {
         add(endpoint, &entry.hosts);
@@ -122,7 +137,7 @@ pub(crate) fn workloads(
         };
         add(&endpoint, std::slice::from_ref(host));
     }
-    made
+    (made, told)
 }
 
 /// What the author of an entry is told.
@@ -131,6 +146,7 @@ pub(crate) fn conditions(
     settings: &Settings,
     object: &Object,
     entry: &ServiceEntry,
+    of_endpoints: Option<Condition>,
 ) -> Vec<Condition> {
     let metadata = &object.metadata;
     let bound = waypoint::of(index, settings, asks(settings, metadata, entry));
@@ -138,7 +154,7 @@ pub(crate) fn conditions(
     let missing = pattern.filter(|_| entry.resolution == Resolution::DynamicDns && bound.waypoint.is_none());
     let missing = missing.map(|host| visibility::waypoint_missing(metadata, host));
     let applied = visibility::condition(settings, metadata, entry);
-    let disputed = claim::condition(index, settings, object, entry);
+    let disputed = claim::condition(index, settings, object, entry).or(of_endpoints);
     let foreign = hosts::condition(settings, metadata, entry);
     bound
         .condition
@@ -226,33 +242,18 @@ fn addresses(
         length,
     };
     let own = entry.addresses.iter().filter(|block| {
-        let address = claim::single(block);
+        let address = block::single(block);
         address.is_none_or(|address| claim::holder(index, object, address).is_none())
     });
     let given = own.map(|block| {
-        let widest = if block.address.is_ipv4() { 32 } else { 128 };
-        let length = (block.length < widest).then_some(u32::from(block.length));
-        address(masked(block), length)
+        let length = block::single(block).is_none().then_some(u32::from(block.length));
+        address(block::first(block), length)
     });
     let chosen = vip::held(index, object, entry).into_iter();
     let chosen = chosen.filter(|one| one.host == host);
     given
         .chain(chosen.map(|one| address(one.address, None)))
         .collect()
-}
-
-/// The first address of a block.
-fn masked(block: &IpBlock) -> IpAddr {
-    match block.address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(block.length)).unwrap_or(0);
-            IpAddr::V4((u32::from(address) & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(block.length)).unwrap_or(0);
-            IpAddr::V6((u128::from(address) & mask).into())
-        }
-    }
 }
 
 fn port(port: &ServiceEntryPort) -> Port {
@@ -305,15 +306,18 @@ fn is_canonical(
 ) -> bool {
     if service::of_hostname(index, settings, host).is_some()
         || hosts::is_foreign(settings, &object.metadata.namespace, host)
-        || claim::disputed(index, settings, object, entry).is_some()
+        || claim::disputed(index, settings, object, entry).next().is_some()
     {
         return false;
     }
-    let public = index
+    let mut public: Vec<(&Object, &ServiceEntry)> = index
         .entries_of_host(host)
         .filter(|(object, entry)| Visibility::of(settings, &object.metadata, entry) == Visibility::Public)
-        .filter(|(object, _)| !hosts::is_foreign(settings, &object.metadata.namespace, host));
-    let oldest = public.min_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata));
+        .filter(|(object, _)| !hosts::is_foreign(settings, &object.metadata.namespace, host))
+        .collect();
+    public.sort_by(|(one, _), (other, _)| one.metadata.by_age(&other.metadata));
+    let mut public = public.into_iter();
+    let oldest = public.find(|(object, entry)| !claim::is_kept_from_others(index, settings, object, entry));
     oldest.is_some_and(|(oldest, _)| std::ptr::eq(oldest, object))
 }
 

@@ -20,6 +20,10 @@ pub struct Settings {
     /// The namespaces beside the root namespace whose Gateways may be those of a network; `*`: every namespace. Whoever
     /// may write in one of them is sent what the whole mesh has for that network.
     pub network_gateway_namespaces: Vec<String>,
+    /// The namespaces beside the root namespace whose ServiceEntries and WorkloadEntries may stand for addresses that are
+    /// nobody's alone: a large part of the world, and blocks with somebody else's addresses in them; `*`: every namespace.
+    /// Whoever may write in one of them is sent what all others have for these.
+    pub trusted_entry_namespaces: Vec<String>,
     /// Who sees ServiceEntries that do not say it themselves.
     pub service_entry_visibility: Visibility,
     /// Whether workloads list dry-run policies as they list the others, for node proxies that know dry runs without
@@ -37,6 +41,7 @@ impl Default for Settings {
             network: String::new(),
             root_namespace: "istio-system".to_owned(),
             network_gateway_namespaces: Vec::new(),
+            trusted_entry_namespaces: Vec::new(),
             service_entry_visibility: Visibility::Public,
             list_dry_run: false,
         }

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use objects::{AllocatedAddress, Object, ObjectKey, ServiceEntry};
 
+use crate::block;
 use crate::index::Index;
 
 /// What IPv4 addresses are chosen from: 240.240.0.0/16, which is reserved and routed nowhere (RFC 1112, section 4).
@@ -151,7 +152,8 @@ fn is_holder(index: &Index, object: &Object, address: IpAddr) -> bool {
         .entries_with_address(address)
         .filter(|(other, _)| !std::ptr::eq(*other, object));
     !others.any(|(other, entry)| {
-        let is_given = entry.addresses.iter().any(|block| block.address == address);
+        let mut given = entry.addresses.iter().filter_map(block::single);
+        let is_given = given.any(|given| given == address);
         let claims = entry.allocated.iter().any(|one| {
             one.address == address
                 && entry

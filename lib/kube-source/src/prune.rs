@@ -81,6 +81,7 @@ static SERVICE: &[(&str, Shape)] = &[
             ("externalName", Whole),
             ("clusterIP", Whole),
             ("clusterIPs", Whole),
+            ("externalIPs", Whole),
             (
                 "ports",
                 Each(&Fields(&[
@@ -100,8 +101,23 @@ static SERVICE: &[(&str, Shape)] = &[
             ("ipFamilyPolicy", Whole),
         ]),
     ),
-    CONDITIONS,
+    (
+        "status",
+        Fields(&[
+            // What is written to a status is compared with what is there.
+            ("conditions", Whole),
+            (
+                "loadBalancer",
+                Fields(&[("ingress", Each(&Fields(&[("ip", Whole)])))]),
+            ),
+        ]),
+    ),
 ];
+
+static NODE: &[(&str, Shape)] = &[(
+    "status",
+    Fields(&[("addresses", Each(&Fields(&[("type", Whole), ("address", Whole)])))]),
+)];
 
 /// What is written to a status is compared with what is there.
 const CONDITIONS: (&str, Shape) = ("status", Fields(&[("conditions", Whole)]));
@@ -229,7 +245,8 @@ pub(crate) fn prune(kind: Kind, object: &mut Map<String, Value>) {
         Kind::WorkloadGroup => WORKLOAD_GROUP,
         Kind::Gateway => GATEWAY,
         Kind::GatewayClass => GATEWAY_CLASS,
-        Kind::Namespace | Kind::ServiceAccount | Kind::Node => &[],
+        Kind::Node => NODE,
+        Kind::Namespace | Kind::ServiceAccount => &[],
         // Policies, and kinds that nothing was decided for.
         _ => return,
     };

@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 
+use crate::document::{Data, Tree};
 use crate::metadata::own;
 use crate::read::{Field, Fields};
 use crate::selector::Labels;
 use crate::syntax::{self, PROTOCOLS, Protocol};
+
+/// How many addresses from outside of the cluster are read.
+const MAX_OUTER_ADDRESSES: usize = 256;
 
 /// A name and addresses that stand for a set of pods.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +20,10 @@ pub struct Service {
     pub headless: bool,
     /// Its addresses, the primary one first; empty when headless or not assigned yet.
     pub cluster_ips: Vec<IpAddr>,
+    /// The addresses of its load balancer (`status.loadBalancer`), as far as they are addresses.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// The addresses that its author wants connections to (`externalIPs`), as far as they are addresses.
+    pub external_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
     /// The labels of its pods; empty: its endpoints are written by somebody else.
@@ -150,7 +158,7 @@ impl Service {
             ("PreferDualStack", IpFamilyPolicy::PreferDualStack),
             ("RequireDualStack", IpFamilyPolicy::RequireDualStack),
         ];
-        fields.keep(&["status"]);
+        let balanced = fields.get("status").map(|field| load_balancer_ips(field.tree()));
         let field = fields.require("spec", "a Service needs a spec")?;
         let mut spec = field.fields()?;
         let mut service = Service {
@@ -159,6 +167,11 @@ impl Service {
                 .and_then(|field| field.choice(&TYPES))
                 .unwrap_or_default(),
             external_name: own(spec.get("externalName")),
+            load_balancer_ips: balanced.unwrap_or_default(),
+            external_ips: spec
+                .get("externalIPs")
+                .map(|field| addresses_in(field.tree(), |item| item.text().map(str::to_owned)))
+                .unwrap_or_default(),
             ..Service::default()
         };
         service.read_addresses(&mut spec);
@@ -202,7 +215,6 @@ impl Service {
         }
         spec.keep(&[
             "allocateLoadBalancerNodePorts",
-            "externalIPs",
             "externalTrafficPolicy",
             "healthCheckNodePort",
             "loadBalancerClass",
@@ -296,6 +308,25 @@ impl ServicePort {
             app_protocol,
         })
     }
+}
+
+/// What a controller wrote is no reason to refuse what the author wrote: what is not understood of it is left out.
+fn load_balancer_ips(status: &Tree) -> Vec<IpAddr> {
+    let ingress = status
+        .get("loadBalancer")
+        .and_then(|balancer| balancer.get("ingress"));
+    let address = |item: &Tree| item.get("ip").and_then(Tree::text).map(str::to_owned);
+    ingress
+        .map(|items| addresses_in(items, address))
+        .unwrap_or_default()
+}
+
+fn addresses_in(items: &Tree, text: impl Fn(&Tree) -> Option<String>) -> Vec<IpAddr> {
+    let Data::Sequence(items) = &items.data else {
+        return Vec::new();
+    };
+    let read = |item| syntax::unicast(&text(item)?).ok();
+    items.iter().take(MAX_OUTER_ADDRESSES).filter_map(read).collect()
 }
 
 fn read_target(field: &Field<'_>) -> Option<TargetPort> {

@@ -8,6 +8,8 @@ use proto::workload::address::Type;
 use crate::testing::{compiled, puts, service};
 use crate::{Compiler, Settings};
 
+mod blocks;
+
 fn entry(namespace: &str, name: &str, second: u8, spec: &str, status: &str) -> String {
     format!(
         "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{namespace: {namespace}, name: {name}, \
@@ -26,18 +28,32 @@ fn thief(address: &str, second: u8) -> String {
 
 const VICTIMS: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {namespace: victim, name: web}\nspec: {clusterIP: 10.96.0.10, selector: {app: web}, ports: [{port: 80}]}\n---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: victim, name: web-0, uid: u, labels: {app: web}}\nspec: {serviceAccountName: web, nodeName: node-a, containers: [{name: web}]}\nstatus: {phase: Running, podIP: 10.244.0.7}\n";
 
-/// The service that a caller of a namespace means by an address, as node proxies have it.
-fn meant(compiler: &Compiler, caller: &str, address: &str) -> Option<String> {
+/// What node proxies have.
+fn snapshot(compiler: &Compiler) -> mesh::Snapshot {
     let mut snapshot = mesh::Snapshot::new();
     for address in compiler.addresses().values() {
-        if let Some(Type::Service(service)) = &address.r#type {
-            let service = mesh::Service::from_proto(service.clone()).expect("a good service");
-            snapshot.apply([mesh::Change::Service(service)]);
+        match address.r#type.clone() {
+            Some(Type::Service(service)) => {
+                let service = mesh::Service::from_proto(service).expect("a good service");
+                snapshot.apply([mesh::Change::Service(service)]);
+            }
+            Some(Type::Workload(workload)) => {
+                let workload = mesh::Workload::from_proto(workload).expect("a good workload");
+                snapshot.apply([mesh::Change::Workload(workload)]);
+            }
+            None => {}
         }
     }
+    snapshot
+}
+
+/// The service that a caller of a namespace means by an address, as node proxies have it. Some look for blocks before they
+/// look for workloads.
+fn meant(compiler: &Compiler, caller: &str, address: &str) -> Option<String> {
     let address: IpAddr = address.parse().expect("an address");
     let address = mesh::NetworkAddress::new("", address);
-    let found = snapshot.service_by_vip(&address, caller)?;
+    let snapshot = snapshot(compiler);
+    let found = snapshot.service_by_address(&address, caller)?;
     Some(found.key().to_string())
 }
 

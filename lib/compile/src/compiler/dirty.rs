@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use objects::{
-    Kind, NETWORK_LABEL, Object, ObjectKey, Spec, TRAFFIC_DISTRIBUTION_ANNOTATION, TargetRef, WAYPOINT_CLASS,
+    IpBlock, Kind, NETWORK_LABEL, Object, ObjectKey, Spec, TRAFFIC_DISTRIBUTION_ANNOTATION, TargetRef,
+    WAYPOINT_CLASS,
 };
 
-use crate::index::{Index, held, slice_of_service, target_pods};
+use crate::block;
+use crate::index::{Index, blocks, endpoints, held, slice_of_service, target_pods, wanted};
 use crate::settings::Settings;
 use crate::workload::locality;
 use crate::{authorization_policy, network, service, waypoint};
@@ -33,8 +35,14 @@ pub(super) struct Dirty {
     services: BTreeSet<(String, String)>,
     /// The services of these hosts, in these namespaces and in all that have ServiceEntries for them.
     hosts: BTreeSet<(String, String)>,
-    /// The ServiceEntries that have these addresses.
+    /// The ServiceEntries that have these addresses, and what has an endpoint there.
     addresses: BTreeSet<IpAddr>,
+    /// The entries that have addresses, blocks or endpoints in these.
+    blocks: BTreeSet<IpBlock>,
+    /// The same of these entries' blocks.
+    claims: BTreeSet<ObjectKey>,
+    /// The same of the blocks of all entries of these namespaces.
+    relabelled: BTreeSet<String>,
     /// What names these waypoints, by namespace and name.
     waypoints: BTreeSet<(String, String)>,
     /// What names the waypoints of these classes.
@@ -64,10 +72,15 @@ impl Dirty {
         let namespace = key.namespace.clone();
         let both = || old.into_iter().chain(new);
         let same_spec = old.map(|object| &object.spec) == new.map(|object| &object.spec);
-        // No ServiceEntry of another namespace may have these.
+        // No entry of another namespace may have these; of those that its author wants, no younger one.
         if old.map(held) != new.map(held) {
             self.addresses.extend(both().flat_map(held));
         }
+        let is_other = |object: &Object| (wanted(object), object.metadata.creation_timestamp.clone());
+        if old.map(is_other) != new.map(is_other) {
+            self.addresses.extend(both().flat_map(wanted));
+        }
+        self.addresses.extend(both().flat_map(endpoints));
         match key.kind {
             Kind::Pod | Kind::WorkloadEntry => {}
             Kind::Service => {
@@ -107,10 +120,13 @@ impl Dirty {
                 self.widen(&[Kind::PeerAuthentication], root, &namespace);
             }
             Kind::ServiceEntry => {
+                if !same_spec || labels(old) != labels(new) || created(old) != created(new) {
+                    self.blocks.extend(both().flat_map(blocks));
+                }
                 for entry in both().filter_map(Object::as_service_entry) {
                     let host = |host: &String| (namespace.clone(), host.clone());
                     self.hosts.extend(entry.hosts.iter().map(host));
-                    let given = entry.addresses.iter().map(|block| block.address);
+                    let given = entry.addresses.iter().filter_map(block::single);
                     self.addresses.extend(given);
                     let chosen = entry.allocated.iter().map(|one| one.address);
                     self.addresses.extend(chosen);
@@ -153,6 +169,12 @@ impl Dirty {
             | Kind::ConfigMap => return,
         }
         self.keys.insert(key);
+    }
+
+    /// Notes the entries in whose blocks there is something of others now and was nothing, or the other way around.
+    pub(super) fn mark_flipped(&mut self, entries: &BTreeSet<ObjectKey>) {
+        self.keys.extend(entries.iter().cloned());
+        self.claims.extend(entries.iter().cloned());
     }
 
     /// Whether a PeerAuthentication changed.
@@ -220,8 +242,12 @@ impl Dirty {
                 }
                 Kind::ServiceEntry => {
                     let entry = index.get_key(key).and_then(|object| object.as_service_entry());
-                    let own = entry.into_iter().flat_map(|entry| entry.hosts.clone());
-                    hosts.extend(own.map(host));
+                    // Another one may have to speak for the name now.
+                    for name in entry.into_iter().flat_map(|entry| &entry.hosts) {
+                        let others = index.entries_of_host(name);
+                        let others = others.map(|(other, _)| other.metadata.namespace.clone());
+                        hosts.extend(others.map(|namespace| (namespace, name.clone())));
+                    }
                 }
                 _ => {}
             }
@@ -266,11 +292,22 @@ impl Dirty {
                 self.kinds.insert(Kind::Pod);
             }
         }
-        let entries = self
-            .addresses
+        let addresses = index.addresses();
+        for address in &self.addresses {
+            self.keys.extend(addresses.given(*address).cloned());
+            self.keys.extend(addresses.endpoints(*address).cloned());
+        }
+        // What an entry may keep from others decides about what lies in its blocks; nothing decides about that in turn.
+        let claims = self.claims.iter().filter_map(|key| index.get_key(key));
+        let relabelled = self
+            .relabelled
             .iter()
-            .flat_map(|address| index.entries_with_address(*address));
-        self.keys.extend(entries.map(|(object, _)| object.key()));
+            .flat_map(|namespace| index.of(Kind::ServiceEntry, namespace));
+        let claimed = claims.chain(relabelled).flat_map(|object| blocks(object));
+        self.blocks.extend(claimed);
+        for block in &self.blocks {
+            self.keys.extend(addresses.inside(*block).cloned());
+        }
     }
 
     fn mark_namespace(&mut self, root: &str, name: &str, old: Option<&Object>, new: Option<&Object>) {
@@ -293,6 +330,9 @@ impl Dirty {
         if labels(old) != labels(new) || (named(new) && annotations(old) != annotations(new)) {
             let kinds = BEHIND_WAYPOINTS.map(|kind| (kind, name.to_owned()));
             self.namespaces.extend(kinds);
+        }
+        if labels(old) != labels(new) {
+            self.relabelled.insert(name.to_owned());
         }
         let network = |object: Option<&Object>| {
             let metadata = &object?.metadata;

@@ -116,7 +116,12 @@ fn object() -> impl Strategy<Value = String> {
             let spec = if alias {
                 "{type: ExternalName, externalName: a}".to_owned()
             } else {
-                format!("{{selector: {labels}, ports: [{{port: {port}, targetPort: {target}}}]}}")
+                let outer = if port == 1 {
+                    ", externalIPs: [10.0.0.4]"
+                } else {
+                    ""
+                };
+                format!("{{selector: {labels}, ports: [{{port: {port}, targetPort: {target}}}]{outer}}}")
             };
             let more = format!(", labels: {}", networking::more("{}", port + u16::from(alias)));
             head("v1", "Service", namespace, name, &more) + &format!("spec: {spec}\n")
@@ -127,7 +132,8 @@ fn object() -> impl Strategy<Value = String> {
         } else {
             format!("{{topology.kubernetes.io/zone: z{zone}}}")
         };
-        format!("apiVersion: v1\nkind: Node\nmetadata: {{name: node-{node}, labels: {labels}}}\n")
+        let status = if zone == 2 { "{addresses: [{type: InternalIP, address: 10.0.0.4}]}" } else { "{}" };
+        format!("apiVersion: v1\nkind: Node\nmetadata: {{name: node-{node}, labels: {labels}}}\nstatus: {status}\n")
     });
     let space = (namespace(), any::<bool>(), 0u8..6).prop_map(|(namespace, close, more)| {
         let value = if close {
@@ -191,10 +197,28 @@ fn object() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Of the same objects those that have addresses, or decide whose they are.
+fn addressed() -> impl Strategy<Value = String> {
+    const KINDS: [&str; 6] = [
+        "Pod",
+        "Service",
+        "Node",
+        "Namespace",
+        "ServiceEntry",
+        "WorkloadEntry",
+    ];
+    let is_wanted = |text: &String| {
+        KINDS
+            .iter()
+            .any(|kind| text.contains(&format!("\nkind: {kind}\n")))
+    };
+    object().prop_filter("an object with addresses", is_wanted)
+}
+
 /// One round of changes: each object is put or, if it is there, removed.
-fn rounds() -> impl Strategy<Value = Vec<Vec<(String, bool)>>> {
+fn rounds(object: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<Vec<(String, bool)>>> {
     prop::collection::vec(
-        prop::collection::vec((object(), prop::bool::weighted(0.7)), 1..4),
+        prop::collection::vec((object, prop::bool::weighted(0.7)), 1..4),
         1..30,
     )
 }
@@ -204,52 +228,70 @@ proptest! {
 
     /// The seed of a failure is printed with it.
     #[test]
-    fn step_by_step_is_as_good_as_from_scratch(rounds in rounds()) {
-        let mut compiler = Compiler::new(Settings::default());
-        let mut mirror = Mirror::default();
-        let mut now: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
-        for round in rounds {
-            let mut changes = Vec::new();
-            for (text, put) in round {
-                for (key, object) in puts(&text) {
-                    let object = object.filter(|_| put);
-                    match &object {
-                        Some(object) => drop(now.insert(key.clone(), Arc::clone(object))),
-                        None => drop(now.remove(&key)),
-                    }
-                    changes.push((key, object));
+    fn step_by_step_is_as_good_as_from_scratch(rounds in rounds(object())) {
+        follow(rounds)?;
+    }
+
+    #[test]
+    fn whose_addresses_are_is_found_step_by_step(rounds in rounds(addressed())) {
+        follow(rounds)?;
+    }
+}
+
+/// Applies round by round, and compares with what one compiler makes of the result.
+fn follow(rounds: Vec<Vec<(String, bool)>>) -> Result<(), TestCaseError> {
+    let mut compiler = Compiler::new(Settings::default());
+    let mut mirror = Mirror::default();
+    let mut now: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
+    for round in rounds {
+        let mut changes = Vec::new();
+        for (text, put) in round {
+            for (key, object) in puts(&text) {
+                let object = object.filter(|_| put);
+                match &object {
+                    Some(object) => drop(now.insert(key.clone(), Arc::clone(object))),
+                    None => drop(now.remove(&key)),
                 }
-            }
-            let given: Vec<ObjectKey> = changes.iter().map(|(key, _)| key.clone()).collect();
-            let gone: Vec<ObjectKey> = given.iter().filter(|key| !now.contains_key(*key)).cloned().collect();
-            let output = compiler.apply(changes);
-            // Whoever is given a policy is told its conditions, be they new or not.
-            for key in given.iter().filter(|key| now.contains_key(*key)) {
-                prop_assert_eq!(output.conditions.get(key), compiler.conditions().get(key));
-            }
-            mirror.take(&gone, output);
-            let mut fresh = Compiler::new(Settings::default());
-            fresh.apply(now.iter().map(|(key, object)| (key.clone(), Some(Arc::clone(object)))));
-            prop_assert_eq!(&mirror.addresses, fresh.addresses());
-            prop_assert_eq!(&mirror.policies, fresh.policies());
-            prop_assert_eq!(&mirror.conditions, fresh.conditions());
-            prop_assert_eq!(&mirror.addresses, compiler.addresses());
-            // Every policy that a workload lists is there, and the model of the node proxy accepts everything.
-            for address in mirror.addresses.values() {
-                match address.r#type.clone() {
-                    Some(Type::Workload(workload)) => {
-                        let listed = &workload.authorization_policies;
-                        let missing = listed.iter().find(|key| !mirror.policies.contains_key(*key));
-                        prop_assert_eq!(missing, None);
-                        prop_assert!(mesh::Workload::from_proto(workload).is_ok());
-                    }
-                    Some(Type::Service(service)) => prop_assert!(mesh::Service::from_proto(service).is_ok()),
-                    None => prop_assert!(false, "an address without content"),
-                }
-            }
-            for policy in mirror.policies.values() {
-                prop_assert!(mesh::Policy::decode(&policy.encode_to_vec()).is_ok());
+                changes.push((key, object));
             }
         }
+        let given: Vec<ObjectKey> = changes.iter().map(|(key, _)| key.clone()).collect();
+        let gone: Vec<ObjectKey> = given
+            .iter()
+            .filter(|key| !now.contains_key(*key))
+            .cloned()
+            .collect();
+        let output = compiler.apply(changes);
+        // Whoever is given a policy is told its conditions, be they new or not.
+        for key in given.iter().filter(|key| now.contains_key(*key)) {
+            prop_assert_eq!(output.conditions.get(key), compiler.conditions().get(key));
+        }
+        mirror.take(&gone, output);
+        let mut fresh = Compiler::new(Settings::default());
+        fresh.apply(
+            now.iter()
+                .map(|(key, object)| (key.clone(), Some(Arc::clone(object)))),
+        );
+        prop_assert_eq!(&mirror.addresses, fresh.addresses());
+        prop_assert_eq!(&mirror.policies, fresh.policies());
+        prop_assert_eq!(&mirror.conditions, fresh.conditions());
+        prop_assert_eq!(&mirror.addresses, compiler.addresses());
+        // Every policy that a workload lists is there, and the model of the node proxy accepts everything.
+        for address in mirror.addresses.values() {
+            match address.r#type.clone() {
+                Some(Type::Workload(workload)) => {
+                    let listed = &workload.authorization_policies;
+                    let missing = listed.iter().find(|key| !mirror.policies.contains_key(*key));
+                    prop_assert_eq!(missing, None);
+                    prop_assert!(mesh::Workload::from_proto(workload).is_ok());
+                }
+                Some(Type::Service(service)) => prop_assert!(mesh::Service::from_proto(service).is_ok()),
+                None => prop_assert!(false, "an address without content"),
+            }
+        }
+        for policy in mirror.policies.values() {
+            prop_assert!(mesh::Policy::decode(&policy.encode_to_vec()).is_ok());
+        }
     }
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use objects::ObjectKey;
 
@@ -29,6 +30,12 @@ impl<T: Ord> Links<T> {
         for named in new {
             self.0.entry(named).or_default().insert(by.clone());
         }
+    }
+
+    /// What is named within a range, each with one that names it.
+    pub(super) fn within(&self, range: RangeInclusive<T>) -> impl Iterator<Item = (&T, &ObjectKey)> {
+        let named = self.0.range(range);
+        named.flat_map(|(named, by)| by.iter().map(move |key| (named, key)))
     }
 
     /// Who names it, in the order of their keys.

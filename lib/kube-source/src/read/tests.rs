@@ -139,3 +139,30 @@ fn what_an_api_server_stores_is_read() {
     };
     assert_eq!(slice.ports.len(), 20_000);
 }
+
+/// Nobody else may stand for them, so they have to be known.
+#[test]
+fn addresses_of_nodes_and_load_balancers_are_kept() {
+    let node = json!({ "metadata": { "name": "node-a" }, "spec": { "providerID": "x" }, "status": {
+        "addresses": [{ "type": "InternalIP", "address": "10.0.0.5" }, { "type": "Hostname", "address": "node-a" }],
+        "capacity": { "cpu": "4" }, "nodeInfo": { "kernelVersion": "6.6" } } });
+    let node = read(Kind::Node, "v1", item(node)).unwrap().object.unwrap();
+    let objects::Spec::Node(node) = &node.spec else {
+        panic!("{node:?}")
+    };
+    let addresses = node.addresses.iter().map(|one| one.address.as_str());
+    assert_eq!(addresses.collect::<Vec<_>>(), ["10.0.0.5", "node-a"]);
+    let service = json!({ "metadata": { "name": "a", "namespace": "demo" },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.9.0.1", "ports": [{ "port": 80 }],
+            "externalIPs": ["203.0.113.1"] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.2", "ipMode": "VIP" }, { "hostname": "lb" },
+            { "ip": 7 }] } } });
+    let service = read(Kind::Service, "v1", item(service)).unwrap().object.unwrap();
+    let service = service.as_service().unwrap();
+    let words = |addresses: &[std::net::IpAddr]| {
+        let words = addresses.iter().map(ToString::to_string);
+        words.collect::<Vec<_>>()
+    };
+    assert_eq!(words(&service.load_balancer_ips), ["203.0.113.2"]);
+    assert_eq!(words(&service.external_ips), ["203.0.113.1"]);
+}

@@ -87,6 +87,9 @@ fn assigned(merged: &mut Object, old: &Object) {
             }
         }
         (Spec::Service(new), Spec::Service(old)) => {
+            if has_status {
+                new.load_balancer_ips.clone_from(&old.load_balancer_ips);
+            }
             let wants_address = new.service_type != ServiceType::ExternalName && !new.headless;
             if wants_address && new.cluster_ips.is_empty() && !old.cluster_ips.is_empty() {
                 new.cluster_ips.clone_from(&old.cluster_ips);

@@ -88,7 +88,7 @@ pub(super) fn object() -> impl Strategy<Value = String> {
     let entry = (
         (namespace(), name(), labels(), second()),
         prop::sample::select(vec!["a.example", "b.example", "x.demo.svc.cluster.local", "*.example"]),
-        0u8..6,
+        0u8..10,
         0u8..4,
         0u8..4,
     )
@@ -101,6 +101,10 @@ pub(super) fn object() -> impl Strategy<Value = String> {
                 2 => format!("resolution: STATIC, workloadSelector: {{labels: {labels}}}"),
                 3 => "resolution: DYNAMIC_DNS".to_owned(),
                 4 if !host.starts_with('*') => "resolution: DNS".to_owned(),
+                6 => "resolution: STATIC, addresses: [10.0.0.0/8], endpoints: [{address: 10.6.0.1}]".to_owned(),
+                7 => "resolution: NONE, addresses: [10.0.0.0/30, 10.6.0.0/16]".to_owned(),
+                8 => "resolution: STATIC, addresses: [10.0.0.4, 10.6.0.1, 11.0.0.0/7]".to_owned(),
+                9 => "resolution: STATIC, addresses: [10.6.0.0/24, 10.0.0.2/31]".to_owned(),
                 _ => format!("resolution: STATIC, addresses: [240.240.0.{}]", status + 1),
             };
             let export = match more {
@@ -122,17 +126,24 @@ pub(super) fn object() -> impl Strategy<Value = String> {
                  protocol: HTTP}}], {spec}{export}}}\n{allocated}"
             )
         });
-    let workload = (namespace(), name(), labels(), 0u8..4).prop_map(|(namespace, name, labels, form)| {
+    let machine = (0u8..7, second());
+    let workload = (namespace(), name(), labels(), machine).prop_map(|(namespace, name, labels, (form, time))| {
         let address = match form {
+            4 => "address: 10.0.0.2",
+            5 => "address: 10.0.0.4",
+            6 => "address: 10.6.0.7",
             0 => "address: vm.example",
             1 => "address: 10.6.0.1, ports: {p: 7}",
             2 => "network: far",
             _ => "address: 10.6.0.2, network: m, serviceAccount: vm, locality: a/b",
         };
-        let more = more("{}", form);
+        let more = match form {
+            5 => "{networking.istio.io/tunnel: http}".to_owned(),
+            _ => more("{}", form % 3),
+        };
         format!(
             "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{namespace: {namespace}, name: \
-             {name}, labels: {more}}}\nspec: {{{address}, labels: {labels}}}\n"
+             {name}, labels: {more}{time}}}\nspec: {{{address}, labels: {labels}}}\n"
         )
     });
     prop_oneof![1 => class, 3 => gateway, 4 => entry, 2 => workload]
