@@ -1,6 +1,7 @@
 //! Settings of the mesh under Istio's names: the ConfigMap `istio` beside the control plane, key `mesh`. What the
 //! command line says counts more.
 
+pub(crate) use compile::MeshFlags as Flags;
 use objects::{Kind, MeshConfig, Object, ObjectKey, Selector, Spec};
 
 use crate::events::{self, Notice};
@@ -21,13 +22,6 @@ pub(crate) struct MeshSettings {
     selectors: Vec<Selector>,
     /// The ConfigMap's text cannot be read.
     is_unreadable: bool,
-}
-
-/// What the command line says of what the ConfigMap may say too.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Flags {
-    pub(crate) trust_domain: Option<String>,
-    pub(crate) root_namespace: Option<String>,
 }
 
 /// What does not change while the program runs.
@@ -136,22 +130,11 @@ impl MeshSettings {
     }
 
     fn fixed_of(&self, config: &MeshConfig) -> Fixed {
-        let defaults = compile::Settings::default();
-        let first = |flag: &Option<String>, said: &Option<String>, default: String| {
-            flag.clone().or_else(|| said.clone()).unwrap_or(default)
-        };
+        let settings = compile::Settings::default().in_mesh(config, &self.flags);
         Fixed {
-            trust_domain: first(
-                &self.flags.trust_domain,
-                &config.trust_domain,
-                defaults.trust_domain,
-            ),
-            trust_domain_aliases: config.trust_domain_aliases.clone(),
-            root_namespace: first(
-                &self.flags.root_namespace,
-                &config.root_namespace,
-                defaults.root_namespace,
-            ),
+            trust_domain: settings.trust_domain,
+            trust_domain_aliases: settings.trust_domain_aliases,
+            root_namespace: settings.root_namespace,
         }
     }
 }

@@ -6,18 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use objects::{Kind, Object, ObjectKey, Selector};
-
-/// The label by which an object says whose it is.
-const REVISION_LABEL: &str = "istio.io/rev";
-/// The kinds on which it means that. On namespaces and pods it chooses a sidecar, which concerns nobody here.
-const REVISIONED: [Kind; 5] = [
-    Kind::AuthorizationPolicy,
-    Kind::PeerAuthentication,
-    Kind::ServiceEntry,
-    Kind::WorkloadEntry,
-    Kind::WorkloadGroup,
-];
+use objects::{Kind, Object, ObjectKey, Selector, is_of_revision};
 
 /// Changed objects; `None`: gone.
 pub(crate) type Changes = BTreeMap<ObjectKey, Option<Arc<Object>>>;
@@ -56,7 +45,7 @@ impl Scope {
         let mut told = Changes::new();
         let mut touched: BTreeMap<String, Changes> = BTreeMap::new();
         for (key, object) in changes {
-            let object = object.filter(|object| self.is_of_revision(object));
+            let object = object.filter(|object| is_of_revision(object, &self.revision));
             match home(&key) {
                 Some(home) => {
                     let home = home.to_owned();
@@ -110,14 +99,6 @@ impl Scope {
                 }
             }
         }
-    }
-
-    /// Of several control planes beside each other each has its own policies and entries, and those that name none.
-    /// Gateways count whoever runs them: a waypoint that is passed over is one that is gone around.
-    fn is_of_revision(&self, object: &Object) -> bool {
-        let is_shared = self.revision.is_empty() || !REVISIONED.contains(&object.kind());
-        let label = object.metadata.labels.get(REVISION_LABEL);
-        is_shared || label.is_none_or(|revision| *revision == self.revision)
     }
 
     fn selects(&self, name: &str) -> bool {

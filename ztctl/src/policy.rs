@@ -91,7 +91,7 @@ impl On {
     /// The mesh to ask.
     pub(crate) async fn world(&self) -> Result<World, Failure> {
         let (basis, objects) = if self.cluster.kubernetes {
-            let objects = self.cluster.objects(self.mesh.root_namespace()).await?;
+            let objects = self.cluster.objects(&self.mesh.reading.home()).await?;
             (Basis::Applied, objects)
         } else if self.is_lab() {
             (

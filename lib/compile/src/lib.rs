@@ -31,7 +31,7 @@ pub use compiler::{Compiler, Output};
 pub use condition::Condition;
 pub use peer_authentication::{EffectiveMtls, STATIC_STRICT_POLICY};
 pub use service_entry::Visibility;
-pub use settings::Settings;
+pub use settings::{MeshFlags, Settings};
 pub use waypoint::{InFront, as_ready};
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What is the same for the whole mesh.
 
+use objects::MeshConfig;
+
 use crate::service_entry::Visibility;
 
 /// What is the same for the whole mesh.
@@ -29,6 +31,31 @@ pub struct Settings {
     /// Whether workloads list dry-run policies as they list the others, for node proxies that know dry runs without
     /// announcing it. Proxies that are not sent those policies must not be told to list them.
     pub list_dry_run: bool,
+}
+
+/// What a command line says of what the mesh's configuration may say too; `None`: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeshFlags {
+    /// The trust domain of every identity.
+    pub trust_domain: Option<String>,
+    /// The namespace whose policies apply to the whole mesh.
+    pub root_namespace: Option<String>,
+}
+
+impl Settings {
+    /// The settings in a mesh with this configuration. What a command line says counts more, and where neither says
+    /// anything these do.
+    pub fn in_mesh(self, config: &MeshConfig, flags: &MeshFlags) -> Settings {
+        let first = |flag: &Option<String>, said: &Option<String>, own: String| {
+            flag.clone().or_else(|| said.clone()).unwrap_or(own)
+        };
+        Settings {
+            trust_domain: first(&flags.trust_domain, &config.trust_domain, self.trust_domain),
+            trust_domain_aliases: config.trust_domain_aliases.clone(),
+            root_namespace: first(&flags.root_namespace, &config.root_namespace, self.root_namespace),
+            ..self
+        }
+    }
 }
 
 impl Default for Settings {

@@ -35,8 +35,8 @@ pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
         }
         if policy.target_refs.is_empty() {
             unreadable(read, policy, found);
-            http(read, policy, found);
-            contradictions(read, policy, found);
+            http(world, read, policy, found);
+            contradictions(world, read, policy, found);
             exclusions(world, read, policy, found);
         }
     }
@@ -64,7 +64,7 @@ fn unreadable(read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<F
 }
 
 /// HTTP attributes, rule by rule: what is enforced of it.
-fn http(read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<Finding>) {
+fn http(world: &World<'_>, read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<Finding>) {
     let namespace = &read.object.metadata.namespace;
     for (index, rule) in policy.rules.iter().enumerate() {
         let mut names: Vec<&str> = rule.http_attributes().collect();
@@ -73,7 +73,8 @@ fn http(read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<Finding
         if names.is_empty() {
             continue;
         }
-        let left = terms::cubes(rule, policy.action, namespace).is_none_or(|cubes| !cubes.is_empty());
+        let left = terms::cubes(rule, policy.action, namespace, &world.settings.trust_domains)
+            .is_none_or(|cubes| !cubes.is_empty());
         let effect = match (policy.action, left) {
             (Action::Allow | Action::Audit | Action::Custom, _) => {
                 "the whole rule allows nothing: not even its callers and ports are let in by it"
@@ -96,11 +97,16 @@ fn http(read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<Finding
 }
 
 /// Rules that can never match, and a DENY of which no rule is left.
-fn contradictions(read: &ReadObject, policy: &AuthorizationPolicy, found: &mut Vec<Finding>) {
+fn contradictions(
+    world: &World<'_>,
+    read: &ReadObject,
+    policy: &AuthorizationPolicy,
+    found: &mut Vec<Finding>,
+) {
     let namespace = &read.object.metadata.namespace;
     let mut dead = 0;
     for (index, rule) in policy.rules.iter().enumerate() {
-        let Some(cubes) = terms::cubes(rule, policy.action, namespace) else {
+        let Some(cubes) = terms::cubes(rule, policy.action, namespace, &world.settings.trust_domains) else {
             continue;
         };
         if !terms::all_empty(&cubes) {

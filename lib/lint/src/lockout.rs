@@ -84,10 +84,14 @@ fn refused<'a>(world: &World<'a>, workload: &Workload, caller: &Cube) -> Option<
         if !Scope::of(world, &read.object, &policy.selector).selects(workload) {
             continue;
         }
-        let mut cubes = policy
-            .rules
-            .iter()
-            .map(|rule| terms::cubes(rule, policy.action, &read.object.metadata.namespace));
+        let mut cubes = policy.rules.iter().map(|rule| {
+            terms::cubes(
+                rule,
+                policy.action,
+                &read.object.metadata.namespace,
+                &world.settings.trust_domains,
+            )
+        });
         match policy.action {
             // What is too large to compare may allow.
             Action::Allow => {

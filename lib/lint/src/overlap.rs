@@ -23,7 +23,12 @@ pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
     let mut rules = Vec::new();
     for (read, policy) in world.enforced() {
         for (index, rule) in policy.rules.iter().enumerate() {
-            let cubes = terms::cubes(rule, policy.action, &read.object.metadata.namespace);
+            let cubes = terms::cubes(
+                rule,
+                policy.action,
+                &read.object.metadata.namespace,
+                &world.settings.trust_domains,
+            );
             // What can never match is said elsewhere, and covers nothing.
             let Some(cubes) = cubes.filter(|cubes| !terms::all_empty(cubes)) else {
                 continue;

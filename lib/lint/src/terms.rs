@@ -42,7 +42,12 @@ impl<T> Default for Lists<T> {
 
 /// What a rule matches; `None`: too much to compare, or not all of it can be read. In an ALLOW, a rule with HTTP attributes matches nothing; from a
 /// DENY they are erased, and a part of which nothing is left matches nothing.
-pub(crate) fn cubes(rule: &Rule, action: Action, namespace: &str) -> Option<Vec<Cube>> {
+pub(crate) fn cubes(
+    rule: &Rule,
+    action: Action,
+    namespace: &str,
+    trust_domains: &[String],
+) -> Option<Vec<Cube>> {
     if !action.is_supported() || rule.unreadable_parts().next().is_some() {
         return None;
     }
@@ -53,7 +58,7 @@ pub(crate) fn cubes(rule: &Rule, action: Action, namespace: &str) -> Option<Vec<
         .from
         .iter()
         .filter(|source| has_layer_4(source))
-        .map(|source| of_source(source, namespace))
+        .map(|source| of_source(source, namespace, trust_domains))
         .collect();
     let to: Vec<Cube> = rule
         .to
@@ -78,7 +83,7 @@ pub(crate) fn cubes(rule: &Rule, action: Action, namespace: &str) -> Option<Vec<
             .collect();
     }
     for condition in &rule.when {
-        let Some(part) = of_test(&condition.test, namespace) else {
+        let Some(part) = of_test(&condition.test, namespace, trust_domains) else {
             return Some(Vec::new());
         };
         found = found.into_iter().map(|cube| cube.and(&part)).collect();
@@ -264,9 +269,9 @@ fn has_layer_4(source: &Source) -> bool {
         && source.ip_blocks.is_empty())
 }
 
-fn of_source(source: &Source, namespace: &str) -> Cube {
+fn of_source(source: &Source, namespace: &str, trust_domains: &[String]) -> Cube {
     Cube {
-        principals: Lists::of(&source.principals, |text| Pattern::principal(text)),
+        principals: of_principals(&source.principals, trust_domains),
         namespaces: Lists::of(&source.namespaces, |text| Pattern::new(text)),
         accounts: Lists::of(&source.service_accounts, |account| of_account(account, namespace)),
         sources: Lists::of(&source.ip_blocks, |block| *block),
@@ -275,12 +280,12 @@ fn of_source(source: &Source, namespace: &str) -> Cube {
 }
 
 /// `None`: it never matches.
-fn of_test(test: &Test, namespace: &str) -> Option<Cube> {
+fn of_test(test: &Test, namespace: &str, trust_domains: &[String]) -> Option<Cube> {
     let mut cube = Cube::default();
     match test {
         Test::SourceIp(blocks) => cube.sources = Lists::of(blocks, |block| *block),
         Test::SourceNamespace(texts) => cube.namespaces = Lists::of(texts, |text| Pattern::new(text)),
-        Test::SourcePrincipal(texts) => cube.principals = Lists::of(texts, |text| Pattern::principal(text)),
+        Test::SourcePrincipal(texts) => cube.principals = of_principals(texts, trust_domains),
         Test::SourceServiceAccount(accounts) => {
             cube.accounts = Lists::of(accounts, |account| of_account(account, namespace));
         }
@@ -289,6 +294,19 @@ fn of_test(test: &Test, namespace: &str) -> Option<Cube> {
         Test::Http => return None,
     }
     Some(cube)
+}
+
+fn of_principals(texts: &Matches<String>, trust_domains: &[String]) -> Lists<Pattern> {
+    let all = |texts: &[String]| -> Vec<Pattern> {
+        let patterns = texts.iter().map(|text| Pattern::principals(text, trust_domains));
+        patterns.flatten().collect()
+    };
+    let mut lists = Lists::default();
+    if !texts.any.is_empty() {
+        lists.any.push(all(&texts.any));
+    }
+    lists.none = all(&texts.none);
+    lists
 }
 
 fn of_account(account: &ServiceAccountRef, namespace: &str) -> Account {

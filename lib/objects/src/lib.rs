@@ -32,6 +32,7 @@ mod peer_authentication;
 mod pod;
 mod pod_maker;
 mod read;
+mod revision;
 mod scalar;
 /// Label selectors.
 pub mod selector;
@@ -74,6 +75,7 @@ pub use pod::{
     RestartPolicy,
 };
 pub use pod_maker::{PodMaker, pod_maker, pod_of_template};
+pub use revision::is_of_revision;
 pub use selector::Selector;
 pub use service::{
     IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceType, TargetPort, TrafficDistribution,

@@ -45,8 +45,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// The objects; says on standard error which of them cannot be read. The settings of the mesh are those in the
-    /// root namespace.
-    pub(super) async fn objects(&self, root_namespace: &str) -> Result<Vec<Arc<Object>>, Failure> {
+    /// namespace of the control plane.
+    pub(super) async fn objects(&self, namespace: &str) -> Result<Vec<Arc<Object>>, Failure> {
         let kubectl = find("kubectl");
         let kubectl =
             kubectl.ok_or_else(|| Failure::Unknown("there is no kubectl on the PATH".to_owned()))?;
@@ -67,7 +67,7 @@ impl Cluster {
             "configmaps",
             mesh::CONFIG_MAP,
             "--namespace",
-            root_namespace,
+            namespace,
             "--ignore-not-found",
             "-o",
             "json",

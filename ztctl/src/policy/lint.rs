@@ -8,7 +8,8 @@ use lint::{Finding, Input, Settings, Severity};
 use serde_json::json;
 
 use super::cluster::Cluster;
-use super::{Failure, NO, Output, manifests, mesh};
+use super::mesh::Reading;
+use super::{Failure, NO, Output, manifests};
 use crate::args::Name;
 use crate::print;
 
@@ -22,13 +23,12 @@ pub(crate) struct Lint {
     name: Name,
     #[command(flatten)]
     cluster: Cluster,
-    /// The trust domain of every identity, and its aliases. Without it that of the ConfigMap istio in the root
-    /// namespace, else cluster.local
+    /// The trust domain of every identity, and then aliases beside those of the ConfigMap istio. Without it the trust
+    /// domain of the ConfigMap, else cluster.local
     #[arg(long)]
     trust_domain: Vec<String>,
-    /// The namespace whose policies apply to the whole mesh
-    #[arg(long, default_value = "istio-system")]
-    root_namespace: String,
+    #[command(flatten)]
+    reading: Reading,
     /// A network plugin enforces NetworkPolicy in the cluster that is meant; nothing does in a lab
     #[arg(long)]
     network_policy_enforced: bool,
@@ -50,8 +50,8 @@ impl Lint {
                 "nothing enforces NetworkPolicy in a lab: use --network-policy-enforced with -f or --kubernetes".to_owned(),
             ));
         }
-        let input = if self.cluster.kubernetes {
-            let objects = self.cluster.objects(&self.root_namespace).await?;
+        let mut input: Input = if self.cluster.kubernetes {
+            let objects = self.cluster.objects(&self.reading.home()).await?;
             objects.iter().map(|object| object.as_ref().clone()).collect()
         } else if is_lab {
             let objects = lab::objects(&Layout::new(&self.name.name)?).await?;
@@ -63,15 +63,20 @@ impl Lint {
             }
             input
         };
-        let mut trust_domains = self.trust_domain;
-        if trust_domains.is_empty() {
-            let objects = input.objects.iter().map(|read| &read.object);
-            let said = mesh::config(objects, &self.root_namespace)?.trust_domain;
-            trust_domains.push(said.unwrap_or_else(|| compile::Settings::default().trust_domain));
-        }
+        let config = self
+            .reading
+            .config(input.objects.iter().map(|read| &read.object))?;
+        let mesh = self.reading.settings(&config, self.trust_domain.first());
+        input.objects.retain(|read| self.reading.is_read(&read.object));
+        let aliases = self
+            .trust_domain
+            .into_iter()
+            .skip(1)
+            .chain(mesh.trust_domain_aliases);
+        let trust_domains = std::iter::once(mesh.trust_domain).chain(aliases).collect();
         let settings = Settings {
             trust_domains,
-            root_namespace: self.root_namespace,
+            root_namespace: mesh.root_namespace,
             network_policy_enforced: self.network_policy_enforced,
             probes_exempt: self.probes_exempt,
             // A lab has none.

@@ -20,7 +20,11 @@ fn rule(text: &str) -> Rule {
 }
 
 fn of(text: &str) -> Vec<Cube> {
-    cubes(&rule(text), Action::Allow, "shop").expect("small")
+    cubes(&rule(text), Action::Allow, "shop", &own()).expect("small")
+}
+
+fn own() -> [String; 1] {
+    ["cluster.local".to_owned()]
 }
 
 fn from(source: &str) -> String {
@@ -138,7 +142,7 @@ fn what_can_never_match() {
 
 #[test]
 fn http_is_erased_from_a_deny() {
-    let deny = |text: &str| cubes(&rule(text), Action::Deny, "shop").expect("small");
+    let deny = |text: &str| cubes(&rule(text), Action::Deny, "shop", &own()).expect("small");
     assert!(
         deny("{to: [{operation: {methods: [GET], ports: [\"80\"]}}]}")[0]
             .covers(&of("{to: [{operation: {ports: [\"80\"]}}]}")[0])
@@ -327,7 +331,7 @@ proptest! {
     /// The seed of a failure is printed with it.
     #[test]
     fn it_is_never_wrong(outer in rules(), inner in rules()) {
-        let of = |rule: &Rule| cubes(rule, Action::Allow, "shop").expect("small");
+        let of = |rule: &Rule| cubes(rule, Action::Allow, "shop", &own()).expect("small");
         let (wide, narrow) = (of(&outer), of(&inner));
         let covered = all_covered(&wide, &narrow);
         let empty = all_empty(&narrow);
@@ -356,7 +360,7 @@ fn the_generator_finds_both_answers() {
     for _ in 0..2000 {
         let mut rule = || rules().new_tree(&mut runner).expect("a rule").current();
         let (outer, inner) = (rule(), rule());
-        let of = |rule: &Rule| cubes(rule, Action::Allow, "shop").expect("small");
+        let of = |rule: &Rule| cubes(rule, Action::Allow, "shop", &own()).expect("small");
         let narrow = of(&inner);
         empty += usize::from(all_empty(&narrow));
         covered += usize::from(!all_empty(&narrow) && all_covered(&of(&outer), &narrow));

@@ -62,11 +62,25 @@ impl Pattern {
         }
     }
 
-    /// A pattern of principals, which have a form.
-    pub(crate) fn principal(text: &str) -> Pattern {
-        match Pattern::new(text) {
-            Pattern::Exact(exact) if identity(&exact).is_none() => Pattern::Nothing,
-            pattern => pattern,
+    /// The patterns of a principal, which has a form. One of the mesh's own trust domains means the same workload in each
+    /// of them.
+    pub(crate) fn principals(text: &str, trust_domains: &[String]) -> Vec<Pattern> {
+        let pattern = Pattern::new(text);
+        let make: fn(String) -> Pattern = match &pattern {
+            Pattern::Exact(exact) if identity(exact).is_none() => return vec![Pattern::Nothing],
+            Pattern::Exact(_) => Pattern::Exact,
+            Pattern::Prefix(_) => Pattern::Prefix,
+            _ => return vec![pattern],
+        };
+        let (Pattern::Exact(text) | Pattern::Prefix(text)) = &pattern else {
+            return vec![pattern];
+        };
+        match text.split_once('/') {
+            Some((domain, rest)) if trust_domains.iter().any(|own| own == domain) => {
+                let own = trust_domains.iter();
+                own.map(|own| make(format!("{own}/{rest}"))).collect()
+            }
+            _ => vec![pattern],
         }
     }
 
