@@ -134,7 +134,7 @@ impl Reserve {
         if !self.inner.exhausted.swap(true, Ordering::Relaxed) {
             warn!(%error, "cannot accept connections; raise the limit of open files if this lasts");
         }
-        if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+        if !lacks_descriptors(error) {
             return false;
         }
         // Whoever holds the lock has the only descriptor there is.
@@ -166,6 +166,11 @@ impl Reserve {
 }
 
 const ANY_FILE: &str = "/dev/null";
+
+/// Whether neither this process nor the machine has a descriptor left, accept(2).
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
 
 // Numbers of errno(3) on Linux.
 const ENFILE: i32 = 23;

@@ -4,7 +4,7 @@ use crate::testing::log;
 use std::io::Read;
 use telemetry::{Metrics, MetricsSettings, Reporter, TrafficLabels};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A proxy's shared state, without pods and control plane.
 pub(crate) fn context() -> Arc<Context> {
@@ -112,6 +112,90 @@ fn gzip_is_used_only_where_it_is_wanted() {
     assert!(!scrape::accepts_gzip(&hyper::HeaderMap::new()));
 }
 
+/// A connection from `from`, which is an address of loopback.
+async fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+const PROBE: &str = "GET /healthz/ready HTTP/1.1\r\nHost: a";
+
+/// What kubelet gives a probe unless it is told otherwise.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn who_says_nothing_keeps_no_probe_from_its_answer() {
+    let at = served(Pages::Readiness(Readiness::default(), context())).await;
+    // First all of one address, then of very many.
+    for silent in [|_| [127, 0, 0, 2], |number: u8| [127, 0, 1, number]] {
+        let mut open = Vec::new();
+        for number in 0..=u8::MAX {
+            open.push(connect(silent(number), at).await);
+            if number % 50 == 0 {
+                let (head, _) = tokio::time::timeout(PROBE_DEADLINE, exchange(at, PROBE))
+                    .await
+                    .unwrap();
+                assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            }
+        }
+    }
+}
+
+/// Runs the test below in a process of its own, since the limit is the process'.
+#[test]
+fn without_descriptors_probes_are_answered() {
+    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = "http::tests::probes_in_a_process_without_descriptors";
+    let output = test
+        .args(["--exact", "--ignored", "--nocapture", name])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{errors}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "lowers a limit of its process: run by the test above"]
+async fn probes_in_a_process_without_descriptors() {
+    let at = served(Pages::Readiness(Readiness::default(), context())).await;
+    // The clients live outside the limit: a socket made before it is lowered goes on working.
+    let sockets = || (0..20).map(|_| TcpSocket::new_v4().unwrap()).collect::<Vec<_>>();
+    let (probes, silent) = (sockets(), sockets());
+    assert!(exchange(at, PROBE).await.0.starts_with("HTTP/1.1 200"));
+    sys::descriptors::set_limit(std::fs::read_dir("/proc/self/fd").unwrap().count() as u64).unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    let mut open = Vec::new();
+    for (probe, silent) in probes.into_iter().zip(silent) {
+        open.push(silent.connect(at).await.unwrap());
+        let answered = async {
+            let mut stream = probe.connect(at).await.unwrap();
+            stream
+                .write_all(format!("{PROBE}\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::time::timeout(PROBE_DEADLINE, answered)
+            .await
+            .expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+        // What clients have closed is taken away again.
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            taken.push(file);
+        }
+    }
+}
+
 /// Readers that take nothing hold up neither traffic nor other readers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_does_not_read_holds_nobody_up() {
@@ -127,8 +211,8 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
     }
     let at = served(Pages::Metrics(context.clone())).await;
     let mut stuck = Vec::new();
-    for _ in 0..MAX_LARGE_ANSWERS - 1 {
-        let mut stream = TcpStream::connect(at).await.unwrap();
+    for number in 0..MAX_LARGE_ANSWERS - 1 {
+        let mut stream = connect([127, 0, 0, number as u8 + 2], at).await;
         stream
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
             .await
