@@ -108,14 +108,20 @@ impl Enforcement {
         });
     }
 
-    /// Ends the connections of `pod` that are older than its enrolment and that policy refuses.
+    /// Ends the connections of `pod` that are older than its enrolment and that policy refuses. Of a pod that has left the
+    /// mesh, what does not come through this proxy is none of its business.
     pub(crate) async fn sweep(&self, pod: Arc<Pod>, snapshot: Arc<Snapshot>) {
+        if !self.pods.is_in_mesh(&pod) {
+            return;
+        }
         let (Some(workload), Some(mark)) = (self.workload(&pod, &snapshot), self.mark) else {
             return;
         };
-        let (searched, judged) = (pod.clone(), snapshot.clone());
+        let (searched, judged, pods) = (pod.clone(), snapshot.clone(), self.pods.clone());
         let search = tokio::task::spawn_blocking(move || {
             let denied = denied_directly(&searched, &workload, &judged, mark)?.into_iter();
+            // It may have left in the meantime.
+            let denied = denied.take_while(|_| pods.is_in_mesh(&searched));
             let ended = denied.map(|(socket, decision)| {
                 let ended = unproxied::end(&searched.network, &socket);
                 (socket, decision, ended)

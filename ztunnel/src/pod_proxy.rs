@@ -36,7 +36,8 @@ struct Listeners {
 }
 
 impl PodProxy {
-    /// Binds the listeners and starts serving. The pod's older connections are judged before this returns.
+    /// Binds the listeners and starts serving. The pod's older connections are judged as soon as the control plane has
+    /// told of the pod; this does not wait for it.
     pub(crate) async fn start(context: Arc<Context>, pod: Arc<Pod>) -> io::Result<Self> {
         let listeners = bind(&context, &pod)?;
         let dns = if context.config.dns_capture {
@@ -86,6 +87,9 @@ impl PodProxy {
     /// Our own tunnels are needed until the last captured connection has been served.
     pub(crate) async fn leave(self, reason: CloseReason) {
         let Self { serving, outbound } = self;
+        if reason == CloseReason::PodLeft {
+            serving.context.pods.has_left(&serving.pod);
+        }
         let in_time = serving.drain().await;
         outbound.drain();
         if !in_time {
@@ -158,3 +162,6 @@ pub(crate) fn loopback(ipv6: bool) -> Vec<IpAddr> {
     }
     addresses
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,30 +54,57 @@ pub(crate) struct Waiting {
     pub(crate) reason: String,
 }
 
+#[derive(Clone, Debug)]
+struct Served {
+    pod: Arc<Pod>,
+    /// It has left the mesh: what is still open is served, and what is new passes by this proxy.
+    has_left: bool,
+}
+
 /// The pods that are served now, and those that wait to be.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pods {
-    inner: Arc<Mutex<HashMap<PodId, Arc<Pod>>>>,
+    inner: Arc<Mutex<HashMap<PodId, Served>>>,
     waiting: Arc<Mutex<BTreeMap<PodId, Waiting>>>,
 }
 
 impl Pods {
     /// Adds a pod, or replaces it.
     pub(crate) fn insert(&self, pod: Arc<Pod>) {
-        self.lock().insert(pod.id.clone(), pod);
+        let has_left = false;
+        self.lock().insert(pod.id.clone(), Served { pod, has_left });
+    }
+
+    /// Exactly this pod has left the mesh, and is served until what it has open has ended.
+    pub(crate) fn has_left(&self, pod: &Arc<Pod>) {
+        if let Some(served) = self.lock().get_mut(&pod.id)
+            && Arc::ptr_eq(&served.pod, pod)
+        {
+            served.has_left = true;
+        }
+    }
+
+    /// Whether exactly this pod is in the mesh.
+    pub(crate) fn is_in_mesh(&self, pod: &Arc<Pod>) -> bool {
+        let pods = self.lock();
+        let served = pods.get(&pod.id);
+        served.is_some_and(|served| Arc::ptr_eq(&served.pod, pod) && !served.has_left)
     }
 
     /// Forgets exactly this pod, not one that came back under the same uid.
     pub(crate) fn remove_exactly(&self, pod: &Arc<Pod>) {
         let mut pods = self.lock();
-        if pods.get(&pod.id).is_some_and(|known| Arc::ptr_eq(known, pod)) {
+        if pods
+            .get(&pod.id)
+            .is_some_and(|known| Arc::ptr_eq(&known.pod, pod))
+        {
             pods.remove(&pod.id);
         }
     }
 
-    /// All pods.
+    /// All pods, those included that have left and have something open.
     pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(|served| served.pod.clone()).collect()
     }
 
     /// Notes that a pod is to be served, and why it is not.
@@ -103,7 +130,7 @@ impl Pods {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Arc<Pod>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PodId, Served>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
