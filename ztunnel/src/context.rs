@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::endpoint_load::EndpointLoad;
 use crate::enforcement::Enforcement;
+use crate::flow::Descriptions;
 use crate::host_names::HostNames;
 use crate::identities::Identities;
 use crate::pods::Pods;
@@ -45,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) reserve: Reserve,
     /// Counters.
     pub(crate) metrics: Metrics,
+    /// What peers may say of themselves in them.
+    pub(crate) descriptions: Descriptions,
     /// Changes what is logged.
     pub(crate) log: FilterHandle,
     /// What is seen of endpoints.

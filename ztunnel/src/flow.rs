@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::headers::{PeerDescription, TraceContext};
 use crate::pods::Pod;
 use crate::tunnels::TunnelId;
+use mesh::Identity;
 use mesh::authorize::Decision;
 use mesh::standing::Opened;
 use relay::{Counters, End, Ended, Reason, Side};
@@ -16,13 +17,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use telemetry::{
     AccessEndpoint, AccessFailure, AccessLog, Label, OpenConnection, OpenSocket, Reporter, ResponseFlags,
-    WorkloadLabels,
+    TrafficLabels, WorkloadLabels,
 };
 
+mod descriptions;
 mod parties;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use descriptions::Descriptions;
 pub(crate) use parties::{Parties, workload_labels};
 
 /// Which way a connection goes.
@@ -50,6 +53,8 @@ pub(crate) struct Flow {
 /// What is found out about a connection on its way.
 struct Described {
     parties: Parties,
+    /// What the other proxy says of its workload. Metrics have it once the connection is established.
+    told: Option<Told>,
     trace: TraceContext,
     /// What dry-run policies would have decided.
     dry_run: Option<String>,
@@ -57,6 +62,13 @@ struct Described {
     not_enforced: Option<String>,
     /// The connection as metrics have it, once it is established.
     open: Option<OpenConnection>,
+}
+
+struct Told {
+    by: Identity,
+    description: PeerDescription,
+    /// What we know ourselves, and this where we do not.
+    labels: TrafficLabels,
 }
 
 impl Flow {
@@ -86,6 +98,7 @@ impl Flow {
             counters: Counters::new(),
             described: Mutex::new(Described {
                 parties: Parties::unknown(reporter),
+                told: None,
                 trace: TraceContext::new(rand::random()),
                 dry_run: None,
                 not_enforced: None,
@@ -102,7 +115,9 @@ impl Flow {
 
     /// Says who talks to whom, as soon as that is known. Said again when another endpoint is tried.
     pub(crate) fn opened(&self, parties: Parties) {
-        self.described().parties = parties;
+        let mut described = self.described();
+        described.parties = parties;
+        described.told = None;
     }
 
     /// Where an outbound connection goes, so that a change of what that rests on can close it.
@@ -123,9 +138,16 @@ impl Flow {
         described.not_enforced = sentence(&decision.not_enforced);
     }
 
-    /// What the other proxy says of its workload. Fills in what we do not know ourselves.
-    pub(crate) fn described_by_peer(&self, peer: PeerDescription) {
-        self.described().parties.described_by_peer(peer);
+    /// What the other proxy, which has proven to be `by`, says of its workload. Fills in what we do not know ourselves:
+    /// in the access log, and in metrics where it is let in and has not said too many things already.
+    pub(crate) fn described_by_peer(&self, by: &Identity, description: PeerDescription) {
+        let mut described = self.described();
+        let labels = described.parties.described_by_peer(&description);
+        described.told = Some(Told {
+            by: by.clone(),
+            description,
+            labels,
+        });
     }
 
     /// Continues the trace of a peer's `traceparent`. Without one that can be read, the flow's own trace stays.
@@ -161,8 +183,18 @@ impl Flow {
 
     fn count_open(&self) {
         let mut described = self.described();
-        described.open = Some(self.context.metrics.opened(&described.parties.labels));
+        let ours = &described.parties.labels;
+        let labels = match &described.told {
+            Some(told) if told.labels != *ours && self.may_be_counted(told) => &told.labels,
+            _ => ours,
+        };
+        described.open = Some(self.context.metrics.opened(labels));
         self.record(&described, None).write_opened();
+    }
+
+    fn may_be_counted(&self, told: &Told) -> bool {
+        let descriptions = &self.context.descriptions;
+        descriptions.admit(&told.by, &told.description, Instant::now())
     }
 
     /// Ends the life: counts it and writes the access log.
@@ -214,6 +246,7 @@ impl Flow {
             destination_pod,
             tunnel,
         } = &described.parties;
+        let labels = described.told.as_ref().map_or(labels, |told| &told.labels);
         let (received, sent) = (self.counters.a_to_b(), self.counters.b_to_a());
         let (direction, bytes_sent, bytes_recv) = match self.reporter {
             Reporter::Source => (telemetry::Direction::Outbound, received, sent),

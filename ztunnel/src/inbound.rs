@@ -245,7 +245,7 @@ impl Inbound {
         );
         flow.continue_trace(incoming.header(headers::TRACEPARENT));
         if let Some(baggage) = incoming.header(headers::BAGGAGE) {
-            flow.described_by_peer(headers::parse_baggage(baggage));
+            flow.described_by_peer(&peer.identity, headers::parse_baggage(baggage));
         }
         let reached = match target {
             Ok(target) => {

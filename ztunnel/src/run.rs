@@ -190,6 +190,7 @@ pub(crate) fn assemble(
         enforcement,
         reserve: Reserve::new()?,
         metrics,
+        descriptions: Default::default(),
         log,
         quit: CancellationToken::new(),
     })

@@ -126,28 +126,29 @@ impl Parties {
         self
     }
 
-    /// What the other proxy says of its workload. Fills in what we do not know ourselves.
-    pub(super) fn described_by_peer(&mut self, peer: PeerDescription) {
-        let end = match self.labels.reporter {
-            Reporter::Source => &mut self.labels.destination,
-            Reporter::Destination => &mut self.labels.source,
+    /// The labels, with what the other proxy says of its workload where we do not know it ourselves.
+    pub(super) fn described_by_peer(&self, peer: &PeerDescription) -> TrafficLabels {
+        let mut labels = self.labels.clone();
+        let end = match labels.reporter {
+            Reporter::Source => &mut labels.destination,
+            Reporter::Destination => &mut labels.source,
         };
-        let (app, version) = (peer.service.clone(), peer.revision.clone());
         for (label, value) in [
-            (&mut end.workload, peer.workload),
-            (&mut end.namespace, peer.namespace),
-            (&mut end.canonical_service, peer.service),
-            (&mut end.canonical_revision, peer.revision),
-            (&mut end.app, app),
-            (&mut end.version, version),
-            (&mut end.cluster, peer.cluster),
-            (&mut end.region, peer.region),
-            (&mut end.zone, peer.zone),
+            (&mut end.workload, &peer.workload),
+            (&mut end.namespace, &peer.namespace),
+            (&mut end.canonical_service, &peer.service),
+            (&mut end.canonical_revision, &peer.revision),
+            (&mut end.app, &peer.service),
+            (&mut end.version, &peer.revision),
+            (&mut end.cluster, &peer.cluster),
+            (&mut end.region, &peer.region),
+            (&mut end.zone, &peer.zone),
         ] {
-            if let Some(value) = value.filter(|_| *label == Label::unknown()) {
-                *label = Label::from(value.as_str());
+            if let Some(value) = value.as_deref().filter(|_| *label == Label::unknown()) {
+                *label = Label::from(value);
             }
         }
+        labels
     }
 
     pub(super) fn unknown(reporter: Reporter) -> Self {

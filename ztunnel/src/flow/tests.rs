@@ -147,3 +147,47 @@ async fn a_refusal_says_what_would_pass() {
          shop/deny, rule 0)"
     );
 }
+
+#[tokio::test]
+async fn what_a_refused_peer_says_of_itself_makes_no_series() {
+    let context = context();
+    for number in 0..30 {
+        let flow = flow(&context);
+        let cluster = format!("c-{number}");
+        let description = format!("k8s.deployment.name=w-{number},k8s.cluster.name={cluster}");
+        let peer = Identity::new("cluster.local", "shop", "client");
+        flow.described_by_peer(&peer, crate::headers::parse_baggage(&description));
+        let described = flow.described();
+        let logged = flow.record(&described, None);
+        assert_eq!(logged.source.cluster, Some(cluster.as_str()));
+        drop(described);
+        flow.close(Err(Failure::BadRequest("a test".into())));
+    }
+    let scrape = context.metrics.encode();
+    let failed = scrape
+        .lines()
+        .filter(|line| line.starts_with("istio_tcp_connections_failed_total{"));
+    assert_eq!(failed.count(), 1, "{scrape}");
+}
+
+#[tokio::test]
+async fn whoever_is_let_in_and_says_ever_something_else_makes_few_series() {
+    let context = context();
+    let peer = Identity::new("cluster.local", "shop", "client");
+    for number in 0..2 * descriptions::MAX_DESCRIPTIONS {
+        let flow = flow(&context);
+        let description = format!("k8s.deployment.name=w-{number}");
+        flow.described_by_peer(&peer, crate::headers::parse_baggage(&description));
+        flow.count_open();
+        flow.close(Err(Failure::BadRequest("a test".into())));
+    }
+    let scrape = context.metrics.encode();
+    let opened = scrape
+        .lines()
+        .filter(|line| line.starts_with("istio_tcp_connections_opened_total{"));
+    let of_none = opened
+        .clone()
+        .filter(|line| line.contains("source_workload=\"unknown\""));
+    assert_eq!(of_none.count(), 1, "{scrape}");
+    assert_eq!(opened.count(), descriptions::MAX_DESCRIPTIONS + 1, "{scrape}");
+}

@@ -142,7 +142,7 @@ impl Tunnels {
             Some(inner) => self.nested.open(flow, key, outer, inner, end).await?,
         };
         if let Some(baggage) = baggage {
-            flow.described_by_peer(headers::parse_baggage(&baggage));
+            flow.described_by_peer(&opened.proven.peer, headers::parse_baggage(&baggage));
         }
         Ok(opened)
     }

@@ -70,21 +70,21 @@ fn the_service_is_the_one_the_caller_names_if_the_pod_serves_it() {
 #[test]
 fn what_a_peer_says_fills_gaps_and_overrides_nothing() {
     let (_, own) = facts();
-    let mut parties = Parties::outbound(&own, Some(&own), None, None);
-    parties.described_by_peer(PeerDescription {
+    let parties = Parties::outbound(&own, Some(&own), None, None);
+    let labels = parties.described_by_peer(&PeerDescription {
         workload: Some("impostor".into()),
         service: Some("svc".into()),
         revision: Some("v2".into()),
         zone: Some("z".into()),
         ..PeerDescription::default()
     });
-    let end = &parties.labels.destination;
+    let end = &labels.destination;
     assert_eq!(end.workload.as_str(), "web");
     assert_eq!(
         (end.canonical_revision.as_str(), end.version.as_str()),
         ("v2", "v2")
     );
     assert_eq!(end.zone.as_str(), "z");
-    assert_eq!(parties.labels.source.workload.as_str(), "web");
-    assert_eq!(parties.labels.source.zone.as_str(), "unknown");
+    assert_eq!(labels.source.workload.as_str(), "web");
+    assert_eq!(labels.source.zone.as_str(), "unknown");
 }
