@@ -56,3 +56,40 @@ fn identities_follow_the_pods() {
     pods.apply(&[proxy("uid-p", "node-b")]);
     assert_eq!(ask(&pods, "proxy"), Err("caller_node"));
 }
+
+#[tokio::test]
+async fn who_waits_hears_that_a_pod_has_gone() {
+    let pods = Pods::default();
+    let running = || pod("web", "uid-1", "web", "node-a", "Running");
+    let deleted = || StoreChange::Delete(objects::ObjectKey::new(Kind::Pod, "demo", "web"));
+    let caller = Caller {
+        namespace: "demo".to_owned(),
+        service_account: "web".to_owned(),
+        pod_name: "web".to_owned(),
+        pod_uid: "uid-1".to_owned(),
+        node: "node-a".to_owned(),
+    };
+    let is_gone = |presence: &Presence| presence.waiter.gone.is_cancelled();
+    for going in [
+        deleted(),
+        pod("web", "uid-2", "web", "node-a", "Running"),
+        pod("web", "uid-1", "web", "node-a", "Failed"),
+    ] {
+        pods.apply(&[running()]);
+        let (first, second) = (pods.presence(&caller), pods.presence(&caller));
+        pods.apply(&[running(), pod("other", "uid-3", "web", "node-a", "Failed")]);
+        assert!(!is_gone(&first));
+        drop(second);
+        pods.apply(&[going]);
+        first.ended().await;
+        // The API server was put back to an earlier state: it is there again.
+        pods.apply(&[running()]);
+        let later = pods.presence(&caller);
+        drop(first);
+        assert!(!is_gone(&later));
+        pods.apply(&[deleted()]);
+        later.ended().await;
+    }
+    let known = pods.known.read().unwrap();
+    assert_eq!(known.leaving.len(), 0);
+}

@@ -137,7 +137,7 @@ fn discovery(shared: &Shared, compiled: &Compiled, roots: Option<&Rotations>) ->
         max_response: config.max_response_bytes,
         authenticator: shared.authenticator.clone(),
         trusted_node_accounts: config.trusted_node_accounts.clone(),
-        pods: Arc::new(shared.pods.clone()),
+        pods: shared.pods.clone(),
         trust_domain: compiled.fixed.trust_domain.clone(),
         proxies: shared.proxies.clone(),
         events: shared.events.clone(),

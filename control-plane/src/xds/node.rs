@@ -4,7 +4,7 @@
 //! plaintext. So it matters who is served: node proxies, as themselves on their own node, and a ztunnel that serves
 //! one pod alone ("dedicated"), as that very pod.
 
-use ca::Caller;
+use ca::{Caller, Denied};
 use prost_types::value::Kind;
 use proto::discovery::Node;
 
@@ -69,8 +69,8 @@ pub(crate) enum Refusal {
         said: String,
         token: String,
     },
-    #[error("{account} is not a trusted node account, and its pod is not served: {problem}")]
-    NoSuchPod { account: String, problem: String },
+    #[error("{who} is not served: {problem}")]
+    NoSuchPod { who: String, problem: Denied },
     #[error("this stream is {known:?}'s, and a later request says {said:?}")]
     Changed { known: String, said: String },
 }
@@ -85,6 +85,17 @@ impl Refusal {
             Refusal::NoSuchPod { .. } => "no_such_pod",
             Refusal::Changed { .. } => "node_changed",
         }
+    }
+
+    /// The pod may be too new to be known; trying again helps then.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Refusal::NoSuchPod {
+                problem: Denied::CallerPodUnknown { .. },
+                ..
+            }
+        )
     }
 }
 
@@ -156,13 +167,13 @@ impl ProxyName {
     }
 
     /// What the proxy is served as: whether this is who the token says. `pod` says why the token's own pod is none
-    /// that runs here, if it is none; it is asked only about pods of accounts that are not trusted.
+    /// that runs here, if it is none.
     pub(crate) fn check(
         &self,
         node: Option<&Node>,
         caller: &Caller,
         trusted: &[(String, String)],
-        pod: impl FnOnce(&Caller) -> Result<(), String>,
+        pod: impl FnOnce(&Caller) -> Result<(), Denied>,
     ) -> Result<Role, Refusal> {
         let id = node.map_or("", |node| node.id.as_str());
         let sort = id.split('~').next().unwrap_or_default();
@@ -185,14 +196,15 @@ impl ProxyName {
                 }
             });
         }
-        if is_trusted {
-            return Ok(Role::Node);
-        }
         pod(caller).map_err(|problem| Refusal::NoSuchPod {
-            account: account(),
+            who: if is_trusted {
+                format!("the node proxy {}/{}", caller.namespace, caller.pod_name)
+            } else {
+                format!("{}, which is not a trusted node account,", account())
+            },
             problem,
         })?;
-        Ok(Role::Dedicated)
+        Ok(if is_trusted { Role::Node } else { Role::Dedicated })
     }
 
     /// The same with the node that the token is for, which a dedicated proxy may leave out.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ca::rotation::Holder;
-use ca::{Authenticator, Caller, NodeAuthorizer, bearer_token};
+use ca::{Authenticator, Caller, bearer_token};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use proto::origin::{OFFERS_HEADER, TRUST_BUNDLE_TYPE_URL};
 use telemetry::ControlPlaneMetrics;
@@ -32,6 +32,7 @@ use super::proxies::Proxies;
 use crate::config::DryRunPolicies;
 use crate::events::Events;
 use crate::places::Places;
+use crate::pods::Pods;
 
 /// The longest request of a node proxy that is read, in bytes. A proxy that comes back names every resource that it
 /// holds: 9 MB for 100 000 pods. It has shown its token before anything is read.
@@ -63,8 +64,8 @@ pub(crate) struct Settings {
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// Namespace and service account of the node proxies.
     pub(crate) trusted_node_accounts: Vec<(String, String)>,
-    /// Says whether the pod of a caller who is no node proxy is there.
-    pub(crate) pods: Arc<dyn NodeAuthorizer>,
+    /// Says whether a caller's pod is there, and when it goes.
+    pub(crate) pods: Pods,
     pub(crate) trust_domain: String,
     pub(crate) proxies: Proxies,
     /// Where a pod is told that its stream is refused.

@@ -106,16 +106,27 @@ async fn one_pod_does_not_take_the_places_of_others() {
         &world.objects,
         pod("istio-system", "zt-b", "ztunnel", "node-b", "10.9.0.2"),
     );
+    let key = ObjectKey::new(objects::Kind::Pod, "istio-system", "zt-b");
     let other = Caller {
         pod_name: "zt-b".to_owned(),
-        pod_uid: "another".to_owned(),
+        pod_uid: world.objects.get(&key).unwrap().unwrap().metadata.uid.clone(),
         node: "node-b".to_owned(),
         ..world.caller()
     };
-    let channel = world.channel(Token::Inline(world.token(other)));
-    let mut client = Client::open(channel, node("zt-b", "node-b")).await;
-    client.subscribe().await;
-    assert!(client.receive().await.unwrap().is_some());
+    // The pod is known as soon as the source has told of it.
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            let channel = world.channel(Token::Inline(world.token(other.clone())));
+            let mut client = Client::open(channel, node("zt-b", "node-b")).await;
+            client.subscribe().await;
+            match client.receive().await {
+                Ok(told) => break assert!(told.is_some()),
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{status}"),
+            }
+        }
+    })
+    .await
+    .unwrap();
     // What goes makes room.
     open.clear();
     tokio::time::timeout(PATIENCE, async {
@@ -129,6 +140,54 @@ async fn one_pod_does_not_take_the_places_of_others() {
     })
     .await
     .unwrap();
+}
+
+/// Tokens outlive their pods; here until they end.
+#[tokio::test]
+async fn a_pod_that_has_gone_is_not_served_any_more() {
+    let world = World::start().await;
+    let (token, mut client) = (world.token(world.caller()), world.connect().await);
+    client.subscribe().await;
+    client.next().await;
+    let key = ObjectKey::new(objects::Kind::Pod, "istio-system", "zt-a");
+    world.objects.delete(&key).unwrap();
+    let status = loop {
+        match client.receive().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    let again = Client::open(
+        world.channel(Token::Inline(token.clone())),
+        node("zt-a", "node-a"),
+    )
+    .await;
+    let status = again.refusal().await;
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert!(
+        status.message().contains("istio-system/zt-a is not known"),
+        "{status}"
+    );
+    // Another of that name is not the one that the token is for.
+    let proxy = pod("istio-system", "zt-a", "ztunnel", "node-a", "10.9.0.1");
+    put(&world.objects, proxy);
+    let replaced = async {
+        loop {
+            let again = Client::open(
+                world.channel(Token::Inline(token.clone())),
+                node("zt-a", "node-a"),
+            )
+            .await;
+            let status = again.refusal().await;
+            if status.code() == Code::PermissionDenied {
+                break status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, replaced).await.unwrap();
+    assert!(status.message().contains("uid"), "{status}");
 }
 
 /// A pod of an application, that is there from now on.

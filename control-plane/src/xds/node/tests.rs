@@ -150,8 +150,21 @@ fn others_are_served_only_as_their_own_pod() {
     let trusted = [("istio-system".to_owned(), "ztunnel".to_owned())];
     let message = node(id, &fields);
     let name = ProxyName::from_node(Some(&message)).unwrap();
-    let gone = name.check(Some(&message), &own, &trusted, |_| Err("it is gone".to_owned()));
-    assert_eq!(gone.unwrap_err().code(), "no_such_pod");
+    let pod = || "demo/web-1".to_owned();
+    for (problem, may_pass) in [
+        (Denied::CallerPodUnknown { pod: pod() }, true),
+        (Denied::CallerPodReplaced { pod: pod() }, false),
+    ] {
+        let gone = name.check(Some(&message), &own, &trusted, |_| Err(problem.clone()));
+        let gone = gone.unwrap_err();
+        assert_eq!((gone.code(), gone.may_pass()), ("no_such_pod", may_pass));
+        // Nor is the proxy of a node whose pod is none that runs here.
+        let proxy = node(ID, &METADATA);
+        let name = ProxyName::from_node(Some(&proxy)).unwrap();
+        let refused = name.check(Some(&proxy), &caller(), &trusted, |_| Err(problem.clone()));
+        let who = "the node proxy istio-system/zt-1".to_owned();
+        assert_eq!(refused, Err(Refusal::NoSuchPod { who, problem }));
+    }
 }
 
 #[test]

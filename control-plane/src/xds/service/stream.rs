@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ca::Caller;
 use ca::rotation::Holder;
+use ca::{Caller, Denied, NodeAuthorizer};
 use proto::discovery::DeltaDiscoveryRequest;
 use proto::origin::TRUST_BUNDLE_TYPE_URL;
 use telemetry::ControlPlaneMetrics;
@@ -41,12 +41,18 @@ pub(super) struct Stream {
 impl Stream {
     /// Until the client goes, or its time is over, or the program stops.
     pub(super) async fn run(self, mut requests: Streaming<DeltaDiscoveryRequest>) {
+        // From before it is asked whether the pod is there.
+        let presence = self.shared.settings.pods.presence(&self.caller);
         let status = match self.begin(&mut requests).await {
             Ok(None) => return,
             Ok(Some((first, name, role))) => {
                 let shutdown = self.shared.settings.shutdown.clone();
                 tokio::select! {
                     status = self.serve(first, name, role, requests) => status,
+                    () = presence.ended() => {
+                        tracing::info!(caller = %self.caller, "stream ended: the pod has gone");
+                        Err(Status::permission_denied("the pod that this stream is for has gone"))
+                    }
                     () = shutdown.cancelled() => Err(Status::unavailable("the control plane is stopping")),
                 }
             }
@@ -75,12 +81,9 @@ impl Stream {
             settings.metrics.stream_refused("bad_node");
             Status::invalid_argument(error.to_string())
         })?;
-        let is_there = |caller: &Caller| match caller.identity(&settings.trust_domain) {
-            Some(own) => {
-                let allowed = settings.pods.may_impersonate(caller, &own);
-                allowed.map_err(|denied| denied.to_string())
-            }
-            None => Err("its names cannot be part of an identity".to_owned()),
+        let is_there = |caller: &Caller| {
+            let own = caller.identity(&settings.trust_domain).ok_or(Denied::Malformed)?;
+            settings.pods.may_impersonate(caller, &own)
         };
         let node = first.node.as_ref();
         let role = name
@@ -91,6 +94,9 @@ impl Stream {
 
     fn denied(&self, refusal: &Refusal) -> Status {
         self.shared.settings.metrics.stream_refused(refusal.code());
+        if refusal.may_pass() {
+            return Status::unavailable(refusal.to_string());
+        }
         if let Some(events) = &self.shared.settings.events
             && !self.caller.pod_name.is_empty()
         {
