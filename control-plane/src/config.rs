@@ -127,6 +127,11 @@ pub struct Config {
     /// and for blocks with addresses of other namespaces in them, or * for every one; may be given several times
     #[arg(long = "trusted-entry-namespace", value_name = "NAMESPACE")]
     pub trusted_entry_namespaces: Vec<String>,
+    /// Whether to follow the clusters that Secrets beside this control plane name (label istio/multiCluster: "true", one
+    /// kubeconfig a key), and to make Services that are for all clusters one with those there (docs/multicluster.md); only
+    /// with --kubernetes
+    #[arg(long, value_name = "true|false", default_value_t = false, action = clap::ArgAction::Set)]
+    pub multi_network: bool,
     /// The revision of this control plane: policies and entries with another label istio.io/rev are none of its own
     #[arg(long, value_name = "NAME", default_value = "")]
     pub revision: String,

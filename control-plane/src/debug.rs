@@ -28,6 +28,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
+use crate::clusters::Board;
 use crate::http::{Answer, Pages, Question};
 use crate::rotation::Rotations;
 use crate::xds::history::History;
@@ -37,7 +38,7 @@ use crate::xds::table::View;
 /// How many answers are made at once of everything that is served: each takes a core for a while.
 const MAX_DUMPS: usize = 1;
 /// The pages.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "/healthz",
     "/logging",
     "/debug/sync",
@@ -45,6 +46,7 @@ const PAGES: [&str; 7] = [
     "/debug/services",
     "/debug/policies",
     "/debug/ca",
+    "/debug/clusters",
 ];
 
 /// What questions are answered from. Cheap to clone.
@@ -65,6 +67,8 @@ struct Shared {
     authority: OnceLock<Rotations>,
     /// What this process issues.
     issues: OnceLock<(Arc<IssueLog>, Clock)>,
+    /// Where other clusters are followed.
+    clusters: OnceLock<Board>,
 }
 
 impl Pages for Debug {
@@ -98,6 +102,7 @@ impl Debug {
                 dumps: Semaphore::new(MAX_DUMPS),
                 authority: OnceLock::new(),
                 issues: OnceLock::new(),
+                clusters: OnceLock::new(),
             }),
         }
     }
@@ -112,6 +117,12 @@ impl Debug {
     pub(crate) fn lists(&self, issues: Arc<IssueLog>, clock: Clock) {
         // There is one for each of these, so it is set once.
         let _ = self.shared.issues.set((issues, clock));
+    }
+
+    /// From now on it tells how it stands with other clusters.
+    pub(crate) fn lists_clusters(&self, board: Board) {
+        // There is one for each of these, so it is set once.
+        let _ = self.shared.clusters.set(board);
     }
 
     /// From now on the program counts as ready.
@@ -179,6 +190,13 @@ impl Debug {
             "/debug/workloads" => of_view(dump::workloads),
             "/debug/services" => of_view(dump::services),
             "/debug/policies" => of_view(dump::policies),
+            "/debug/clusters" => match self.shared.clusters.get() {
+                Some(board) => (StatusCode::OK, board.page()),
+                None => (
+                    StatusCode::NOT_FOUND,
+                    json!({ "error": "no other clusters are followed (--multi-network)" }),
+                ),
+            },
             _ => (
                 StatusCode::NOT_FOUND,
                 json!({ "error": "no such page", "pages": PAGES }),

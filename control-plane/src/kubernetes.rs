@@ -1,7 +1,9 @@
 //! What is asked of a Kubernetes API beside watching objects: keeping the authority's secret, reviewing tokens,
-//! telling every namespace the roots, taking requests to exchange them, telling other replicas what was seen.
+//! telling every namespace the roots, taking requests to exchange them, telling other replicas what was seen, finding other
+//! clusters.
 
 pub(crate) mod ca_reports;
+pub(crate) mod clusters;
 pub(crate) mod root_bundle;
 pub(crate) mod rotation_request;
 pub(crate) mod secret;

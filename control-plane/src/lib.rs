@@ -11,6 +11,7 @@
 mod authority;
 mod certificate;
 mod clock;
+mod clusters;
 mod config;
 mod debug;
 mod events;

@@ -2,7 +2,7 @@
 //! command line says counts more.
 
 pub(crate) use compile::MeshFlags as Flags;
-use objects::{Kind, MeshConfig, Object, ObjectKey, Selector, Spec};
+use objects::{Kind, MeshConfig, Object, ObjectKey, Selector, ServiceScopes, Spec};
 
 use crate::events::{self, Notice};
 
@@ -20,6 +20,7 @@ pub(crate) struct MeshSettings {
     /// What there was at the start, which a restart alone changes.
     fixed: Option<Fixed>,
     selectors: Vec<Selector>,
+    service_scopes: ServiceScopes,
     /// The ConfigMap's text cannot be read.
     is_unreadable: bool,
 }
@@ -41,6 +42,7 @@ impl MeshSettings {
             revision: revision.to_owned(),
             fixed: None,
             selectors: Vec::new(),
+            service_scopes: ServiceScopes::default(),
             is_unreadable: false,
         }
     }
@@ -97,6 +99,7 @@ impl MeshSettings {
             tracing::info!(selectors = ?said, "namespaces take part by other selectors");
             self.selectors = config.discovery_selectors;
         }
+        self.service_scopes = config.service_scopes;
         notice
     }
 
@@ -118,6 +121,11 @@ impl MeshSettings {
     /// Which namespaces take part.
     pub(crate) fn selectors(&self) -> &[Selector] {
         &self.selectors
+    }
+
+    /// Which Services are for all clusters.
+    pub(crate) fn service_scopes(&self) -> &ServiceScopes {
+        &self.service_scopes
     }
 
     fn notice(&self, object: Option<&Object>, reason: &str, note: String) -> Option<Notice> {

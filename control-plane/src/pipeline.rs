@@ -3,6 +3,7 @@
 mod debounce;
 mod encode;
 mod merge;
+mod others;
 mod said;
 mod split;
 
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use compile::{Compiler, Condition, Output};
+use compile::{Clusters, Condition, Output};
 use futures_util::StreamExt;
 use object_store::{Batch, ObjectSource, SourceError, StoreChange};
 use objects::{AllocatedAddress, Kind, ObjectKey};
@@ -23,7 +24,9 @@ use tokio::sync::{oneshot, watch};
 
 use self::debounce::Debounce;
 use self::merge::Merged;
+use self::others::{Scopes, Waiting, Works};
 use self::said::Said;
+use crate::clusters::{self, News, Others};
 use crate::events::{Events, Notice};
 use crate::mesh_settings::{Fixed, MeshSettings};
 use crate::pods::Pods;
@@ -49,9 +52,11 @@ pub(crate) struct Told {
 pub(crate) type First = (watch::Receiver<Arc<History>>, Fixed);
 
 /// Watches the source and publishes views for what changes, until the future is dropped. The first view is given
-/// away when everything has been read and compiled once; later ones go to the receiver that comes with it.
+/// away when everything has been read and compiled once; later ones go to the receiver that comes with it. `others` brings
+/// what is known of other clusters.
 pub(crate) async fn run(
     source: Arc<dyn ObjectSource>,
+    mut others: Option<Others>,
     settings: (compile::Settings, MeshSettings),
     told: Told,
     first: oneshot::Sender<First>,
@@ -65,15 +70,19 @@ pub(crate) async fn run(
     } = told;
     let mut batches = source.watch();
     let mut worker = Worker::new(settings.0, settings.1);
-    let mut merged = Merged::default();
+    let (mut merged, mut waiting) = (Merged::default(), Waiting::default());
     let mut debounce = Debounce::default();
+    let mut is_begun = false;
+    // Other clusters are waited for at the start, but not for long.
+    let mut is_settled = others.is_none();
+    let patience = tokio::time::Instant::now() + clusters::PATIENCE;
     let mut first = Some(first);
     let mut views: Option<watch::Sender<Arc<History>>> = None;
     loop {
         let due = async {
             match debounce.due() {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => std::future::pending().await,
+                Some(due) if is_settled => tokio::time::sleep_until(due.into()).await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -88,14 +97,31 @@ pub(crate) async fn run(
                         metrics.objects_changed(kind.as_str(), count);
                     }
                     let now = Instant::now();
-                    progress.received(merged.waiting(), merged.objects(), now);
+                    progress.received(merged.waiting() + waiting.count(), merged.objects(), now);
+                    debounce.event(now);
+                    is_begun = true;
+                }
+                continue;
+            }
+            news = next(&mut others) => {
+                is_settled |= waiting.add(news);
+                // Before there is anything of this cluster, nothing of others is compiled.
+                if is_begun && waiting.count() > 0 {
+                    let now = Instant::now();
+                    progress.received(merged.waiting() + waiting.count(), merged.objects(), now);
                     debounce.event(now);
                 }
                 continue;
             }
+            () = tokio::time::sleep_until(patience), if !is_settled => {
+                tracing::warn!("not all other clusters are known, and are waited for no longer");
+                is_settled = true;
+                continue;
+            }
             () = due => debounce.clear(),
         }
-        let work = merged.take();
+        let mut work = merged.take();
+        work.others = waiting.take();
         let started = Instant::now();
         let (changes, revision) = (work.changes.len(), work.revision);
         // Compiling everything takes a while; it must not hold up the streams.
@@ -108,6 +134,9 @@ pub(crate) async fn run(
             events.record(notice);
         }
         progress.awaits_settings(worker.mesh.are_missing());
+        if let Some(others) = &others {
+            others.board.compiled(worker.clusters.report());
+        }
         let mut found = std::mem::take(&mut worker.conditions);
         let left = worker.left(&mut found);
         if let Some(conditions) = &conditions {
@@ -127,7 +156,7 @@ pub(crate) async fn run(
                 let (sender, receiver) = watch::channel(history);
                 tracing::info!(revision, "everything is compiled");
                 if let Some(conditions) = &conditions {
-                    conditions.leave_all_but(|key| worker.compiler.conditions().contains_key(key));
+                    conditions.leave_all_but(|key| worker.clusters.local().conditions().contains_key(key));
                 }
                 // Nobody waits for it any more: the program is stopping.
                 let fixed = worker.mesh.fixed();
@@ -161,6 +190,18 @@ fn count_kinds(changes: &[StoreChange]) -> BTreeMap<Kind, usize> {
     counts
 }
 
+/// What is new of other clusters, if any are followed.
+async fn next(others: &mut Option<Others>) -> News {
+    let news = match others {
+        Some(others) => others.news.recv().await,
+        None => None,
+    };
+    match news {
+        Some(news) => news,
+        None => std::future::pending().await,
+    }
+}
+
 fn receive(batch: Result<Batch, SourceError>, merged: &mut Merged) -> Option<Vec<StoreChange>> {
     match batch {
         Ok(batch) => Some(merged.add(batch)),
@@ -188,12 +229,14 @@ struct Worker {
     settings: compile::Settings,
     mesh: MeshSettings,
     scope: Scope,
-    compiler: Compiler,
+    clusters: Clusters,
+    others: Scopes,
     view: View,
     /// Empty until everything is compiled once.
     history: Option<History>,
     /// What waits for settings that can be read.
     held: Changes,
+    held_others: Works,
     /// What was found last to have become of policies.
     conditions: BTreeMap<ObjectKey, Vec<Condition>>,
     said: Said,
@@ -207,12 +250,14 @@ impl Worker {
     fn new(settings: compile::Settings, mesh: MeshSettings) -> Worker {
         Worker {
             scope: Scope::new(settings.root_namespace.clone(), mesh.revision()),
-            compiler: Compiler::new(settings.clone()),
+            clusters: Clusters::new(settings.clone()),
+            others: Scopes::default(),
             settings,
             mesh,
             view: View::default(),
             history: None,
             held: Changes::new(),
+            held_others: Works::new(),
             conditions: BTreeMap::new(),
             said: Said::default(),
             notice: None,
@@ -228,7 +273,7 @@ impl Worker {
             self.settings.trust_domain = fixed.trust_domain;
             self.settings.trust_domain_aliases = fixed.trust_domain_aliases;
             self.settings.root_namespace.clone_from(&fixed.root_namespace);
-            self.compiler = Compiler::new(self.settings.clone());
+            self.clusters = Clusters::new(self.settings.clone());
             self.scope = Scope::new(fixed.root_namespace, self.mesh.revision());
         }
         self.scope.select(self.mesh.selectors().to_vec());
@@ -237,7 +282,7 @@ impl Worker {
 
     /// Takes out the objects that are not compiled any more: deleted, or another control plane's.
     fn left(&self, conditions: &mut BTreeMap<ObjectKey, Vec<Condition>>) -> Vec<ObjectKey> {
-        let ours = self.compiler.conditions();
+        let ours = self.clusters.local().conditions();
         let left: Vec<ObjectKey> = conditions
             .keys()
             .filter(|key| !ours.contains_key(key))
@@ -251,6 +296,7 @@ impl Worker {
     fn compile(mut self, work: merge::Work) -> Worker {
         let mut changes = std::mem::take(&mut self.held);
         changes.extend(work.changes);
+        others::append(&mut self.held_others, work.others);
         if let Some(settings) = changes.remove(self.mesh.key()) {
             self.notice = self.mesh.read(settings.as_deref());
         }
@@ -267,7 +313,7 @@ impl Worker {
         let mut outputs: Vec<Output> = Vec::with_capacity(steps.len());
         for changes in steps {
             let given: Vec<ObjectKey> = changes.keys().cloned().collect();
-            let mut output = self.compiler.apply(changes);
+            let mut output = self.clusters.apply(changes);
             for warning in self.said.news(&given, std::mem::take(&mut output.warnings)) {
                 tracing::warn!("{warning}");
             }
@@ -277,6 +323,8 @@ impl Worker {
             self.conditions.append(&mut output.conditions);
             self.allocations.append(&mut output.allocations);
         }
+        let others = std::mem::take(&mut self.held_others);
+        outputs.push(self.others.compile(&mut self.clusters, &mut self.mesh, others));
         outputs.retain(|output| !output.is_empty());
         let last = outputs.pop().unwrap_or_default();
         for output in outputs {

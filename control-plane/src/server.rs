@@ -18,6 +18,7 @@ use self::serving::Signer;
 use self::shared::Shared;
 use crate::authority::NoAuthority;
 use crate::certificate::ServerCertificateError;
+use crate::clusters::{self, Others};
 use crate::config::Config;
 use crate::debug::DebugSocketError;
 use crate::kubernetes::ca_reports::ReportStore;
@@ -217,10 +218,20 @@ async fn compile(
     };
     let settings = (shared.config.compile_settings(), shared.config.mesh_settings());
     let (first, compiled) = oneshot::channel();
-    let compile = pipeline::run(source, settings, told, first);
+    let others = follow_clusters(tasks, shared);
+    let compile = pipeline::run(source, others, settings, told, first);
     tasks.spawn(async { Ok(compile.await?) });
     let (views, fixed) = compiled.await.map_err(|_| Stopped::Source)?;
     Ok(Compiled { views, fixed })
+}
+
+/// Follows other clusters, where that is wanted.
+fn follow_clusters(tasks: &mut Tasks, shared: &Shared) -> Option<Others> {
+    let (client, events) = (shared.cluster.as_ref(), shared.events.as_ref());
+    let (follower, others) = clusters::follower(&shared.config, client, events)?;
+    shared.debug.lists_clusters(others.board.clone());
+    tasks.spawn(forever(follower.follow()));
+    Some(others)
 }
 
 /// Holds the clock against others, and lists what was signed by it.

@@ -6,7 +6,8 @@ use prost::Message;
 use proto::discovery::Resource;
 use proto::security::{Authorization, Clause, Match, Rule, ServiceAccountMatch, StringMatch, string_match};
 use proto::workload::address::Type;
-use proto::workload::{Address, NetworkAddress, Port, Service, Workload};
+use proto::workload::gateway_address::Destination;
+use proto::workload::{Address, GatewayAddress, NetworkAddress, Port, Service, Workload};
 use serde_json::{Map, Value, json};
 
 use crate::xds::table::{Table, View};
@@ -78,7 +79,18 @@ fn workload(workload: &Workload) -> Map<String, Value> {
         "services": services.collect::<Map<String, Value>>(),
         "authorizationPolicies": workload.authorization_policies,
         "waypoint": waypoint,
+        "capacity": workload.capacity,
+        "networkGateway": workload.network_gateway.as_ref().and_then(gateway),
     }))
+}
+
+/// Address or name, and port.
+fn gateway(gateway: &GatewayAddress) -> Option<String> {
+    let port = gateway.hbone_mtls_port;
+    Some(match gateway.destination.as_ref()? {
+        Destination::Address(at) => format!("{}/{}:{port}", at.network, ip(&at.address)),
+        Destination::Hostname(name) => format!("{}/{}:{port}", name.namespace, name.hostname),
+    })
 }
 
 fn service(service: &Service) -> Map<String, Value> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use object_store::{Batch, StoreChange};
 use objects::{Kind, Object, ObjectKey};
 
+use super::others::Works;
+
 /// Changes that wait to be compiled, each object once.
 #[derive(Default)]
 pub(super) struct Merged {
@@ -21,6 +23,8 @@ pub(super) struct Merged {
 pub(super) struct Work {
     pub(super) changes: BTreeMap<ObjectKey, Option<Arc<Object>>>,
     pub(super) revision: u64,
+    /// What other clusters bring.
+    pub(super) others: Works,
 }
 
 impl Merged {
@@ -75,8 +79,8 @@ impl Merged {
         std::mem::replace(
             &mut self.waiting,
             Work {
-                changes: BTreeMap::new(),
                 revision,
+                ..Work::default()
             },
         )
     }

@@ -125,7 +125,11 @@ fn what_was_written_on_an_object_goes_when_it_becomes_another_revisions() {
     ] {
         let object = policy(revision);
         let changes = BTreeMap::from([(object.key(), Some(object))]);
-        worker = worker.compile(merge::Work { changes, revision: 1 });
+        worker = worker.compile(merge::Work {
+            changes,
+            revision: 1,
+            ..merge::Work::default()
+        });
         let conditions = std::mem::take(&mut worker.conditions);
         let counts: Vec<_> = conditions.values().map(Vec::len).collect();
         assert_eq!(counts, wanted, "{revision}");

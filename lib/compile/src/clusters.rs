@@ -41,6 +41,8 @@ pub struct Clusters {
     ways: BTreeMap<String, Way>,
     /// What other clusters add to services of this one, where they add something.
     joined: BTreeMap<String, Joined>,
+    /// To how many services of this one a cluster adds something.
+    counts: BTreeMap<String, usize>,
     made: u64,
 }
 
@@ -151,7 +153,7 @@ impl Clusters {
 
     /// How it stands with each of the other clusters, by name.
     pub fn report(&self) -> BTreeMap<String, ClusterReport> {
-        let report = |(name, remote): (&String, &Remote)| (name.clone(), report::of(self, remote));
+        let report = |(name, remote): (&String, &Remote)| (name.clone(), report::of(self, name, remote));
         self.remotes.iter().map(report).collect()
     }
 
@@ -237,6 +239,17 @@ impl Clusters {
             false => self.joined.insert(key.to_owned(), joined.clone()),
         };
         let before = before.unwrap_or_default();
+        for cluster in joined.from.difference(&before.from) {
+            *self.counts.entry(cluster.clone()).or_default() += 1;
+        }
+        for cluster in before.from.difference(&joined.from) {
+            if let Some(count) = self.counts.get_mut(cluster) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(cluster);
+                }
+            }
+        }
         for uid in before.workloads.keys() {
             if !joined.workloads.contains_key(uid) {
                 self.take_back(uid.clone(), output);
@@ -263,8 +276,11 @@ impl Clusters {
         }
         let settings = self.local.settings();
         for (network, way) in &self.ways {
-            let on_it = self.remotes.values().filter(|remote| remote.network() == network);
-            let shares = on_it.filter_map(|remote| remote.share(key, &self.scopes));
+            let on_it = self
+                .remotes
+                .iter()
+                .filter(|(_, remote)| remote.network() == network);
+            let shares = on_it.filter_map(|(name, remote)| Some((name, remote.share(key, &self.scopes)?)));
             joined.add(settings, key, network, way, shares);
         }
         joined

@@ -44,6 +44,18 @@ impl Wanted {
         Wanted::of(Kind::ALL.into_iter().filter(is_read))
     }
 
+    /// What of another cluster of the mesh is read: where its services are, and how its network is reached.
+    pub fn for_other_cluster() -> Wanted {
+        Wanted::of([
+            Kind::Namespace,
+            Kind::Service,
+            Kind::Pod,
+            Kind::EndpointSlice,
+            Kind::WorkloadEntry,
+            Kind::Gateway,
+        ])
+    }
+
     /// And one ConfigMap, by a request for that alone, which can be permitted by name.
     #[must_use]
     pub fn and_config_map(mut self, namespace: &str, name: &str) -> Wanted {

@@ -26,8 +26,9 @@
 //! ask without any pause, and an event that cannot be decoded is skipped, so that its change is lost.
 //!
 //! What this crate deliberately is not: it does not know what an object means, it names no rustls (the connections
-//! are `tls`'s), reads no kubeconfig, and leans on no habit of a particular API server: resource versions are
-//! compared only within one kind, and only where both are numbers.
+//! are `tls`'s), does nothing that a kubeconfig wants beside a server, its authority and a token ([`ApiServer::from_kubeconfig`]),
+//! and leans on no habit of a particular API server: resource versions are compared only within one kind, and only where
+//! both are numbers.
 
 mod body;
 mod config;
@@ -40,6 +41,7 @@ pub mod fuzzing;
 mod http_client;
 mod item;
 mod kinds;
+mod kubeconfig;
 mod machine;
 mod mirror;
 mod prune;
@@ -53,6 +55,7 @@ mod writer;
 pub use config::{ApiServer, ConfigError};
 pub use connect::DialError;
 pub use kinds::Wanted;
+pub use kubeconfig::{KubeconfigError, MAX_KUBECONFIG_BYTES};
 pub use mirror::{KindState, KindStatus};
 pub use read::object_of;
 pub use store::KubernetesStore;

@@ -18,7 +18,14 @@ const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 /// Where the bearer token comes from. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Token {
-    file: Option<Arc<File>>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    None,
+    Inline(HeaderValue),
+    File(Arc<File>),
 }
 
 struct File {
@@ -36,19 +43,31 @@ pub(crate) struct TokenError {
 
 impl Token {
     pub(crate) fn none() -> Token {
-        Token { file: None }
+        Token { source: Source::None }
+    }
+
+    /// One that stays; `None` where it is none that can be sent.
+    pub(crate) fn inline(text: &str) -> Option<Token> {
+        let header = as_header(text).ok()?;
+        Some(Token {
+            source: Source::Inline(header),
+        })
     }
 
     pub(crate) fn file(path: PathBuf) -> Token {
         let read = Mutex::new(None);
         Token {
-            file: Some(Arc::new(File { path, read })),
+            source: Source::File(Arc::new(File { path, read })),
         }
     }
 
     /// The `authorization` header.
     pub(crate) async fn header(&self) -> Result<Option<HeaderValue>, TokenError> {
-        let Some(file) = &self.file else { return Ok(None) };
+        let file = match &self.source {
+            Source::None => return Ok(None),
+            Source::Inline(header) => return Ok(Some(header.clone())),
+            Source::File(file) => file,
+        };
         let kept = file.read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, header)) = kept
             && at.elapsed() < FRESH
@@ -66,7 +85,7 @@ impl Token {
 
     /// The server does not take the token: the next one is read from the file.
     pub(crate) fn refused(&self) {
-        if let Some(file) = &self.file {
+        if let Source::File(file) = &self.source {
             *file.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
@@ -82,12 +101,16 @@ async fn read(path: &PathBuf) -> Result<HeaderValue, String> {
         .read_to_string(&mut text)
         .await
         .map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_TOKEN_BYTES {
+        return Err(format!("it is longer than {MAX_TOKEN_BYTES} bytes"));
+    }
+    as_header(&text)
+}
+
+fn as_header(text: &str) -> Result<HeaderValue, String> {
     let token = text.trim();
     if token.is_empty() {
         return Err("it is empty".to_owned());
-    }
-    if text.len() as u64 > MAX_TOKEN_BYTES {
-        return Err(format!("it is longer than {MAX_TOKEN_BYTES} bytes"));
     }
     let mut header = HeaderValue::try_from(format!("Bearer {token}"))
         .map_err(|_| "it holds characters that a header cannot".to_owned())?;
@@ -98,9 +121,10 @@ async fn read(path: &PathBuf) -> Result<HeaderValue, String> {
 /// Never the token itself.
 impl fmt::Debug for Token {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            None => out.write_str("none"),
-            Some(file) => write!(out, "{}", file.path.display()),
+        match &self.source {
+            Source::None => out.write_str("none"),
+            Source::Inline(_) => out.write_str("inline"),
+            Source::File(file) => write!(out, "{}", file.path.display()),
         }
     }
 }

@@ -125,7 +125,7 @@ proptest! {
         let mut slow = [false, true].map(|dry_run| Proxy::connect(&start, dry_run));
         let mut away = [false, true].map(|dry_run| Proxy::connect(&start, dry_run));
         for (number, round) in rounds.iter().enumerate() {
-            let work = merge::Work { changes: changes(round), revision: number as u64 + 1 };
+            let work = merge::Work { changes: changes(round), revision: number as u64 + 1, ..merge::Work::default() };
             worker = worker.compile(work);
             let now = history(&worker);
             for proxy in prompt.iter_mut().chain(&mut slow) {
@@ -163,7 +163,7 @@ proptest! {
         let mut worker = worker();
         let mut proxies = [false, true].map(|dry_run| Proxy::connect(&history(&worker), dry_run));
         for (number, round) in rounds.iter().enumerate() {
-            worker = worker.compile(merge::Work { changes: changes(round), revision: number as u64 });
+            worker = worker.compile(merge::Work { changes: changes(round), revision: number as u64, ..merge::Work::default() });
             if round.lost {
                 continue;
             }
@@ -184,7 +184,7 @@ proptest! {
         let mut worker = worker();
         let mut proxy = Proxy::connect(&history(&worker), false);
         for (number, round) in rounds.iter().enumerate() {
-            worker = worker.compile(merge::Work { changes: changes(round), revision: number as u64 });
+            worker = worker.compile(merge::Work { changes: changes(round), revision: number as u64, ..merge::Work::default() });
             let now = history(&worker);
             proxy.told(&now);
             for _ in 0..round.taken {

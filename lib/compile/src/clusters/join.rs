@@ -34,6 +34,8 @@ pub(super) struct Joined {
     pub(super) workloads: BTreeMap<String, Workload>,
     /// As whom these may answer.
     pub(super) accounts: BTreeSet<String>,
+    /// The clusters that add something.
+    pub(super) from: BTreeSet<String>,
 }
 
 /// `namespace/name`.
@@ -53,11 +55,12 @@ impl Joined {
         key: &str,
         network: &str,
         way: &Way,
-        shares: impl Iterator<Item = Share<'a>>,
+        shares: impl Iterator<Item = (&'a String, Share<'a>)>,
     ) {
         let mut capacity: u64 = 0;
         let mut ports: BTreeMap<u32, Port> = BTreeMap::new();
-        for Share { service, tally } in shares {
+        for (cluster, Share { service, tally }) in shares {
+            self.from.insert(cluster.clone());
             // Whether they are ready or not: connections do not end, and none is refused, because for a moment none is.
             let room = MAX_ACCOUNTS.saturating_sub(self.accounts.len());
             self.accounts.extend(tally.accounts.keys().take(room).cloned());

@@ -65,7 +65,7 @@ impl Remote {
     }
 
     /// The names of the services that have endpoints here.
-    pub(super) fn services(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn services(&self) -> impl ExactSizeIterator<Item = &String> {
         self.tallies.keys()
     }
 

@@ -61,7 +61,7 @@ impl fmt::Display for Hindrance {
     }
 }
 
-pub(super) fn of(clusters: &Clusters, remote: &Remote) -> ClusterReport {
+pub(super) fn of(clusters: &Clusters, name: &str, remote: &Remote) -> ClusterReport {
     let network = remote.network();
     let way = clusters.ways.get(network);
     let hindrance = if network.is_empty() {
@@ -73,16 +73,11 @@ pub(super) fn of(clusters: &Clusters, remote: &Remote) -> ClusterReport {
     } else {
         None
     };
-    let services = remote.services();
-    let is_joined = |key: &&String| {
-        let joined = clusters.joined.get(*key);
-        way.is_some() && joined.is_some() && remote.share(key, &clusters.scopes).is_some()
-    };
     ClusterReport {
         network: network.to_owned(),
         gateway: way.map(|way| way.gateway.clone()),
-        services: remote.services().count(),
-        joined: services.filter(is_joined).count(),
+        services: remote.services().len(),
+        joined: clusters.counts.get(name).copied().unwrap_or_default(),
         hindrance,
     }
 }

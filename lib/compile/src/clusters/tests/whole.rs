@@ -136,6 +136,7 @@ proptest! {
             }
         }
         prop_assert_eq!(&told.0, &afresh.0);
+        prop_assert_eq!(clusters.report(), whole.report());
         let told_of: u32 = told
             .0
             .keys()

@@ -1,0 +1,68 @@
+use std::sync::Arc;
+
+use object_store::StoreChange;
+use objects::{Kind, Object, ObjectKey};
+use serde_json::json;
+
+use super::*;
+
+fn namespace(name: &str) -> StoreChange {
+    let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+    StoreChange::Put(Arc::new(Object::from_value(object).unwrap()))
+}
+
+fn news(initial: bool, changes: Vec<StoreChange>) -> News {
+    News::Batch {
+        cluster: "west".to_owned(),
+        batch: Batch {
+            revision: 1,
+            changes,
+            initial,
+        },
+    }
+}
+
+/// Which namespaces come and go (`-`), after a cluster is forgotten (`!`).
+fn brief(works: &Works) -> Vec<String> {
+    let of_work = |work: &Work| {
+        let forgotten = work.forget.then(|| "!".to_owned());
+        let changes = work.changes.iter().map(|(key, object)| match object {
+            Some(_) => key.name.clone(),
+            None => format!("-{}", key.name),
+        });
+        forgotten.into_iter().chain(changes).collect::<Vec<_>>()
+    };
+    works.values().flat_map(of_work).collect()
+}
+
+#[test]
+fn each_object_waits_once_and_a_whole_list_implies_what_is_gone() {
+    let mut waiting = Waiting::default();
+    assert!(waiting.add(News::Settled));
+    assert!(!waiting.add(news(true, vec![namespace("a"), namespace("b")])));
+    let gone = StoreChange::Delete(ObjectKey::new(Kind::Namespace, "", "a"));
+    waiting.add(news(false, vec![gone]));
+    assert_eq!(waiting.count(), 2);
+    assert_eq!(brief(&waiting.take()), ["-a", "b"]);
+    assert_eq!((waiting.count(), waiting.take().len()), (0, 0));
+    // It was begun anew.
+    waiting.add(news(true, vec![namespace("c")]));
+    assert_eq!(brief(&waiting.take()), ["-b", "c"]);
+}
+
+#[test]
+fn a_cluster_that_went_is_forgotten_before_it_comes_again() {
+    let mut waiting = Waiting::default();
+    waiting.add(news(true, vec![namespace("a")]));
+    let mut held = waiting.take();
+    waiting.add(news(false, vec![namespace("b")]));
+    append(&mut held, waiting.take());
+    assert_eq!(brief(&held), ["a", "b"]);
+    waiting.add(News::Gone("west".to_owned()));
+    assert_eq!(waiting.count(), 1);
+    waiting.add(news(true, vec![namespace("c")]));
+    let works = waiting.take();
+    assert_eq!(brief(&works), ["!", "c"]);
+    append(&mut held, works);
+    assert_eq!(brief(&held), ["!", "c"]);
+}
