@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ca::{Authority, MAX_TTL, Moment, SignError};
+use ca::{Authority, Moment, SignError};
 use tls::CertificateError;
 use tls::server_auth::{Acceptor, ServerIdentity};
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ pub(crate) struct Own {
     pub(crate) not_before: SystemTime,
 }
 
-/// A certificate for these names, from now on; where the clock is in doubt, whichever time it is.
+/// A certificate for these names, from now on.
 pub(crate) fn issue(
     authority: &Authority,
     names: &[String],
@@ -42,8 +42,7 @@ pub(crate) fn issue(
 }
 
 fn issue_at(authority: &Authority, names: &[String], now: &Moment) -> Result<Own, ServerCertificateError> {
-    let life = now.lasting(LIFE).min(MAX_TTL);
-    let certificate = authority.issue_server_certificate(names, life, now.stamp())?;
+    let certificate = authority.issue_server_certificate(names, LIFE, *now)?;
     Ok(Own {
         identity: ServerIdentity::from_pem(&certificate.chain_pem, &certificate.key)?,
         not_before: certificate.not_before,
@@ -83,8 +82,8 @@ pub(crate) async fn renew(
 
 /// Whether a certificate is too old, or not valid yet: the clock was set back since.
 fn is_needed(not_before: SystemTime, not_after: SystemTime, now: &Moment) -> bool {
-    let left = not_after.duration_since(now.wall).unwrap_or_default();
-    left <= LIFE / 2 || now.stamp() < not_before
+    let left = not_after.duration_since(now.likely).unwrap_or_default();
+    left <= LIFE / 2 || now.likely < not_before
 }
 
 #[cfg(test)]

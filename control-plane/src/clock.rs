@@ -107,7 +107,7 @@ impl Clock {
         Standing {
             now,
             doubt: settled.doubt(wall, monotonic),
-            ahead: settled.word(monotonic),
+            ahead: settled.word(wall, monotonic),
             settled_after: self.shared.settled_after,
         }
     }

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use tls::PrivateKey;
 use tokio::sync::watch;
 
+use super::clock::Moment;
 use super::csr::{self, CsrError};
 use super::directory::DirectoryStore;
 use super::files::FileError;
@@ -186,6 +187,8 @@ impl Authority {
 
     /// Signs a certificate for `identity` with the key in `csr_pem`; nothing else in the request matters.
     ///
+    /// While the time is in doubt it is valid at each time that it may be: see [`Moment::signing`].
+    ///
     /// A `ttl` of zero means [`DEFAULT_TTL`]. The life ends no later than that of any certificate above it.
     ///
     /// # Errors
@@ -195,9 +198,9 @@ impl Authority {
         csr_pem: &str,
         identity: &Identity,
         ttl: Duration,
-        now: SystemTime,
+        now: impl Into<Moment>,
     ) -> Result<Issued, SignError> {
-        sign(&self.material.load(), csr_pem, identity, ttl, now)
+        sign(&self.material.load(), csr_pem, identity, ttl, now.into())
     }
 
     /// Makes a key and a certificate for a server under `names`: DNS names or IP addresses.
@@ -208,7 +211,7 @@ impl Authority {
         &self,
         names: &[String],
         ttl: Duration,
-        now: SystemTime,
+        now: impl Into<Moment>,
     ) -> Result<ServerCertificate, SignError> {
         let (key, pkcs8) =
             Key::generate().ok_or_else(|| SignError::Internal("no key could be made".to_owned()))?;
@@ -218,7 +221,7 @@ impl Authority {
             .collect::<Result<Vec<_>, _>>()?;
         let usages = [ExtendedKeyUsagePurpose::ServerAuth];
         let material = self.material.load();
-        let mut issued = certify(&material, &key, alternatives, &usages, ttl, now)?;
+        let mut issued = certify(&material, &key, alternatives, &usages, ttl, now.into())?;
         issued.chain.pop();
         Ok(ServerCertificate {
             chain_pem: issued.chain.concat(),
@@ -235,7 +238,7 @@ pub(super) fn sign(
     csr_pem: &str,
     identity: &Identity,
     ttl: Duration,
-    now: SystemTime,
+    now: Moment,
 ) -> Result<Issued, SignError> {
     let key = csr::public_key(csr_pem)?;
     let name = identity.to_string();
@@ -253,20 +256,22 @@ fn certify(
     names: Vec<SanType>,
     usages: &[ExtendedKeyUsagePurpose],
     ttl: Duration,
-    now: SystemTime,
+    now: Moment,
 ) -> Result<Issued, SignError> {
     let ttl = if ttl.is_zero() { DEFAULT_TTL } else { ttl };
     if ttl > MAX_TTL {
         return Err(SignError::TtlTooLong(ttl));
     }
-    if now >= material.not_after() {
+    if now.likely >= material.not_after() {
         return Err(SignError::RootExpired);
     }
-    if now < material.not_before() {
+    if now.likely < material.not_before() {
         return Err(SignError::RootNotYetValid);
     }
-    let not_before = whole_seconds(now - BACKDATE.0.min(ttl / BACKDATE.1));
-    let not_after = whole_seconds((now + ttl).min(material.not_after()));
+    let (earliest, latest) = now.signing();
+    let not_before = whole_seconds(earliest - BACKDATE.0.min(ttl / BACKDATE.1));
+    let not_after = (latest + ttl).min(earliest + MAX_TTL).min(material.not_after());
+    let not_after = whole_seconds(not_after);
     let serial = serial();
     let mut params = CertificateParams::default();
     // An empty subject makes the alternative name critical: RFC 5280 §4.2.1.6.

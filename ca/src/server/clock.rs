@@ -17,6 +17,9 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(3600);
 /// How far two clocks may be apart without being in doubt. So far back lies the start of a certificate's life at most:
 /// whoever's clock is further behind refuses what is signed now.
 pub const MAX_DIFFERENCE: Duration = Duration::from_secs(120);
+/// How far from the time that is most likely what is signed is valid too, while there is doubt: further away it would live too
+/// long. Clocks that are set to another zone's time are within it.
+const SIGNED_AROUND: Duration = Duration::from_secs(24 * 3600);
 /// How long the word of another clock counts.
 const WORD_LASTS: Duration = Duration::from_secs(600);
 /// The time that is looked back on is kept in so many parts.
@@ -25,8 +28,10 @@ const SLOTS: u32 = 60;
 /// A moment: what the wall clock shows, and between which bounds the true time is believed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// What the clock shows. What is signed goes by it.
+    /// What the clock shows.
     pub wall: SystemTime,
+    /// What time it most likely is: what the clock shows, but where it was set and another clock says what it would show.
+    pub likely: SystemTime,
     /// No earlier: what has ended by this time has ended.
     pub earliest: SystemTime,
     /// No later: what was done until now was done before this time.
@@ -44,15 +49,22 @@ pub struct SettledClock {
     looked: Duration,
     /// For how long it was looked. A time without a look counts as one part: a process that was stopped has seen nothing.
     watched: Duration,
-    /// The last first.
-    slots: VecDeque<Slot>,
+    own: Window,
+    /// What another clock has shown, where it was another time.
+    others: Window,
     /// What was written down when this process began, as long as it counts.
     written: Option<SystemTime>,
-    /// When another clock was heard, and by how many seconds this one is ahead of it.
-    heard: Option<(Duration, i64)>,
+    /// When another clock was heard, and what it showed, reckoned back to the beginning.
+    heard: Option<(Duration, SystemTime)>,
 }
 
-/// What the wall clock showed in a part of the time, reckoned back to the beginning of the process.
+/// What a clock has shown lately, the last first.
+#[derive(Debug, Default)]
+struct Window {
+    slots: VecDeque<Slot>,
+}
+
+/// What a clock showed in a part of the time, reckoned back to the beginning of the process.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     began: Duration,
@@ -86,26 +98,47 @@ pub enum Doubt {
 impl From<SystemTime> for Moment {
     /// By a clock that is believed.
     fn from(now: SystemTime) -> Self {
+        Self::exactly(now)
+    }
+}
+
+impl Moment {
+    /// This time, without any doubt.
+    pub const fn exactly(now: SystemTime) -> Self {
         Self {
             wall: now,
+            likely: now,
             earliest: now,
             latest: now,
             is_doubtful: false,
         }
     }
-}
 
-impl Moment {
+    /// Between which times it is when something is signed now: it has to be valid at each of them, as far as they are not
+    /// too far apart.
+    pub fn signing(&self) -> (SystemTime, SystemTime) {
+        if !self.is_doubtful {
+            return (self.wall, self.wall);
+        }
+        (
+            self.earliest.max(back(self.likely, SIGNED_AROUND)),
+            self.latest.min(on(self.likely, SIGNED_AROUND)),
+        )
+    }
+
     /// The same bounds around another time of the wall clock, not long ago.
     #[must_use]
     pub fn at(&self, wall: SystemTime) -> Self {
-        let before = self.wall.duration_since(self.earliest).unwrap_or_default();
-        let after = self.latest.duration_since(self.wall).unwrap_or_default();
+        let moved = |time: SystemTime| match time.duration_since(self.wall) {
+            Ok(after) => on(wall, after),
+            Err(before) => back(wall, before.duration()),
+        };
         Self {
             wall,
-            earliest: back(wall, before),
-            latest: on(wall, after),
-            ..*self
+            likely: moved(self.likely),
+            earliest: moved(self.earliest),
+            latest: moved(self.latest),
+            is_doubtful: self.is_doubtful,
         }
     }
 
@@ -134,7 +167,8 @@ impl SettledClock {
             began: monotonic,
             looked: Duration::ZERO,
             watched: Duration::ZERO,
-            slots: VecDeque::new(),
+            own: Window::default(),
+            others: Window::default(),
             written: None,
             heard: None,
         };
@@ -148,23 +182,22 @@ impl SettledClock {
         let part = self.settled_after / SLOTS;
         self.watched += (since - self.looked).min(part);
         self.looked = since;
-        self.put(back(wall, since));
-        let watched = self.watched;
-        let is_over = |slot: &Slot| watched.saturating_sub(slot.last) > self.settled_after;
-        while self.slots.back().is_some_and(is_over) {
-            self.slots.pop_back();
+        self.own.put(back(wall, since), self.watched, part);
+        if let Some(over) = self.watched.checked_sub(self.settled_after) {
+            self.own.forget(over);
+            self.others.forget(over);
+            self.written = self.written.filter(|_| over.is_zero());
         }
-        if watched > self.settled_after {
-            self.written = None;
-        }
-        let (least, greatest) = self.bounds();
+        let shown = || {
+            let shown = self.slots().flat_map(|slot| [slot.least, slot.greatest]);
+            shown.chain(self.written).map(|shown| on(shown, since))
+        };
         Moment {
             wall,
-            earliest: on(self.written.map_or(least, |written| written.min(least)), since),
-            latest: on(
-                self.written.map_or(greatest, |written| written.max(greatest)),
-                since,
-            ),
+            likely: self.likely(wall, since),
+            // There is one at least: this one.
+            earliest: shown().min().unwrap_or(wall),
+            latest: shown().max().unwrap_or(wall),
             is_doubtful: matches!(
                 self.doubt(wall, monotonic),
                 Some(Doubt::Set { .. } | Doubt::Differs { .. })
@@ -176,37 +209,37 @@ impl SettledClock {
     /// passed since than this process has seen.
     pub fn begins_with(&mut self, written: SystemTime, wall: SystemTime, monotonic: Instant) {
         self.look(wall, monotonic);
-        let is_confirmed = self.agrees(monotonic) || apart(wall, written) <= MAX_DIFFERENCE;
+        let is_confirmed = self.agrees(wall, monotonic) || apart(wall, written) <= MAX_DIFFERENCE;
         self.written = (!is_confirmed).then(|| back(written, self.looked));
     }
 
     /// Another clock shows `told` now. Whether the two agree.
     pub fn heard(&mut self, told: SystemTime, wall: SystemTime, monotonic: Instant) -> bool {
         self.look(wall, monotonic);
-        self.heard = Some((self.looked, ahead(wall, told)));
+        let shown = back(told, self.looked);
+        self.heard = Some((self.looked, shown));
         let agree = apart(wall, told) <= MAX_DIFFERENCE;
         if agree {
             self.written = None;
         } else {
-            self.put(back(told, self.looked));
+            let part = self.settled_after / SLOTS;
+            self.others.put(shown, self.watched, part);
         }
         agree
     }
 
     /// Why this clock is not believed now, if it is not.
     pub fn doubt(&self, wall: SystemTime, monotonic: Instant) -> Option<Doubt> {
-        if let Some(seconds) = self.word(monotonic)
+        if let Some(seconds) = self.word(wall, monotonic)
             && Duration::from_secs(seconds.unsigned_abs()) > MAX_DIFFERENCE
         {
             return Some(Doubt::Differs { seconds });
         }
         let since = monotonic.saturating_duration_since(self.began);
         let now = back(wall, since);
-        let differs = |slot: &&Slot| {
-            apart(now, slot.least) > MAX_DIFFERENCE || apart(now, slot.greatest) > MAX_DIFFERENCE
-        };
+        let differs = |slot: &&Slot| !slot.is_like(now);
         let settles_in = |last: Duration| (last + self.settled_after).saturating_sub(self.watched);
-        if let Some(slot) = self.slots.iter().find(differs) {
+        if let Some(slot) = self.slots().filter(differs).max_by_key(|slot| slot.last) {
             let furthest = match apart(now, slot.least) > apart(now, slot.greatest) {
                 true => slot.least,
                 false => slot.greatest,
@@ -222,42 +255,69 @@ impl SettledClock {
     }
 
     /// By how many seconds it is ahead of another clock, where that was heard lately; behind, where this is negative.
-    pub fn word(&self, monotonic: Instant) -> Option<i64> {
+    pub fn word(&self, wall: SystemTime, monotonic: Instant) -> Option<i64> {
         let since = monotonic.saturating_duration_since(self.began);
-        let (at, seconds) = self.heard?;
-        (since.saturating_sub(at) <= WORD_LASTS).then_some(seconds)
+        Some(ahead(back(wall, since), self.other(since)?))
     }
 
-    fn agrees(&self, monotonic: Instant) -> bool {
-        self.word(monotonic)
+    /// What another clock shows, reckoned back to the beginning.
+    fn other(&self, since: Duration) -> Option<SystemTime> {
+        let (at, shown) = self.heard?;
+        (since.saturating_sub(at) <= WORD_LASTS).then_some(shown)
+    }
+
+    /// Where this clock was set and another one goes on as this one did, two say the same.
+    fn likely(&self, wall: SystemTime, since: Duration) -> SystemTime {
+        let other = self.other(since);
+        let other = other.filter(|other| apart(*other, back(wall, since)) > MAX_DIFFERENCE);
+        let was_so = |other: &SystemTime| {
+            let shown = self.own.slots.iter().flat_map(|slot| [slot.least, slot.greatest]);
+            shown
+                .into_iter()
+                .any(|shown| apart(shown, *other) <= MAX_DIFFERENCE)
+        };
+        other.filter(was_so).map_or(wall, |other| on(other, since))
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.own.slots.iter().chain(&self.others.slots)
+    }
+
+    fn agrees(&self, wall: SystemTime, monotonic: Instant) -> bool {
+        self.word(wall, monotonic)
             .is_some_and(|seconds| Duration::from_secs(seconds.unsigned_abs()) <= MAX_DIFFERENCE)
     }
+}
 
-    fn put(&mut self, shown: SystemTime) {
-        let part = self.settled_after / SLOTS;
+impl Window {
+    /// A clock shows this when it was watched for so long; one slot lasts for `part`.
+    fn put(&mut self, shown: SystemTime, watched: Duration, part: Duration) {
         match self.slots.front_mut() {
-            Some(slot) if self.watched - slot.began <= part => {
-                slot.last = self.watched;
+            Some(slot) if watched - slot.began <= part => {
+                slot.last = watched;
                 slot.least = slot.least.min(shown);
                 slot.greatest = slot.greatest.max(shown);
             }
             _ => self.slots.push_front(Slot {
-                began: self.watched,
-                last: self.watched,
+                began: watched,
+                last: watched,
                 least: shown,
                 greatest: shown,
             }),
         }
     }
 
-    fn bounds(&self) -> (SystemTime, SystemTime) {
-        let least = self.slots.iter().map(|slot| slot.least).min();
-        let greatest = self.slots.iter().map(|slot| slot.greatest).max();
-        // There is one at least: the last look.
-        (
-            least.unwrap_or(SystemTime::UNIX_EPOCH),
-            greatest.unwrap_or(SystemTime::UNIX_EPOCH),
-        )
+    /// Forgets what was shown before that.
+    fn forget(&mut self, over: Duration) {
+        while self.slots.back().is_some_and(|slot| slot.last < over) {
+            self.slots.pop_back();
+        }
+    }
+}
+
+impl Slot {
+    fn is_like(&self, shown: SystemTime) -> bool {
+        apart(shown, self.least) <= MAX_DIFFERENCE && apart(shown, self.greatest) <= MAX_DIFFERENCE
     }
 }
 

@@ -173,7 +173,7 @@ impl Rotation {
         not_after: SystemTime,
     ) {
         let now = now.into();
-        let life = not_after.duration_since(now.wall).unwrap_or_default();
+        let life = not_after.duration_since(now.signing().0).unwrap_or_default();
         // Whole seconds, rounded up, as they are written down.
         let life = Duration::from_secs(life.as_secs() + 1);
         self.state.longest_life = self.state.longest_life.max(life);

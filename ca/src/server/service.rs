@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::authenticate::{AuthError, Authenticator, Caller, bearer_token};
 use super::authority::{Authority, DEFAULT_TTL, MAX_TTL, SignError};
 use super::authorize::{Denied, NodeAuthorizer};
+use super::clock::Moment;
 use super::limit::{self, Limit};
 use super::observe::{IssueRecord, Lines, Observer, Refusal};
 use crate::IMPERSONATED_IDENTITY;
@@ -60,6 +61,7 @@ pub struct Service {
     requests: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     per_caller: Arc<Mutex<Limit>>,
+    now: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
 
 /// A request that is not served: the answer, and what observers are told.
@@ -87,6 +89,7 @@ impl Service {
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             per_caller: Arc::default(),
+            now: Arc::new(|| SystemTime::now().into()),
         }
     }
 
@@ -94,6 +97,13 @@ impl Service {
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observers.push(observer);
+        self
+    }
+
+    /// Asks for the time here, in place of the system's clock.
+    #[must_use]
+    pub fn with_clock(mut self, now: impl Fn() -> Moment + Send + Sync + 'static) -> Self {
+        self.now = Arc::new(now);
         self
     }
 
@@ -183,14 +193,14 @@ impl Service {
                 });
             }
         };
-        let now = SystemTime::now();
+        let now = (self.now)();
         match self
             .authority
             .sign(&request.csr, &identity, self.ttl(&request), now)
         {
             Ok(issued) => Ok(IssueAnswer {
                 record: IssueRecord {
-                    at: now,
+                    at: now.wall,
                     serial: issued.serial,
                     identity,
                     caller,

@@ -21,13 +21,23 @@ fn while_the_clock_is_in_doubt_it_is_valid_whichever_time_it_is() {
     let root = ca::StoredAuthority::generate(truth - 1000 * HOUR).unwrap();
     let authority = Authority::new(ca::Material::of_stored(&root, truth).unwrap());
     let monotonic = std::time::Instant::now();
-    for (ahead, back) in [(30 * LIFE, Duration::ZERO), (Duration::ZERO, 30 * LIFE)] {
+    for (ahead, back, is_heard) in [
+        (14 * HOUR, Duration::ZERO, false),
+        (Duration::ZERO, 14 * HOUR, false),
+        (30 * LIFE, Duration::ZERO, true),
+        (30 * LIFE, Duration::ZERO, false),
+    ] {
         let wall = truth + ahead - back;
         let mut clock = ca::SettledClock::new(HOUR, truth, monotonic);
+        if is_heard {
+            clock.heard(truth, truth, monotonic);
+        }
         let now = clock.look(wall, monotonic);
         assert!(now.is_doubtful);
         let own = issue_at(&authority, &["cp.svc".to_owned()], &now).unwrap();
-        for time in [truth, wall] {
+        let right = if is_heard { truth } else { wall };
+        let other = if ahead > LIFE { right } else { truth };
+        for time in [right, other] {
             assert!(
                 own.not_before <= time && time + LIFE <= own.identity.not_after() + Duration::from_secs(1)
             );

@@ -43,12 +43,7 @@ pub(super) struct Asked {
 
 impl Seen {
     const BEFORE_THE_BEGINNING: Seen = Seen {
-        at: Moment {
-            wall: SystemTime::UNIX_EPOCH,
-            earliest: SystemTime::UNIX_EPOCH,
-            latest: SystemTime::UNIX_EPOCH,
-            is_doubtful: false,
-        },
+        at: Moment::exactly(SystemTime::UNIX_EPOCH),
         issued: 0,
     };
 

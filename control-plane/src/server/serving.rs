@@ -148,6 +148,7 @@ fn discovery(shared: &Shared, compiled: &Compiled, roots: Option<&Rotations>) ->
 }
 
 fn signing(shared: &Shared, compiled: &Compiled, signer: &Signer, roots: Option<&Rotations>) -> ca::Service {
+    let clock = shared.clock.clone();
     let config = &shared.config;
     let limits = ca::ServiceConfig {
         trust_domain: compiled.fixed.trust_domain.clone(),
@@ -157,6 +158,7 @@ fn signing(shared: &Shared, compiled: &Compiled, signer: &Signer, roots: Option<
     };
     let (authority, pods) = (signer.authority().clone(), Arc::new(shared.pods.clone()));
     let mut signing = ca::Service::new(authority, shared.authenticator.clone(), pods, limits)
+        .with_clock(move || clock.now())
         .with_observer(Arc::new(CountIssues(shared.metrics.clone())))
         .with_observer(shared.issues.clone());
     if let Some(events) = &shared.events {

@@ -7,6 +7,7 @@ use tls::{KeyAndRequest, WorkloadCertificate};
 use x509_parser::extensions::GeneralName;
 
 use super::{Authority, AuthorityError, DEFAULT_TTL, Issued, MAX_TTL, SignError};
+use crate::server::clock::SettledClock;
 use crate::server::files::FileError;
 use crate::server::material::{Material, MaterialError};
 use crate::server::stored::{KeyAndCertificate, StoredAuthority};
@@ -121,6 +122,30 @@ fn lives() {
         sign(&authority, too_long).unwrap_err(),
         SignError::TtlTooLong(too_long)
     );
+}
+
+#[test]
+fn while_the_time_is_in_doubt_a_certificate_is_valid_at_each_of_them_and_never_too_long() {
+    let authority = authority();
+    let request = KeyAndRequest::generate(&identity()).unwrap().request_pem;
+    let began = std::time::Instant::now();
+    for (hours, ttl) in [(14, HOUR), (-14, HOUR), (14, MAX_TTL), (24 * 30, HOUR)] {
+        let mut clock = SettledClock::new(HOUR, now() + 20 * HOUR, began);
+        clock.heard(now() + 20 * HOUR, now() + 20 * HOUR, began);
+        let truth = now() + 20 * HOUR;
+        let wall = match u32::try_from(hours) {
+            Ok(hours) => truth + hours * HOUR,
+            Err(_) => truth - 14 * HOUR,
+        };
+        let issued = authority
+            .sign(&request, &identity(), ttl, clock.look(wall, began))
+            .unwrap();
+        let (not_before, not_after) = life(&issued.chain[0]);
+        assert!(not_before <= truth && not_before <= wall);
+        assert!(truth + ttl.min(MAX_TTL - 2 * 24 * HOUR) <= not_after);
+        assert!(not_after <= truth + 24 * HOUR + ttl, "by {hours} hours");
+        assert!(not_after <= not_before + MAX_TTL + Duration::from_secs(120));
+    }
 }
 
 #[test]

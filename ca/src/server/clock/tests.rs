@@ -78,7 +78,7 @@ fn a_clock_that_goes_evenly_is_believed_to_the_moment() {
         let moment = machine.pass(MINUTE);
         assert_eq!(moment, Moment::from(machine.truth()));
         assert_eq!(machine.doubt(), None);
-        assert!(machine.clock.slots.len() <= SLOTS as usize + 2);
+        assert!(machine.clock.own.slots.len() <= SLOTS as usize + 2);
     }
 }
 
@@ -192,9 +192,12 @@ fn what_was_written_before_counts_until_somebody_confirms_the_clock_or_it_has_go
 fn the_word_of_another_clock_ends_with_it() {
     let mut machine = Machine::new(0);
     machine.heard(3600);
-    assert_eq!(machine.clock.word(machine.monotonic()), Some(-3600));
+    assert_eq!(
+        machine.clock.word(machine.wall(), machine.monotonic()),
+        Some(-3600)
+    );
     machine.pass(WORD_LASTS + SECOND);
-    assert_eq!(machine.clock.word(machine.monotonic()), None);
+    assert_eq!(machine.clock.word(machine.wall(), machine.monotonic()), None);
     // What it said is possible for as long as a step would be.
     assert!(machine.look().is_doubtful);
     machine.pass(HOUR + 2 * MINUTE);
@@ -216,6 +219,48 @@ fn a_list_is_never_dated_ahead_and_lasts_long_enough() {
         machine.wrong_by = 0;
         machine.pass(2 * HOUR);
     }
+}
+
+#[test]
+fn what_is_signed_is_valid_whichever_time_it_is_and_does_not_live_for_months() {
+    let mut machine = Machine::new(0);
+    let settled = machine.pass(2 * HOUR);
+    assert_eq!(settled.signing(), (machine.truth(), machine.truth()));
+    // Set to another zone's time, or back: valid by both.
+    for by in [14 * 3600, -14 * 3600] {
+        machine.wrong_by = by;
+        let (from, to) = machine.pass(SECOND).signing();
+        for time in [machine.truth(), machine.wall()] {
+            assert!(from <= time && time <= to, "by {by} s");
+        }
+        machine.wrong_by = 0;
+        machine.pass(2 * HOUR);
+    }
+    // By a month: nobody else says anything, so it may have been set right.
+    machine.heard(0);
+    machine.wrong_by = 30 * 86_400;
+    let moment = machine.pass(SECOND);
+    // It was heard a moment ago, and goes on as this one did.
+    assert_eq!(moment.likely, machine.truth());
+    assert_eq!(machine.doubt().map(|doubt| doubt.code()), Some("differs"));
+    let (from, to) = moment.signing();
+    assert_eq!((from, to), (machine.truth(), machine.truth() + DAY));
+    machine.pass(WORD_LASTS + MINUTE);
+    let moment = machine.look();
+    assert_eq!(moment.likely, machine.wall());
+    assert_eq!(moment.signing(), (machine.wall() - DAY, machine.wall()));
+    // The other one says so too: it is right now.
+    machine.heard(30 * 86_400);
+    assert_eq!(machine.look().likely, machine.wall());
+    assert_eq!(machine.doubt().map(|doubt| doubt.code()), Some("set"));
+
+    // One that goes on as it did, and another that says something else: nobody knows.
+    let mut machine = Machine::new(0);
+    machine.pass(2 * HOUR);
+    assert!(!machine.heard(-30 * 86_400));
+    let moment = machine.pass(SECOND);
+    assert!(moment.is_doubtful && moment.likely == machine.wall());
+    assert_eq!(moment.signing(), (machine.truth() - DAY, machine.truth()));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn check(material: &Material, now: SystemTime) -> Result<(), Material
     let refused = |error: &dyn std::fmt::Display| MaterialError::Refused(error.to_string());
     let identity = Identity::new(NAMES.0, NAMES.1, NAMES.2);
     let made = KeyAndRequest::generate(&identity).map_err(|error| refused(&error))?;
-    let issued = authority::sign(material, &made.request_pem, &identity, LIFE, now)
+    let issued = authority::sign(material, &made.request_pem, &identity, LIFE, now.into())
         .map_err(|error| refused(&error))?;
     WorkloadCertificate::from_pem(&issued.chain, &made.key, &identity).map_err(|error| refused(&error))?;
     Ok(())

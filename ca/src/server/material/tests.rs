@@ -45,7 +45,7 @@ fn an_intermediate_signs_what_holders_of_the_root_accept() {
         let material = Material::new(&issuing.signing(), &chain, &root.pem, now()).unwrap();
         assert_eq!(material.intermediates().len(), 2);
         let made = KeyAndRequest::generate(&identity()).unwrap();
-        let issued = sign(&material, &made.request_pem, &identity(), HOUR, now()).unwrap();
+        let issued = sign(&material, &made.request_pem, &identity(), HOUR, now().into()).unwrap();
         assert_eq!(issued.chain.len(), 4);
         let usable = WorkloadCertificate::from_pem(&issued.chain, &made.key, &identity()).unwrap();
         assert_eq!(usable.roots_pem().len(), 1);
@@ -69,7 +69,7 @@ fn nothing_lives_longer_than_what_is_above_it() {
     let material = Material::new(&issuing.signing(), &middle.pem, &root.pem, now()).unwrap();
     assert_eq!(material.not_after(), now() + 48 * HOUR);
     let request = KeyAndRequest::generate(&identity()).unwrap().request_pem;
-    let issued = sign(&material, &request, &identity(), 90 * 24 * HOUR, now()).unwrap();
+    let issued = sign(&material, &request, &identity(), 90 * 24 * HOUR, now().into()).unwrap();
     assert_eq!(issued.not_after, now() + 48 * HOUR);
 }
 

@@ -244,6 +244,22 @@ async fn no_rotation_begins_or_goes_on_by_a_wrong_clock_but_it_is_given_up() {
 }
 
 #[tokio::test]
+async fn the_service_signs_for_whoever_has_the_right_time_while_its_clock_is_ahead() {
+    let mesh = Jumping::new().await;
+    mesh.pass(1200).await;
+    mesh.set.wrong_by(14 * 3600);
+    mesh.pass(30).await;
+    let identity = Identity::new("cluster.local", "demo", "node-a");
+    let KeyAndRequest { key, request_pem } = KeyAndRequest::generate(&identity).unwrap();
+    let now = mesh.clock.now();
+    let issued = mesh.authority.sign(&request_pem, &identity, LIFE, now).unwrap();
+    let certificate = WorkloadCertificate::from_pem(&issued.chain, &key, &identity).unwrap();
+    assert!(certificate.is_valid_at(now.wall) && certificate.is_valid_at(now.earliest));
+    mesh.set.wrong_by(0);
+    assert!(certificate.is_valid_at(mesh.clock.now().wall));
+}
+
+#[tokio::test]
 async fn a_process_that_begins_with_a_wrong_clock_forgets_nothing_before_it_is_right() {
     let mesh = Jumping::new().await;
     mesh.pass(1200).await;
