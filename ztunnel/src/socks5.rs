@@ -31,6 +31,10 @@ pub(crate) const SOCKS5_PORT: u16 = 15080;
 /// Time that a client has to say where it wants to go.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
+/// For how long, and how many bytes, a client that is refused is heard out.
+const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(1);
+const MAX_LAST_WORDS: u64 = 64 << 10;
+
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 3;
 
@@ -161,7 +165,7 @@ enum Unasked {
 /// Hears out what the client wants. What it is refused for, it has been told.
 async fn ask(stream: &mut TcpStream) -> Result<Destination, Unasked> {
     if !read(stream, message::methods).await? {
-        stream.write_all(&message::NO_ACCEPTABLE_METHOD).await?;
+        end_with(stream, &message::NO_ACCEPTABLE_METHOD).await?;
         return Err(Unasked::NoMethod);
     }
     stream.write_all(&message::ACCEPTED).await?;
@@ -172,10 +176,21 @@ async fn ask(stream: &mut TcpStream) -> Result<Destination, Unasked> {
         Err(error @ Unasked::Malformed(_)) => (error, Outcome::Failed),
         Err(error) => return Err(error),
     };
-    stream.write_all(&message::reply(outcome)).await?;
-    // What it has sent beyond that is not read: closing would reset the connection before the reply arrives.
-    stream.shutdown().await?;
+    end_with(stream, &message::reply(outcome)).await?;
     Err(error)
+}
+
+/// Says the last thing to a client, and hears it out for a moment: to close while something that it has sent is unread
+/// resets the connection, which may be all that the client notices.
+async fn end_with(stream: &mut TcpStream, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    let mut rest = stream.take(MAX_LAST_WORDS);
+    let mut nowhere = tokio::io::sink();
+    let heard = tokio::io::copy(&mut rest, &mut nowhere);
+    // Whoever goes on or holds on is cut off.
+    let _ = tokio::time::timeout(LAST_WORDS_DEADLINE, heard).await;
+    Ok(())
 }
 
 /// Reads one message, and not a byte of what follows it.
@@ -199,12 +214,9 @@ async fn read<T>(
 
 /// Tells the client and ends the connection.
 async fn refuse(mut stream: TcpStream, outcome: Outcome) {
-    let told = async {
-        stream.write_all(&message::reply(outcome)).await?;
-        stream.shutdown().await
-    };
+    let reply = message::reply(outcome);
     // Who does not listen need not hear it.
-    let _ = tokio::time::timeout(REQUEST_DEADLINE, told).await;
+    let _ = tokio::time::timeout(REQUEST_DEADLINE, end_with(&mut stream, &reply)).await;
 }
 
 /// A client that wants to be connected to this very listener would go round in circles.

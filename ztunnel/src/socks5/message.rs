@@ -46,7 +46,7 @@ pub enum Malformed {
 pub enum Destination {
     /// An address.
     Address(SocketAddr),
-    /// A host name in lower case, without a final dot, and a port.
+    /// A host name in lower case, and a port. A dot at its end says that it is whole.
     Name(String, u16),
 }
 
@@ -166,7 +166,8 @@ fn named(name: &[u8], port: u16) -> Result<Destination, Malformed> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(Destination::Address((ip.to_canonical(), port).into()));
     }
-    let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let text = text.to_ascii_lowercase();
+    let labels = text.strip_suffix('.').unwrap_or(&text);
     // What RFC 1035 section 2.3.1 has, and the underscore that services are named with.
     let good = |label: &str| {
         !label.is_empty()
@@ -175,7 +176,7 @@ fn named(name: &[u8], port: u16) -> Result<Destination, Malformed> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    if text.len() > 253 || !text.split('.').all(good) {
+    if labels.len() > 253 || !labels.split('.').all(good) {
         return Err(bad);
     }
     Ok(Destination::Name(text, port))

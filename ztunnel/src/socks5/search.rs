@@ -3,9 +3,9 @@
 /// A name with so many dots is complete (`ndots` of Kubernetes' default resolv.conf).
 const COMPLETE: usize = 5;
 
-/// The names to look for in the mesh, in this order, before the name is taken as it is. `name` has no final dot.
+/// The names to look for in the mesh, in this order, before the name is taken as it is. One with a final dot is whole.
 pub(super) fn candidates(name: &str, namespace: &str, cluster_domain: &str) -> Vec<String> {
-    if name.matches('.').count() >= COMPLETE {
+    if name.ends_with('.') || name.matches('.').count() >= COMPLETE {
         return Vec::new();
     }
     [
@@ -36,5 +36,6 @@ mod tests {
             candidates("web.shop", "demo", "cluster.local").contains(&"web.shop.svc.cluster.local".into())
         );
         assert!(candidates("web-0.web.shop.svc.cluster.local", "demo", "cluster.local").is_empty());
+        assert!(candidates("web.shop.", "demo", "cluster.local").is_empty());
     }
 }

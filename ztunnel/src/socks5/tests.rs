@@ -81,8 +81,10 @@ async fn echo(stream: &mut TcpStream, text: &[u8]) {
     .await;
 }
 
+/// In good order, and not by a reset after it.
 async fn assert_ended(stream: &mut TcpStream) {
     assert_eq!(in_time("the end", stream.read(&mut [0; 1])).await.unwrap(), 0);
+    assert!(stream.take_error().unwrap().is_none());
 }
 
 /// The client's pod and an endpoint of `web.shop.svc.cluster.local`, port 80.
@@ -128,6 +130,9 @@ async fn a_client_is_connected_through_the_mesh_by_address_and_by_name() {
         seen.iter()
             .all(|seen| seen.authority == format!("{}:8080", net.ip(11)))
     );
+    // A name with a dot at its end is whole, as it is in the pod's own DNS.
+    let (code, _) = ask_for(proxy, &request(1, "web.shop.", 80)).await;
+    assert_eq!(code, Outcome::HostUnreachable as u8);
     // A client that does not wait for answers loses nothing of what it sent behind its request.
     let mut early = TcpStream::connect(proxy).await.unwrap();
     let mut all = vec![5, 1, 0];
@@ -209,6 +214,19 @@ async fn the_client_is_told_what_became_of_its_request() {
         (request(3, &ip(11), 80), Outcome::CommandNotSupported),
         (vec![5, 1, 0, 9], Outcome::AddressNotSupported),
         (request(1, "no name", 80), Outcome::Failed),
+        // What comes behind a request that is refused does not turn the answer into a reset.
+        (
+            [&[5, 1, 0, 9][..], &[0; 16]].concat(),
+            Outcome::AddressNotSupported,
+        ),
+        (
+            [request(2, &ip(11), 80), vec![0; 16]].concat(),
+            Outcome::CommandNotSupported,
+        ),
+        (
+            [request(1, &ip(11), 80), vec![0; 16]].concat(),
+            Outcome::Forbidden,
+        ),
     ] {
         let (code, mut stream) = ask_for(proxy, &request).await;
         assert_eq!(code, outcome as u8, "{request:?}");

@@ -49,7 +49,7 @@ fn every_kind_of_address_is_read() {
         request(&connect(IPV6, &mapped.octets(), 80)),
         address("10.0.0.7:80")
     );
-    assert_eq!(request(&by_name("Web.shop.SVC.", 80)), name("web.shop.svc", 80));
+    assert_eq!(request(&by_name("Web.shop.SVC.", 80)), name("web.shop.svc.", 80));
     assert_eq!(request(&by_name("_grpc.web", 80)), name("_grpc.web", 80));
     // As a name, an address is still one.
     assert_eq!(request(&by_name("10.0.0.7", 80)), address("10.0.0.7:80"));
