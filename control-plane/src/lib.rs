@@ -30,6 +30,7 @@ mod progress;
 mod rotation;
 mod scope;
 mod server;
+mod standstill;
 mod status;
 mod xds;
 

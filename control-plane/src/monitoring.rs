@@ -16,6 +16,7 @@ use crate::debug::Debug;
 use crate::http::{Answer, Pages, Question};
 use crate::leadership::Leadership;
 use crate::progress::Progress;
+use crate::standstill::Standstill;
 use crate::xds::proxies::Proxies;
 
 /// What answers are made of. Cheap to clone.
@@ -25,6 +26,7 @@ pub(crate) struct Monitoring {
     pub(crate) debug: Debug,
     pub(crate) proxies: Proxies,
     pub(crate) progress: Progress,
+    pub(crate) standstill: Standstill,
     pub(crate) leadership: Leadership,
     pub(crate) source: Arc<dyn ObjectSource>,
     /// Empty until there is one.
@@ -43,7 +45,7 @@ impl Pages for Monitoring {
                 self.metrics.set_queue(self.progress.waiting());
                 Answer::text(StatusCode::OK, OPENMETRICS_CONTENT_TYPE, self.metrics.encode())
             }
-            "/ready" | "/healthz/ready" => self.ready(),
+            "/ready" | "/healthz/ready" => self.ready(Instant::now()),
             "/live" | "/healthz/live" => self.live(Instant::now()),
             "/version" => Answer::json(StatusCode::OK, &version()),
             _ => {
@@ -58,7 +60,11 @@ impl Pages for Monitoring {
 impl Monitoring {
     /// Ready is who serves proxies: everything has been read and compiled once. The server's own words for what is
     /// wrong are in the log.
-    fn ready(&self) -> Answer {
+    fn ready(&self, now: Instant) -> Answer {
+        if self.standstill.is_behind(now) {
+            let error = json!({ "error": "this process stood still, and reads everything anew" });
+            return Answer::json(StatusCode::SERVICE_UNAVAILABLE, &error);
+        }
         if self.debug.view().is_some() {
             return Answer::json(StatusCode::OK, &json!({ "status": "ready" }));
         }

@@ -32,6 +32,7 @@ use crate::mesh_settings::{Fixed, MeshSettings};
 use crate::pods::Pods;
 use crate::progress::Progress;
 use crate::scope::{Changes, Scope};
+use crate::standstill::Standstill;
 use crate::status::Conditions;
 use crate::xds::history::History;
 use crate::xds::table::View;
@@ -45,6 +46,7 @@ pub(crate) struct Told {
     /// Where the author of the mesh's settings is told that they are not in force.
     pub(crate) events: Option<Events>,
     pub(crate) progress: Progress,
+    pub(crate) standstill: Standstill,
     pub(crate) metrics: ControlPlaneMetrics,
 }
 
@@ -66,6 +68,7 @@ pub(crate) async fn run(
         conditions,
         events,
         progress,
+        standstill,
         metrics,
     } = told;
     let mut batches = source.watch();
@@ -77,6 +80,8 @@ pub(crate) async fn run(
     let mut is_settled = others.is_none();
     let patience = tokio::time::Instant::now() + clusters::PATIENCE;
     let mut first = Some(first);
+    // How often the process had stood still when the source was begun, and whether that has told everything.
+    let (mut times, mut is_reread) = (0, false);
     let mut views: Option<watch::Sender<Arc<History>>> = None;
     loop {
         let due = async {
@@ -87,7 +92,9 @@ pub(crate) async fn run(
         };
         tokio::select! {
             batch = batches.next() => {
-                if let Some(changes) = receive(batch.ok_or(Stopped::Source)?, &mut merged) {
+                let batch = batch.ok_or(Stopped::Source)?;
+                is_reread |= batch.as_ref().is_ok_and(|batch| batch.initial);
+                if let Some(changes) = receive(batch, &mut merged) {
                     // Who asks for a certificate right after a pod has come must not wait for the compiler.
                     pods.apply(&changes);
                     if let Some(conditions) = &conditions {
@@ -119,6 +126,10 @@ pub(crate) async fn run(
                 continue;
             }
             () = due => debounce.clear(),
+            by_now = standstill.noticed() => {
+                (batches, times, is_reread) = (source.watch(), by_now, false);
+                continue;
+            }
         }
         let mut work = merged.take();
         work.others = waiting.take();
@@ -151,7 +162,9 @@ pub(crate) async fn run(
         };
         metrics.compiled(waited.saturating_sub(took), took);
         match &views {
-            Some(views) => drop(views.send_replace(history)),
+            Some(views) => {
+                views.send_replace(history);
+            }
             None => {
                 let (sender, receiver) = watch::channel(history);
                 tracing::info!(revision, "everything is compiled");
@@ -163,6 +176,9 @@ pub(crate) async fn run(
                 let _ = first.take().map(|first| first.send((receiver, fixed)));
                 views = Some(sender);
             }
+        }
+        if is_reread {
+            standstill.caught_up(times);
         }
     }
 }

@@ -214,6 +214,7 @@ async fn compile(
         conditions,
         events: shared.events.clone(),
         progress: shared.progress.clone(),
+        standstill: shared.standstill.clone(),
         metrics: shared.metrics.clone(),
     };
     let settings = (shared.config.compile_settings(), shared.config.mesh_settings());
@@ -221,6 +222,7 @@ async fn compile(
     let others = follow_clusters(tasks, shared);
     let compile = pipeline::run(source, others, settings, told, first);
     tasks.spawn(async { Ok(compile.await?) });
+    tasks.spawn(forever(shared.standstill.clone().watch()));
     let (views, fixed) = compiled.await.map_err(|_| Stopped::Source)?;
     Ok(Compiled { views, fixed })
 }

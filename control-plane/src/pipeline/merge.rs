@@ -16,6 +16,8 @@ pub(super) struct Merged {
     known: HashSet<ObjectKey>,
     /// How many of them there are, by kind.
     objects: BTreeMap<Kind, usize>,
+    /// What a source that was begun anew and counts from one has counted before.
+    before: u64,
 }
 
 /// What the compiler is given; `None`: gone.
@@ -41,7 +43,10 @@ impl Merged {
             }
             changes.extend(gone.into_iter().map(StoreChange::Delete));
         }
-        self.waiting.revision = batch.revision;
+        if batch.initial && batch.revision < self.waiting.revision {
+            self.before = self.waiting.revision;
+        }
+        self.waiting.revision = batch.revision + self.before;
         for change in &changes {
             match change {
                 StoreChange::Put(object) => {

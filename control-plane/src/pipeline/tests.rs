@@ -1,6 +1,7 @@
 //! Batches in, views out.
 
 mod atomic;
+mod standstill;
 
 use bytes::Bytes;
 use objects::{Kind, Object};

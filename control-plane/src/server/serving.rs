@@ -143,6 +143,7 @@ fn discovery(shared: &Shared, compiled: &Compiled, roots: Option<&Rotations>) ->
         events: shared.events.clone(),
         metrics: shared.metrics.clone(),
         roots,
+        standstill: shared.standstill.clone(),
         shutdown: shared.shutdown.clone(),
     })
 }

@@ -1,6 +1,7 @@
 //! What all parts are given.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use ca::{IssueLog, JwtAuthenticator};
 use object_store::ObjectSource;
@@ -17,6 +18,7 @@ use crate::leadership::Leadership;
 use crate::monitoring::Monitoring;
 use crate::pods::Pods;
 use crate::progress::Progress;
+use crate::standstill::Standstill;
 use crate::xds::proxies::Proxies;
 
 /// What all parts are given.
@@ -38,6 +40,7 @@ pub(super) struct Shared {
     pub(super) debug: Debug,
     pub(super) metrics: ControlPlaneMetrics,
     pub(super) progress: Progress,
+    pub(super) standstill: Standstill,
 }
 
 impl Shared {
@@ -56,6 +59,7 @@ impl Shared {
             debug: Debug::new(proxies.clone(), config.log.clone()),
             metrics: config.metrics(),
             progress: Progress::default(),
+            standstill: Standstill::new(Instant::now()),
             config,
             cluster,
             leadership,
@@ -72,6 +76,7 @@ impl Shared {
             debug: self.debug.clone(),
             proxies: self.proxies.clone(),
             progress: self.progress.clone(),
+            standstill: self.standstill.clone(),
             leadership: self.leadership.clone(),
             source,
             authority: Arc::new(OnceLock::new()),

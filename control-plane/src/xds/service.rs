@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use ca::rotation::Holder;
 use ca::{Authenticator, Caller, bearer_token};
@@ -33,6 +34,7 @@ use crate::config::DryRunPolicies;
 use crate::events::Events;
 use crate::places::Places;
 use crate::pods::Pods;
+use crate::standstill::Standstill;
 
 /// The longest request of a node proxy that is read, in bytes. A proxy that comes back names every resource that it
 /// holds: 9 MB for 100 000 pods. It has shown its token before anything is read.
@@ -73,6 +75,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: ControlPlaneMetrics,
     /// The roots that are trusted, where this server knows, and who is told what proxies have acknowledged.
     pub(crate) roots: Option<Arc<dyn Roots>>,
+    /// While this process is behind, no stream is begun.
+    pub(crate) standstill: Standstill,
     /// Ends all streams.
     pub(crate) shutdown: CancellationToken,
 }
@@ -178,6 +182,12 @@ where
         && encoding != "identity"
     {
         return Err(Status::unimplemented("requests are not read compressed"));
+    }
+    if shared.settings.standstill.is_behind(Instant::now()) {
+        shared.settings.metrics.stream_refused("behind");
+        return Err(Status::unavailable(
+            "this replica stood still and reads everything anew; come again, or go to another",
+        ));
     }
     let limits = Limits::of(&caller, &shared.settings.trusted_node_accounts);
     let most = limits.streams;
