@@ -367,3 +367,36 @@ fn ten_thousand_cases_with_objects_of_their_own() {
     println!("10000 cases in {:?}", begin.elapsed());
     assert_eq!(stdout(&output), "10000 passed, 0 failed\n", "{}", stderr(&output));
 }
+
+/// A case that passes on an address that nobody wrote says so.
+#[test]
+fn what_a_passed_case_rests_on_is_said() {
+    let files = TempDir::new().unwrap();
+    let policy_text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: near, namespace: production}\n\
+                       spec: {rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}\n---\n\
+                       apiVersion: v1\nkind: Pod\nmetadata: {name: new, namespace: legacy}\nspec: {containers: [{name: a}]}\n";
+    fs::copy(example("pods.yaml"), files.path().join("pods.yaml")).unwrap();
+    fs::write(files.path().join("near.yaml"), policy_text).unwrap();
+    let path = files.path().join("tests.yaml");
+    let text = "manifests: [pods.yaml, near.yaml]\ncases:\n\
+                - {name: a, from: legacy/new, to: 'production/frontend:8080', expect: deny}\n\
+                - {name: b, from: legacy/new, to: 'production/frontend:8081', expect: deny}\n";
+    fs::write(&path, text).unwrap();
+    let name = path.to_str().unwrap();
+    let output = policy(&["test", name]);
+    assert_eq!(
+        (output.status.code(), stdout(&output)),
+        (Some(0), "2 passed, 0 failed\n".to_owned())
+    );
+    let said = stderr(&output);
+    assert!(
+        said.contains(&format!("{name}:3: a: note: ")) && said.contains("give it status.podIP"),
+        "{said}"
+    );
+    assert_eq!(said.matches("give it status.podIP").count(), 1, "{said}");
+    let told: Value = serde_json::from_slice(&policy(&["test", name, "-o", "json"]).stdout).unwrap();
+    assert!(
+        told["cases"][1]["notes"].to_string().contains("status.podIP"),
+        "{told:#}"
+    );
+}

@@ -13,7 +13,7 @@ use crate::answer::{Answer, EndpointAnswer, Ground, Unanswerable};
 use crate::question::{Caller, Target};
 use crate::world::{Basis, Pod, World};
 
-mod notes;
+pub(crate) mod notes;
 mod waypoint;
 
 use waypoint::Way;

@@ -1,5 +1,6 @@
 //! Who would break if plaintext were refused.
 
+mod addresses;
 mod network;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,9 @@ pub struct StrictReport {
     pub callers: Vec<Outsider>,
     /// Ports that would take plaintext still.
     pub stays_open: Vec<StaysOpen>,
+    /// Pods without an address in the manifests, as `NAMESPACE/NAME`, of whom policies that ask for addresses cannot tell
+    /// whether they let them in, or let others in to them, now: they count as let in.
+    pub unknown_addresses: BTreeSet<String>,
 }
 
 /// A pod in the mesh, and who could not reach it any more.
@@ -115,14 +119,18 @@ impl World {
             why: pod.membership.to_string(),
         });
         let callers = callers.collect();
-        let before = self.let_in(&inside, &outside);
+        let mut unknown_addresses = BTreeSet::new();
+        let before = self.let_in(&inside, &outside, &mut unknown_addresses);
         let namespaces: BTreeSet<&str> = inside
             .iter()
             .map(|pod| pod.object.metadata.namespace.as_str())
             .collect();
         let strict: Vec<Arc<Object>> = namespaces.into_iter().filter_map(strict).map(Arc::new).collect();
         let (after, stays_open) = self.with(strict, |world| {
-            (world.let_in(&inside, &outside), world.open(&inside))
+            (
+                world.let_in(&inside, &outside, &mut BTreeSet::new()),
+                world.open(&inside),
+            )
         });
         let mut breaking: BTreeMap<usize, BTreeMap<String, Vec<u16>>> = BTreeMap::new();
         let mut kept_away: BTreeMap<(usize, usize, BTreeSet<String>), Vec<u16>> = BTreeMap::new();
@@ -164,6 +172,7 @@ impl World {
             network_policies_enforced,
             callers,
             stays_open,
+            unknown_addresses,
         }
     }
 
@@ -201,11 +210,13 @@ impl World {
             .filter_map(|pod| Some((pod, self.workload_of(pod)?)))
     }
 
-    /// Which pods let which outsiders in on which ports, by position.
+    /// Which pods let which outsiders in on which ports, by position. Notes the pods of which only an address that nobody
+    /// wrote speaks against it.
     fn let_in(
         &self,
         inside: &[Inside],
         outside: &[(String, Speaker)],
+        unknown_addresses: &mut BTreeSet<String>,
     ) -> BTreeSet<(usize, usize, Option<u16>)> {
         let mut found = BTreeSet::new();
         for (pod, target) in inside.iter().enumerate() {
@@ -216,7 +227,7 @@ impl World {
             let Some(local) = workload.addresses.first() else {
                 continue;
             };
-            for (caller, (_, speaker)) in outside.iter().enumerate() {
+            for (caller, (name, speaker)) in outside.iter().enumerate() {
                 for port in target.asked() {
                     let address = SocketAddr::new(*local, port.unwrap_or(UNNAMED));
                     let Ok((source_ip, destination)) = speaker.meets(workload, address) else {
@@ -228,9 +239,16 @@ impl World {
                         workload,
                         destination,
                     };
-                    if authorize(&connection, self.snapshot()).is_allowed() {
+                    let decision = authorize(&connection, self.snapshot());
+                    let made_up = if decision.is_allowed() {
+                        Vec::new()
+                    } else {
+                        self.refused_by_made_up_address(&decision, name, target, port)
+                    };
+                    if decision.is_allowed() || !made_up.is_empty() {
                         found.insert((pod, caller, port));
                     }
+                    unknown_addresses.extend(made_up);
                 }
             }
         }

@@ -155,11 +155,11 @@ impl Case {
         })
     }
 
-    /// Asks the question; the world is the same afterwards.
+    /// Asks the question; the world is the same afterwards. Gives the answer, whose notes say what it rests on.
     ///
     /// # Errors
     /// When the answer is not the expected one.
-    pub fn run(&self, world: &mut World) -> Result<(), Failed> {
+    pub fn run(&self, world: &mut World) -> Result<Box<Answer>, Failed> {
         let answer = world.ask_with(self.objects.iter().cloned(), &self.from, &self.to);
         let answer = Box::new(answer.map_err(Failed::Unanswerable)?);
         if answer.verdict != self.expect {
@@ -176,13 +176,14 @@ impl Case {
                 let expect = expect.clone();
                 Err(Failed::By { expect, answer })
             }
-            _ => Ok(()),
+            _ => Ok(answer),
         }
     }
 
     /// The case and what became of it: `line`, `name`, `from`, `to`, `expect`, `by` and `passed`; of a failed one also
-    /// the `failure` in words and the `answer` (`null` where there is none).
-    pub fn to_json(&self, failed: Option<&Failed>) -> Value {
+    /// the `failure` in words and the `answer` (`null` where there is none), of one that passed the `notes`.
+    pub fn to_json(&self, result: &Result<Box<Answer>, Failed>) -> Value {
+        let failed = result.as_ref().err();
         let mut value = json!({
             "line": self.line,
             "name": self.name,
@@ -195,6 +196,9 @@ impl Case {
         if let Some(failed) = failed {
             value["failure"] = failed.to_string().into();
             value["answer"] = failed.answer().map(Answer::to_json).into();
+        }
+        if let Ok(answer) = result {
+            value["notes"] = answer.notes.clone().into();
         }
         value
     }

@@ -1,5 +1,6 @@
 //! `ztctl policy test`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -39,22 +40,31 @@ impl Test {
         }
         let (mut passed, mut failed) = (0u64, 0u64);
         let mut cases = Vec::new();
+        let mut noted = BTreeSet::new();
         for (file, suite, objects) in suites {
             let (settings, objects) = self.mesh.of(objects)?;
             let mut world = World::new(Basis::Manifests, settings, objects);
             for case in &suite.cases {
                 let result = case.run(&mut world);
                 match &result {
-                    Ok(()) => passed += 1,
+                    Ok(_) => passed += 1,
                     Err(_) => failed += 1,
                 }
                 match (self.output, result) {
-                    (Output::Table, Ok(())) => {}
+                    (Output::Table, Ok(answer)) => {
+                        // What holds for many cases is said of the first.
+                        for note in answer.notes {
+                            if !noted.contains(&note) {
+                                eprintln!("{file}:{}: {}: note: {note}", case.line, case.name);
+                                noted.insert(note);
+                            }
+                        }
+                    }
                     (Output::Table, Err(why)) => {
                         print::line(&format!("FAILED {file}:{}: {}: {why}", case.line, case.name));
                     }
                     (Output::Json, result) => {
-                        let mut told = case.to_json(result.err().as_ref());
+                        let mut told = case.to_json(&result);
                         told["file"] = file.as_str().into();
                         cases.push(told);
                     }

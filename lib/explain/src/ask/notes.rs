@@ -113,7 +113,7 @@ impl World {
     }
 }
 
-fn asks_for_addresses(policy: &Authorization) -> bool {
+pub(crate) fn asks_for_addresses(policy: &Authorization) -> bool {
     let clauses = policy.rules.iter().flat_map(|rule| &rule.clauses);
     let mut matches = clauses.flat_map(|clause| &clause.matches);
     matches.any(|part| {

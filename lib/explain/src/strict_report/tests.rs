@@ -219,3 +219,79 @@ spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.8.0.0/16}}]}]}
         ]
     );
 }
+
+/// An address that nobody wrote keeps nobody out: such a caller is let in now for all that is known.
+#[test]
+fn an_address_that_nobody_wrote_does_not_speak_against_a_caller() {
+    let text = format!(
+        "{SHOP}{}",
+        POLICY.replace("SPEC", "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}")
+    );
+    let without = text.replace("status: {podIP: 10.9.0.1}", "");
+    let report = world(&without).strict_report(None, false);
+    let breaks = [
+        r#"shop/client {"outside/legacy": []}"#,
+        r#"shop/web {"outside/legacy": [8080, 9090]}"#,
+    ];
+    assert_eq!(pods(&report), breaks);
+    assert_eq!(report.unknown_addresses, ["outside/legacy".to_owned()].into());
+    assert!(
+        report
+            .to_string()
+            .contains("(give them status.podIP):\n  outside/legacy"),
+        "{report}"
+    );
+    assert_eq!(
+        report.to_json()["unknown_addresses"],
+        serde_json::json!(["outside/legacy"])
+    );
+    // So it is with the address, and with one that is written and outside of the block nobody breaks.
+    let report = world(&text).strict_report(None, false);
+    assert_eq!(
+        (pods(&report), report.unknown_addresses.len()),
+        (breaks.map(str::to_owned).to_vec(), 0)
+    );
+    let far = text.replace("status: {podIP: 10.9.0.1}", "status: {podIP: 172.16.0.1}");
+    assert!(pods(&world(&far).strict_report(None, false)).is_empty());
+    // A DENY of the block for documentation, which no pod has.
+    let deny = format!(
+        "{SHOP}{}",
+        POLICY.replace(
+            "SPEC",
+            "{action: DENY, rules: [{from: [{source: {ipBlocks: [192.0.2.0/24]}}]}]}"
+        )
+    );
+    let deny = deny.replace("status: {podIP: 10.9.0.1}", "");
+    assert_eq!(pods(&world(&deny).strict_report(None, false)), breaks);
+}
+
+/// Where the address makes no difference, the caller is refused now, and loses nothing.
+#[test]
+fn who_is_refused_at_any_address_loses_nothing() {
+    let without = SHOP.replace("status: {podIP: 10.9.0.1}", "");
+    for spec in [
+        "{rules: [{from: [{source: {namespaces: [shop]}}]}]}",
+        "{action: DENY, rules: [{from: [{source: {notNamespaces: [shop]}}]}]}",
+    ] {
+        let report = world(&format!("{without}{}", POLICY.replace("SPEC", spec))).strict_report(None, false);
+        assert_eq!(
+            (pods(&report), report.unknown_addresses.len()),
+            (Vec::new(), 0),
+            "{spec}"
+        );
+    }
+    let strict = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {namespace: shop, name: strict}\n\
+                  spec: {mtls: {mode: STRICT}}\n";
+    let both = format!(
+        "{without}{}{strict}",
+        POLICY.replace("SPEC", "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}")
+    );
+    assert!(pods(&world(&both).strict_report(None, false)).is_empty());
+}
+
+const POLICY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {namespace: shop, name: p}
+spec: SPEC
+";

@@ -35,6 +35,7 @@ impl StrictReport {
             "network_policies_enforced": self.network_policies_enforced,
             "callers": callers.collect::<Vec<Value>>(),
             "stays_open": open.collect::<Vec<Value>>(),
+            "unknown_addresses": self.unknown_addresses,
             "cannot_know": CANNOT_KNOW,
         })
     }
@@ -70,6 +71,16 @@ impl fmt::Display for StrictReport {
                 let policies: Vec<&str> = kept.policies.iter().map(String::as_str).collect();
                 let (caller, pod, ports) = (&kept.caller, &kept.pod, on(&kept.ports));
                 write!(out, "\n  {caller} from {pod} ({ports}): {}", policies.join(", "))?;
+            }
+        }
+        if !self.unknown_addresses.is_empty() {
+            write!(
+                out,
+                "\nWithout an address in the manifests, where policies ask for addresses, and so counted as let in now \
+                 (give them status.podIP):"
+            )?;
+            for pod in &self.unknown_addresses {
+                write!(out, "\n  {pod}")?;
             }
         }
         if !self.callers.is_empty() {

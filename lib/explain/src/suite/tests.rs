@@ -42,7 +42,7 @@ cases:
         .cases
         .iter()
         .map(|case| match case.run(&mut world) {
-            Ok(()) => format!("{}: passed", case.line),
+            Ok(_) => format!("{}: passed", case.line),
             Err(failed) => format!("{}: {failed}", case.line),
         })
         .collect();
