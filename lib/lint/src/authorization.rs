@@ -1,5 +1,7 @@
 //! What is to be said about an AuthorizationPolicy by itself.
 
+use std::collections::BTreeSet;
+
 use objects::{Action, AuthorizationPolicy, ReadObject, Rule, Source, Test};
 
 use crate::code::Code;
@@ -7,7 +9,7 @@ use crate::finding::Finding;
 use crate::modes;
 use crate::scope::Scope;
 use crate::terms;
-use crate::world::{World, is_dry_run, some};
+use crate::world::{Workload, World, is_dry_run, some};
 
 pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
     for (read, policy) in world.authorization_policies() {
@@ -151,16 +153,18 @@ fn exclusions(world: &World<'_>, read: &ReadObject, policy: &AuthorizationPolicy
         return;
     }
     let scope = Scope::of(world, &read.object, &policy.selector);
-    let mut selected = world
+    let selected: Vec<&Workload> = world
         .workloads
         .iter()
         .filter(|workload| scope.selects(workload))
-        .peekable();
-    let strict = selected.peek().is_some()
-        && selected.all(|workload| modes::mode(world, workload, None).0 == objects::MtlsMode::Strict);
-    if strict {
-        return;
-    }
+        .collect();
+    // Nobody knows of pods that are not there; else `None` stands for the ports that no PeerAuthentication names.
+    let open: BTreeSet<Option<u16>> = if selected.is_empty() {
+        [None].into()
+    } else {
+        let open = selected.iter().flat_map(|workload| open_ports(world, workload));
+        open.collect()
+    };
     for (index, rule) in policy.rules.iter().enumerate() {
         if rule.http_attributes().next().is_some()
             || rule.when.iter().any(|condition| asks_identity(&condition.test))
@@ -168,18 +172,55 @@ fn exclusions(world: &World<'_>, read: &ReadObject, policy: &AuthorizationPolicy
             continue;
         }
         for (place, source) in rule.from.iter().enumerate() {
-            if excludes_only(source) {
+            let cubes = terms::cubes(
+                rule,
+                policy.action,
+                &read.object.metadata.namespace,
+                &world.settings.trust_domains,
+            );
+            let admits = |port: &&Option<u16>| {
+                let plaintext = terms::Cube::plaintext(**port);
+                port.is_none()
+                    || cubes
+                        .as_ref()
+                        .is_none_or(|cubes| terms::may_meet(cubes, &plaintext))
+            };
+            let admitted: Vec<&Option<u16>> = open.iter().filter(admits).collect();
+            if excludes_only(source) && !admitted.is_empty() {
+                // Only where all other ports are STRICT the ports are the point.
+                let ports: Vec<String> = admitted
+                    .iter()
+                    .filter_map(|port| Some(port.as_ref()?.to_string()))
+                    .collect();
+                let at = if admitted.contains(&&None) {
+                    String::new()
+                } else {
+                    format!(
+                        " on what PeerAuthentications leave open, port {}",
+                        some(ports.iter().map(String::as_str))
+                    )
+                };
                 found.push(Finding::about(
                     read,
                     Code::AdmitsPlaintext,
                     format!("spec.rules[{index}].from[{place}].source"),
-                    "the source only says who may not: a caller without an identity is none of those, so plaintext is \
-                     let in",
+                    format!(
+                        "the source only says who may not: a caller without an identity is none of those, so plaintext is \
+                         let in{at}"
+                    ),
                     "add principals: [\"*\"] to the source, or set PeerAuthentication to STRICT",
                 ));
             }
         }
     }
+}
+
+/// The ports of a workload that take plaintext; `None`: those that no PeerAuthentication names.
+fn open_ports(world: &World<'_>, workload: &Workload) -> Vec<Option<u16>> {
+    let named = modes::deciding(world, workload).map(|(_, policy)| policy.port_modes.keys().copied());
+    let ports = named.into_iter().flatten().map(Some);
+    let is_open = |port: &Option<u16>| modes::mode(world, workload, *port).0 != objects::MtlsMode::Strict;
+    std::iter::once(None).chain(ports).filter(is_open).collect()
 }
 
 fn excludes_only(source: &Source) -> bool {

@@ -1,9 +1,13 @@
 //! Rules that name application ports, which nobody sees between mesh pods.
 
+use std::collections::BTreeSet;
+
 use objects::{NetworkPolicy, NetworkPort, NetworkRule, Protocol, ReadObject, TargetPort};
 
-use super::peers::mesh_peers;
-use super::{Code, Direction, Finding, Mode, Severity, Subject, TUNNEL_PORT, World, passes, some};
+use super::peers::{means, mesh_peers};
+use super::{
+    Code, Direction, Finding, Mode, Severity, Subject, TUNNEL_PORT, Workload, World, passes, selecting, some,
+};
 
 pub(super) fn check(
     world: &World<'_>,
@@ -29,10 +33,39 @@ pub(super) fn check(
         if peers == Mode::Outside {
             continue;
         }
-        let open: Vec<&&Subject<'_>> = meshed
+        // The peers in the mesh that the manifests hold.
+        let known: Vec<&Workload> = world
+            .workloads
             .iter()
-            .filter(|subject| passes(world, subject, direction, Protocol::Tcp, TUNNEL_PORT))
+            .filter(|workload| workload.in_mesh())
+            .filter(|workload| {
+                let mut peers = rule.peers.iter();
+                rule.peers.is_empty() || peers.any(|peer| means(world, own, peer, workload))
+            })
             .collect();
+        let (mut open, mut open_to_others, mut cut_off) = (Vec::new(), false, BTreeSet::new());
+        for subject in &meshed {
+            if !passes(world, subject, direction, Protocol::Tcp, TUNNEL_PORT) {
+                continue;
+            }
+            // A workload's connections to itself do not leave it.
+            let others = known.iter().filter(|peer| peer.name != subject.name);
+            let blocked: Vec<&&Workload> = others
+                .filter(|peer| !tunnels_pass(world, subject, direction, peer))
+                .collect();
+            if blocked.is_empty() {
+                open.push(subject);
+            } else {
+                open_to_others = true;
+                let between = |peer: &Workload| format!("{} ({})", peer.name, subject.name);
+                if subject.mesh == Mode::InMesh {
+                    cut_off.extend(blocked.into_iter().map(|peer| between(peer)));
+                }
+            }
+        }
+        if !cut_off.is_empty() {
+            found.push(blocked(read, direction, index, &ports, &cut_off));
+        }
         let sure = peers == Mode::InMesh && meshed.iter().any(|subject| subject.mesh == Mode::InMesh);
         let condition = if sure {
             ""
@@ -43,7 +76,9 @@ pub(super) fn check(
         let useless = format!(
             "once {TUNNEL_PORT} is open, it restricts nothing, since every port is behind the same tunnel port"
         );
-        let now = if open.is_empty() {
+        let now = if open.is_empty() && open_to_others {
+            format!("{TUNNEL_PORT} is closed between these and open to others alone, so {closed}; {useless}")
+        } else if open.is_empty() {
             format!("{TUNNEL_PORT} is closed here, so {closed}; {useless}")
         } else {
             format!(
@@ -69,6 +104,48 @@ pub(super) fn check(
             finding.rated(Severity::Info)
         });
     }
+}
+
+/// Whether some policy that selects the subject lets tunnels pass between it and this peer.
+fn tunnels_pass(world: &World<'_>, subject: &Subject<'_>, direction: Direction, peer: &Workload) -> bool {
+    selecting(world, subject).any(|(read, policy)| {
+        let own = read.object.metadata.namespace.as_str();
+        let rules = direction.rules(policy).unwrap_or_default();
+        rules.iter().any(|rule| {
+            let mut peers = rule.peers.iter();
+            (rule.peers.is_empty() || peers.any(|named| means(world, own, named, peer)))
+                && rule.lets_port_through(Protocol::Tcp, TUNNEL_PORT, |name| {
+                    subject.names_port(direction, name, Protocol::Tcp, TUNNEL_PORT)
+                })
+        })
+    })
+}
+
+/// Tunnels pass between the rule's pods and others, and not between them and the rule's peers.
+fn blocked(
+    read: &ReadObject,
+    direction: Direction,
+    index: usize,
+    ports: &str,
+    cut_off: &BTreeSet<String>,
+) -> Finding {
+    let (way, end) = match direction {
+        Direction::Ingress => ("from", "in from"),
+        Direction::Egress => ("to", "out to"),
+    };
+    Finding::about(
+        read,
+        Code::HboneBlocked,
+        format!("{}[{index}]", direction.field()),
+        format!(
+            "traffic between mesh pods is one tunnel to TCP {TUNNEL_PORT}, which policies open to others and not {way} peers \
+             for whom this rule opens {ports}, so nothing passes: {}",
+            some(cut_off.iter().map(String::as_str))
+        ),
+        format!(
+            "let TCP {TUNNEL_PORT} {end} these peers too, and say who may reach which port in an AuthorizationPolicy"
+        ),
+    )
 }
 
 /// The TCP ports that a rule names, for people; `None` when it also lets tunnels through, or names no TCP port.

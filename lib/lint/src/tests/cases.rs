@@ -585,3 +585,33 @@ fn who_is_outside_counts_for_strict_only_where_it_holds() {
         "{finding}"
     );
 }
+
+/// STRICT with an exception for a port takes plaintext there.
+#[test]
+fn a_permissive_port_admits_plaintext() {
+    let text = |port: &str, rest: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: strict, namespace: shop}}\nspec: \
+             {{selector: {{matchLabels: {{app: web}}}}, mtls: {{mode: STRICT}}, portLevelMtls: {{80: {{mode: {port}}}}}}}\n---\n\
+             apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: \
+             {{selector: {{matchLabels: {{app: web}}}}, rules: [{{from: [{{source: {{notNamespaces: [monitoring]}}}}]{rest}}}]}}\n"
+        )
+    };
+    let admits = |text: &str| {
+        let found = in_mesh(text, &Settings::default());
+        let mut told = found
+            .iter()
+            .filter(|finding| finding.code == Code::AdmitsPlaintext);
+        told.next().map(|finding| finding.why.clone())
+    };
+    let why = admits(&text("PERMISSIVE", "")).unwrap_or_default();
+    assert!(
+        why.contains("on what PeerAuthentications leave open, port 80"),
+        "{why}"
+    );
+    assert_eq!(admits(&text("STRICT", "")), None);
+    assert_eq!(
+        admits(&text("PERMISSIVE", ", to: [{operation: {ports: [\"81\"]}}]")),
+        None
+    );
+}

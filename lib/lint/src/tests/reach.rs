@@ -106,3 +106,73 @@ fn the_address_of_probes_must_pass_where_they_have_one() {
     let found = in_mesh(&mended, &settings);
     assert!(found.is_empty(), "{}", listed(&found));
 }
+
+/// Tunnels that are open to one peer are not open to another.
+#[test]
+fn a_tunnel_port_that_is_open_to_others_is_closed_to_the_peers_of_a_rule() {
+    let settings = Settings {
+        network_policy_enforced: true,
+        ..Settings::default()
+    };
+    const SCRAPER: &str = "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}";
+    let set = |tunnels: &str| {
+        let app = "{podSelector: {matchLabels: {app: backend}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], \
+                   ports: [{port: 8080}]}]}";
+        let scrape = format!(
+            "{{podSelector: {{matchLabels: {{app: backend}}}}, ingress: [{{from: [{tunnels}], ports: [{{port: 15008}}]}}]}}"
+        );
+        let egress = "{podSelector: {}, policyTypes: [Egress], egress: [{}]}";
+        policy(
+            "deny",
+            "{podSelector: {matchLabels: {app: backend}}, policyTypes: [Ingress]}",
+        ) + &policy("app", app)
+            + &policy("scrape", &scrape)
+            + &policy("out", egress)
+    };
+    let said = |text: &str| -> Vec<String> {
+        let found = in_mesh(text, &settings);
+        let blocked = found
+            .iter()
+            .filter(|finding| [Code::HboneBlocked, Code::ApplicationPortAssumed].contains(&finding.code));
+        blocked.map(ToString::to_string).collect()
+    };
+    let text = said(&set(&format!("{{{SCRAPER}}}"))).join("\n");
+    assert!(
+        text.contains("hbone-blocked") && text.contains("Pod shop/web (Deployment shop/backend)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("closed between these and open to others alone"),
+        "{text}"
+    );
+    assert!(!text.contains("restricts nothing there"), "{text}");
+    let mended = said(&set(&format!(
+        "{{{SCRAPER}}}, {{podSelector: {{matchLabels: {{app: web}}}}}}"
+    )))
+    .join("\n");
+    assert!(
+        !mended.contains("hbone-blocked") && mended.contains("restricts nothing there"),
+        "{mended}"
+    );
+    // The way out: tunnels to a block in which the peer is not.
+    let peer = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: db, namespace: shop, labels: {app: db}}\nspec: {containers: \
+                [{name: a}]}\nstatus: {podIP: 10.1.0.9}\n";
+    let out = |block: &str| {
+        peer.to_owned()
+            + &policy(
+                "out",
+                &format!(
+                    "{{podSelector: {{matchLabels: {{app: web}}}}, policyTypes: [Egress], egress: [{{to: [{{podSelector: \
+                     {{matchLabels: {{app: db}}}}}}], ports: [{{port: 5432}}]}}, {{to: [{{ipBlock: {{cidr: {block}}}}}], ports: \
+                     [{{port: 15008}}]}}]}}"
+                ),
+            )
+    };
+    let text = said(&out("10.100.0.0/16")).join("\n");
+    assert!(
+        text.contains("hbone-blocked") && text.contains("Pod shop/db (Pod shop/web)"),
+        "{text}"
+    );
+    let text = said(&out("10.1.0.0/16")).join("\n");
+    assert!(!text.contains("hbone-blocked"), "{text}");
+}
