@@ -1,3 +1,4 @@
+mod route;
 mod whole;
 
 use std::collections::BTreeMap;
