@@ -76,6 +76,8 @@ struct Shared {
 struct State {
     rotation: Rotation,
     found: Versioned,
+    /// `found` has more than what is kept.
+    is_mended: bool,
     /// What signed in which generation, the newest first.
     signers: VecDeque<(String, u64)>,
     is_leader: bool,
@@ -84,6 +86,8 @@ struct State {
     revoking: revoking::Revoking,
     /// Why what is kept could not be read or written, or a step not be taken.
     failure: Option<String>,
+    /// Why what was asked for last was not revoked, although there seemed to be no reason.
+    not_revoked: Option<String>,
 }
 
 impl Rotations {
@@ -138,6 +142,8 @@ impl Rotations {
                     revoking: revoking::Revoking::beginning_with(revocations.as_ref()),
                     revocations,
                     failure: None,
+                    is_mended: false,
+                    not_revoked: None,
                 }),
                 bundle: watch::Sender::new(None),
                 wake: Notify::new(),
@@ -224,6 +230,7 @@ impl Rotations {
             state.is_leader,
             state.failure.as_deref(),
         );
+        report["notRevoked"] = state.not_revoked.clone().into();
         report["revoked"] = state.revocations.as_ref().map_or(0, Revocations::len).into();
         report["revocations"] = state.orders(
             self.shared.settings.rotation.alone,
@@ -238,14 +245,40 @@ impl Rotations {
     /// Takes over what is kept, if it has changed.
     async fn follow(&self) -> Result<(), AuthorityError> {
         // Who follows what signs says when it is gone.
-        if let Some(found) = self.shared.kept.load().await?
+        if let Some(mut found) = self.shared.kept.load().await?
             && found.version != self.state().found.version
         {
             let now = self.now();
+            let lost = self.lost_revocations(&found);
+            let is_mended = lost.is_some();
+            if is_mended {
+                tracing::error!(
+                    "certificates that were revoked are not in {} any more; they stay revoked, and the leader writes them down again",
+                    self.shared.kept.place()
+                );
+                found.stored.revoked = lost;
+            }
             let signer = fingerprint(&self.shared.kept, &found, now.wall)?;
             self.take_over(found, signer, now);
+            self.state().is_mended = is_mended;
         }
         Ok(())
+    }
+
+    /// What this process knows to be revoked, where `found` is the same authority and has an older list or none: numbers of
+    /// lists only grow. (One that cannot be read does not come so far.)
+    fn lost_revocations(&self, found: &Versioned) -> Option<String> {
+        let state = self.state();
+        let ours = state.revocations.as_ref()?;
+        let kept = &found.stored;
+        let is_same = kept
+            .roots_pem()
+            .contains(state.found.stored.current.certificate.trim());
+        let is_lost = kept
+            .revocations()
+            .is_none_or(|theirs| theirs.number < ours.number);
+        let text = state.found.stored.revoked.clone();
+        text.filter(|_| is_same && is_lost)
     }
 
     /// Takes the step that is due, if one is, and writes down what has to be.
@@ -274,6 +307,7 @@ impl Rotations {
             (state.found.clone(), step, next, asked, has_expired)
         };
         let mut is_news = step.is_some();
+        let is_mended = is_leader && self.state().is_mended;
         let mut stored = match step {
             Some(step) => carry_out(step, &found.stored, &next, now.stamp())?,
             None => {
@@ -288,6 +322,7 @@ impl Rotations {
                 stored
             }
         };
+        is_news |= is_mended;
         let longest_life = next.longest_life.max(self.shared.settings.certificate_life);
         if has_expired {
             is_news |= stored.forget_expired(now.earliest, now.stamp())?;
@@ -295,8 +330,10 @@ impl Rotations {
         match self.revoke_in(&mut stored, &asked, now, longest_life) {
             Ok(is_new) => is_news |= is_new,
             Err(error) => {
+                let mut state = self.state();
                 // Asking for it again and again would hold up everything else.
-                self.state().revoking.done(&asked);
+                state.revoking.done(&asked);
+                state.not_revoked = Some(format!("{asked}: {error}"));
                 return Err(error);
             }
         }
@@ -317,7 +354,12 @@ impl Rotations {
             Err(error) => return Err(error.into()),
         };
         self.take_over(Versioned { version, ..fresh }, signer, now);
-        self.state().revoking.done(&asked);
+        self.state().is_mended = false;
+        if !asked.is_empty() {
+            let mut state = self.state();
+            state.revoking.done(&asked);
+            state.not_revoked = None;
+        }
         if let Some(step) = step {
             self.say(step);
         }

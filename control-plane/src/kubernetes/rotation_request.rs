@@ -89,11 +89,17 @@ fn answer(rotations: &Rotations, request: &str) -> String {
     if request.len() > MAX_REQUEST {
         return format!("refused: the value of {REQUEST} is longer than {MAX_REQUEST} bytes");
     }
-    // First, so that it is written down together with the step that it leads to.
-    rotations.take(request);
     // A word that only begins so is no request for a new root.
-    let refused = if let Some(rest) = request.strip_prefix("revoke") {
-        revoke(rotations, rest).err()
+    let is_revocation = request.strip_prefix("revoke");
+    if is_revocation.is_none() {
+        // First, so that it is written down together with the step that it leads to: a second one would be another step.
+        rotations.take(request);
+    }
+    let refused = if let Some(rest) = is_revocation {
+        let refused = revoke(rotations, rest).err();
+        // Last, so that it is never written down as taken without what it asks for: a second one changes nothing.
+        rotations.take(request);
+        refused
     } else if request.starts_with("abort") {
         rotations.abort().err().map(|error| error.to_string())
     } else {

@@ -241,7 +241,11 @@ pub(crate) fn read_out(data: Option<&BTreeMap<String, ByteString>>) -> Result<St
         previous: text(PREVIOUS_CERTIFICATE)?.map(str::to_owned),
         previous_key: text(PREVIOUS_KEY)?.map(|key| Zeroizing::new(key.to_owned())),
         rotation: text(ROTATION)?.map(str::to_owned),
-        revoked: text(REVOKED)?.map(str::to_owned),
+        // An empty one is damaged: nothing that was ever revoked is taken off by clearing it.
+        revoked: match data.and_then(|data| data.get(REVOKED)) {
+            Some(bytes) if bytes.0.is_empty() => Some(String::new()),
+            _ => text(REVOKED)?.map(str::to_owned),
+        },
     })
 }
 

@@ -3,6 +3,7 @@
 //! issued itself, and answers there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use ca::{
@@ -39,6 +40,20 @@ struct Seen {
 pub(super) struct Asked {
     serials: Vec<String>,
     selections: Vec<Selection>,
+}
+
+impl Asked {
+    pub(super) fn is_empty(&self) -> bool {
+        self.serials.is_empty() && self.selections.is_empty()
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let selections = self.selections.iter().map(ToString::to_string);
+        let all: Vec<String> = self.serials.iter().cloned().chain(selections).collect();
+        f.write_str(&all.join(", "))
+    }
 }
 
 impl Seen {

@@ -1,4 +1,5 @@
 mod jumping;
+mod lost;
 mod shared;
 
 use ca::Authority;

@@ -39,15 +39,15 @@ async fn replica(server: &ApiServer, pod: &str) -> (Rotations, Arc<Authority>) {
 
 const QUICK: Duration = Duration::from_millis(20);
 
-struct Two {
-    server: ApiServer,
-    now: SystemTime,
-    leader: (Rotations, Arc<Authority>),
-    other: (Rotations, Arc<Authority>),
+pub(super) struct Two {
+    pub(super) server: ApiServer,
+    pub(super) now: SystemTime,
+    pub(super) leader: (Rotations, Arc<Authority>),
+    pub(super) other: (Rotations, Arc<Authority>),
 }
 
 impl Two {
-    async fn new() -> Two {
+    pub(super) async fn new() -> Two {
         let server = server().await;
         Two {
             now: SystemTime::now(),
