@@ -483,6 +483,12 @@ fn kubectl_works_on_the_lab() {
     kubectl(&["label", "ns", "shop", "istio.io/dataplane-mode=ambient"], "").expect_code(0);
     let api = Api::of(&lab);
     eventually("enrolled by kubectl label", SOON, || is_enrolled(&api, "server"));
+    // The node proxies' output is what `ztctl lab logs` shows, though no container runs for their pods.
+    let shown = lab.ztctl(&["logs", "ztunnel/node-a"]).expect_code(0).stdout;
+    let first = shown.lines().next().expect("the node proxy says something");
+    let proxies = ["logs", "-n", "istio-system", "-l", "app=ztunnel", "--tail=-1"];
+    let logs = kubectl(&proxies, "").expect_code(0).stdout;
+    assert!(logs.contains(first), "{first} is not in {logs}");
     let applied = kubectl(
         &["apply", "-f", "-"],
         &peer_authentication("shop", "strict", "STRICT"),

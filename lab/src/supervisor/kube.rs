@@ -6,6 +6,7 @@
 
 mod objects;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use self::objects::Kept;
-use super::mesh::SYSTEM_NAMESPACE;
+use super::mesh::{SYSTEM_NAMESPACE, proxy_pod};
 use super::tokens::write_secret;
 use crate::control::RestartHow;
 use crate::error::{LabError, other};
@@ -63,13 +64,20 @@ struct Plan {
     logs: Arc<PodLogs>,
 }
 
-/// The output of the lab's containers, for `kubectl logs`.
-struct PodLogs(Layout);
+/// The output of the lab's containers and node proxies, for `kubectl logs`.
+struct PodLogs {
+    layout: Layout,
+    /// The pods that stand for the node proxies, which no container runs for.
+    proxies: BTreeSet<String>,
+}
 
 impl Logs for PodLogs {
     fn file(&self, container: Container<'_>) -> PathBuf {
         let Container { namespace, pod, name } = container;
-        self.0.container_log(namespace, pod, name)
+        if namespace == SYSTEM_NAMESPACE && self.proxies.contains(pod) {
+            return self.layout.log(pod);
+        }
+        self.layout.container_log(namespace, pod, name)
     }
 }
 
@@ -96,7 +104,7 @@ impl KubeApi {
             .enable_all()
             .build()
             .map_err(LabError::system("starting the API server's threads"))?;
-        let plan = plan(layout, network)?;
+        let plan = plan(layout, options, network)?;
         let kept = Kept::new(directory.clone(), options);
         let store = Store::over(Arc::new(kept));
         let shown = Arc::new(Mutex::new(Shown::default()));
@@ -173,7 +181,7 @@ pub(crate) fn root_certificates(layout: &Layout) -> PathBuf {
     layout.kube_api().join("root-cert.pem")
 }
 
-fn plan(layout: &Layout, network: &Namespace) -> Result<Plan, LabError> {
+fn plan(layout: &Layout, options: &LabOptions, network: &Namespace) -> Result<Plan, LabError> {
     let doing = "giving the API server a certificate";
     let now = SystemTime::now();
     let authority = Authority::load_or_create(&layout.kube_api(), now).map_err(other(doing))?;
@@ -197,7 +205,10 @@ fn plan(layout: &Layout, network: &Namespace) -> Result<Plan, LabError> {
         certificate: Arc::new((certificate.chain_pem, certificate.key)),
         token_key: TokenKey::from_pem(&private, &public).map_err(other("reading the key for tokens"))?,
         kubeconfig: layout.kubeconfig(),
-        logs: Arc::new(PodLogs(layout.clone())),
+        logs: Arc::new(PodLogs {
+            layout: layout.clone(),
+            proxies: options.node_names().iter().map(|node| proxy_pod(node)).collect(),
+        }),
     })
 }
 
