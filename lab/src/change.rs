@@ -13,7 +13,7 @@ use crate::control;
 use crate::controllers::is_node_proxy;
 use crate::error::{LabError, other};
 use crate::layout::Layout;
-use crate::manifests::{Manifests, Place, check};
+use crate::manifests::{Manifests, Place, check, warnings};
 use crate::settle::{self, Scope};
 
 const LOOK: Duration = Duration::from_millis(25);
@@ -143,16 +143,12 @@ pub async fn label(
         txn.put(labelled)
     })
     .await?;
-    let warnings = objects::warnings(&labelled)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
     written(
         &[Change {
             object: key.clone(),
             what: "labeled",
         }],
-        warnings,
+        warnings(&labelled),
     );
     settle::wait(layout, &store, &Scope::default(), deadline).await
 }

@@ -330,6 +330,108 @@ fn an_unknown_mode_counts_as_none_and_is_warned_about() {
 }
 
 #[test]
+fn what_has_no_effect_is_said() {
+    if !require_root() {
+        return;
+    }
+    let permissive = peer_authentication("mesh", "permissive", "PERMISSIVE");
+    let service = tests::manifests::service("mesh", "server", "server", 80, "8080");
+    let lab = Lab::reserve();
+    lab.try_up(&[], &join([objects(), permissive, service]))
+        .expect_code(0);
+    let apply = |text: &str| {
+        lab.ztctl_with_input(&["apply", "-f", "-"], text)
+            .expect_code(0)
+            .stderr
+    };
+    let warned = |stderr: &str, parts: &[&str]| {
+        let is_it =
+            |line: &str| line.starts_with("warning: ") && parts.iter().all(|part| line.contains(part));
+        assert!(stderr.lines().any(is_it), "{parts:?} are not in {stderr}");
+    };
+    let _responder = tests::Responder::start(&lab.pod("mesh/server"), 7001);
+    let plaintext = || ask(&lab.pod("outside/caller"), lab.pod("mesh/server").at(7001)).is_ok();
+
+    // Another one of the same level is older, so this one does not decide.
+    let strict = peer_authentication("mesh", "strict", "STRICT");
+    let said = apply(&strict);
+    warned(
+        &said,
+        &[
+            "PeerAuthentication mesh/strict",
+            "Conflicted",
+            "older policy permissive",
+        ],
+    );
+    assert!(plaintext());
+    // The other way round, once STRICT decides. Nothing is said of what is in force.
+    let said = lab
+        .ztctl(&["delete", "-n", "mesh", "peerauthentication/permissive"])
+        .expect_code(0)
+        .stderr;
+    assert!(!said.contains("warning") && !plaintext(), "{said}");
+    let said = apply(&strict);
+    assert!(!said.contains("warning"), "{said}");
+    let said = apply(&peer_authentication("mesh", "younger", "PERMISSIVE"));
+    warned(
+        &said,
+        &[
+            "PeerAuthentication mesh/younger",
+            "Conflicted",
+            "older policy strict",
+        ],
+    );
+    assert!(!plaintext());
+
+    // A waypoint that is not there closes a Service that a policy is attached to.
+    let attached = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: attached, namespace: \
+                    mesh}\nspec:\n  targetRefs: [{kind: Service, group: '', name: server}]\n  action: DENY\n  rules: [{from: \
+                    [{source: {namespaces: [evil]}}]}]\n";
+    let said = apply(attached);
+    warned(
+        &said,
+        &[
+            "AuthorizationPolicy mesh/attached",
+            "AncestorNotBound",
+            "no proxy enforces",
+        ],
+    );
+    let closed = [
+        "Service mesh/server",
+        "WaypointIsNotReady",
+        "connections are refused",
+    ];
+    let said = lab
+        .ztctl(&[
+            "label",
+            "-n",
+            "mesh",
+            "service/server",
+            "istio.io/use-waypoint=gone",
+        ])
+        .expect_code(0)
+        .stderr;
+    warned(&said, &closed);
+    lab.ztctl(&["label", "-n", "mesh", "service/server", "istio.io/use-waypoint-"])
+        .expect_code(0);
+    // The same by the label of its namespace, which is no condition of the namespace.
+    let said = lab
+        .ztctl(&["label", "namespace/mesh", "istio.io/use-waypoint=gone"])
+        .expect_code(0)
+        .stderr;
+    warned(&said, &closed);
+
+    let said = apply(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: fence, namespace: mesh}\nspec: \
+         {podSelector: {}}\n",
+    );
+    warned(
+        &said,
+        &["NetworkPolicy mesh/fence", "nothing in a lab enforces it"],
+    );
+}
+
+#[test]
 fn a_lab_that_is_up_is_not_brought_up_again() {
     if !require_root() {
         return;

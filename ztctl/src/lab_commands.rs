@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +9,9 @@ use objects::{Kind, ObjectKey};
 use crate::args::{Capture, Fault, LabCommand, Objects, Output, Up};
 use crate::print;
 
+use self::effects::Effects;
+
+mod effects;
 mod tables;
 
 /// How often a followed log is looked at.
@@ -32,7 +35,13 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
             let layout = Layout::new(&name.name)?;
             let manifests = Manifests::read(&filename)?;
             warn(&manifests.warnings());
+            let effects = Effects::before(&layout).await;
             lab::apply(&layout, &manifests, wait.timeout, show).await?;
+            warn(
+                &effects
+                    .warnings(&layout, &manifests.keys().into_iter().collect())
+                    .await,
+            );
         }
         LabCommand::Delete {
             name,
@@ -50,7 +59,9 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
             } else {
                 Manifests::read(&filename)?.keys()
             };
+            let effects = Effects::before(&layout).await;
             lab::delete(&layout, &keys, wait.timeout, show).await?;
+            warn(&effects.warnings(&layout, &BTreeSet::new()).await);
         }
         LabCommand::Label {
             name,
@@ -66,7 +77,9 @@ async fn dispatch(command: LabCommand) -> Result<u8, LabError> {
                 warn(&warnings);
                 show(changes);
             };
+            let effects = Effects::before(&layout).await;
             lab::label(&layout, &key, &labels, wait.timeout, written).await?;
+            warn(&effects.warnings(&layout, &BTreeSet::from([key])).await);
         }
         LabCommand::Get {
             name,

@@ -1,8 +1,11 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
+use compile::Settings;
 use explain::{Basis, Unanswerable, World};
 use lab::{LabError, Layout};
+use objects::Object;
 
 use cluster::Cluster;
 use mesh::Mesh;
@@ -85,6 +88,12 @@ pub(crate) async fn run(command: PolicyCommand) -> u8 {
         eprintln!("ztctl policy: {text}");
         code
     })
+}
+
+/// The settings of a lab's mesh with these objects, and the objects that take part in it: what its control plane, which
+/// is given no flags for them, makes of them.
+pub(crate) fn in_lab(objects: Vec<Arc<Object>>) -> Result<(Settings, Vec<Arc<Object>>), Failure> {
+    Mesh::default().of(objects)
 }
 
 impl On {

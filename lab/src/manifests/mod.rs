@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use objects::{Object, ObjectKey};
+use objects::{Kind, Object, ObjectKey};
 
 pub(crate) use check::{Place, check};
 
@@ -97,11 +97,7 @@ impl Manifests {
 
     /// What is accepted but probably not what its author means.
     pub fn warnings(&self) -> Vec<String> {
-        self.objects
-            .iter()
-            .flat_map(objects::warnings)
-            .map(|warning| warning.to_string())
-            .collect()
+        self.objects.iter().flat_map(warnings).collect()
     }
 
     /// Which objects they define.
@@ -148,6 +144,21 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>, LabError> {
         )));
     }
     Ok(files)
+}
+
+/// What a lab accepts of an object and does otherwise than its author means.
+pub(crate) fn warnings(object: &Object) -> Vec<String> {
+    let mut warnings: Vec<String> = objects::warnings(object)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if object.kind() == Kind::NetworkPolicy {
+        warnings.push(format!(
+            "{}: nothing in a lab enforces it; it is kept for `ztctl policy lint`",
+            object.key()
+        ));
+    }
+    warnings
 }
 
 fn read_text(path: &Path) -> Result<String, LabError> {

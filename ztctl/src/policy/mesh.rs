@@ -16,7 +16,7 @@ pub(super) const CONFIG_MAP: &str = "istio";
 const KEY: &str = "mesh";
 
 /// Where the settings of the mesh are, and what of its objects the control plane reads.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Reading {
     /// The namespace whose policies apply to the whole mesh. Without it that of the ConfigMap istio, else istio-system
     #[arg(long)]
@@ -74,7 +74,7 @@ impl Reading {
 }
 
 /// What is the same for the whole mesh.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Mesh {
     /// The trust domain of every identity. Without it that of the ConfigMap istio, else cluster.local
     #[arg(long)]
