@@ -11,6 +11,7 @@ mod page;
 mod random;
 mod reach;
 mod stored;
+mod waypoints;
 
 /// A namespace in the mesh with a client and a server, and one with a scraper in it.
 const MESH: &str = r#"

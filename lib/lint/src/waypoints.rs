@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use compile::{Compiler, Condition};
+use compile::{Compiler, Condition, InFront};
 use objects::selector::Labels;
 use objects::{
     EAST_WEST_CLASS, Kind, NO_WAYPOINT, REMOTE_CLASS, ReadObject, TargetRef, USE_WAYPOINT_LABEL,
@@ -79,15 +79,21 @@ pub(crate) fn check(world: &World<'_>, found: &mut Vec<Finding>) {
         let Some((at, name)) = named(&metadata.labels, namespace) else {
             continue;
         };
-        if let Some(missing) = missing(world, at, name) {
-            found.push(Finding::about(
-                read,
-                Code::WaypointNotFound,
-                format!("metadata.labels[{USE_WAYPOINT_LABEL:?}]"),
-                format!("the label names the waypoint {at}/{name}, and {missing}: there is no waypoint for it to pass"),
-                fix(at, name),
-            ));
-        }
+        let Some(missing) = missing(world, at, name) else {
+            continue;
+        };
+        let refused = match metadata.namespace.as_str() {
+            "" => refused_among(world, at, name, |user| user == namespace),
+            _ => refused(world, read),
+        };
+        let effect = refused.unwrap_or_else(|| "there is no waypoint to pass".to_owned());
+        found.push(Finding::about(
+            read,
+            Code::WaypointNotFound,
+            format!("metadata.labels[{USE_WAYPOINT_LABEL:?}]"),
+            format!("the label names the waypoint {at}/{name}, and {missing}: {effect}"),
+            fix(at, name),
+        ));
     }
 }
 
@@ -97,20 +103,36 @@ fn unusable<'w>(world: &'w World<'_>, read: &ReadObject) -> Option<&'w Condition
     let told = conditions
         .iter()
         .find(|told| told.kind == "istio.io/WaypointBound" && !told.status)?;
-    let metadata = &read.object.metadata;
-    let labels = world.namespace_labels(&metadata.namespace);
-    let source = if metadata.labels.contains_key(USE_WAYPOINT_LABEL) {
-        &metadata.labels
-    } else {
-        &labels
-    };
-    let (at, name) = named(source, &metadata.namespace)?;
-    missing(world, at, name).is_none().then_some(told)
+    let (at, name) = chosen(world, read)?;
+    missing(world, &at, &name).is_none().then_some(told)
+}
+
+/// Why connections to an object are refused: a policy counts on its waypoint, and that cannot be used.
+fn refused(world: &World<'_>, read: &ReadObject) -> Option<String> {
+    match world.waypoints.in_front_of(&read.object.key()) {
+        InFront::Closed(why) => Some(why),
+        InFront::Nothing | InFront::Waypoint { .. } => None,
+    }
+}
+
+/// The same for the first of what names a waypoint, in these namespaces.
+fn refused_among(
+    world: &World<'_>,
+    at: &str,
+    name: &str,
+    is_namespace: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let mut users = world.behind_waypoints().filter(|read| {
+        is_namespace(&read.object.metadata.namespace)
+            && chosen(world, read).is_some_and(|(of, chosen)| of == at && chosen == name)
+    });
+    users.find_map(|read| Some(format!("{}: {}", read.object.key(), refused(world, read)?)))
 }
 
 /// What becomes of a policy that is attached to a target.
 fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &TargetRef) -> Finding {
     let namespace = read.object.metadata.namespace.as_str();
+    let closed;
     let waypoint = match target.kind.as_str() {
         "Service" | "ServiceEntry" => {
             let kind = if target.kind == "Service" {
@@ -122,25 +144,19 @@ fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &Target
                 return not_found(read, field, target, namespace);
             };
             if let Some(told) = unusable(world, service) {
+                let effect = match refused(world, service) {
+                    Some(_) => "no waypoint can enforce the policy",
+                    None => "nobody enforces the policy",
+                };
                 return Finding::about(
                     read,
                     Code::WaypointNotUsable,
                     field,
-                    format!(
-                        "nobody enforces the policy for {} {}: {}",
-                        target.kind, target.name, told.message
-                    ),
+                    format!("{effect} for {} {}: {}", target.kind, target.name, told.message),
                     "mend the waypoint as the message says, or name another one",
                 );
             }
-            let labels = world.namespace_labels(namespace);
-            let own = &service.object.metadata.labels;
-            let chosen = if own.contains_key(USE_WAYPOINT_LABEL) {
-                own
-            } else {
-                &labels
-            };
-            let Some((at, name)) = named(chosen, namespace) else {
+            let Some(named) = chosen(world, service) else {
                 return Finding::about(
                     read,
                     Code::TargetWithoutWaypoint,
@@ -158,9 +174,13 @@ fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &Target
                     ),
                 );
             };
-            (at.to_owned(), name.to_owned())
+            closed = refused(world, service);
+            named
         }
-        "Gateway" => (namespace.to_owned(), target.name.clone()),
+        "Gateway" => {
+            closed = refused_among(world, namespace, &target.name, |_| true);
+            (namespace.to_owned(), target.name.clone())
+        }
         "GatewayClass" => {
             if target.name == WAYPOINT_CLASS && namespace == world.settings.root_namespace {
                 return enforced(read, field, "every waypoint of the mesh enforces it");
@@ -197,10 +217,13 @@ fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &Target
             read,
             Code::WaypointNotFound,
             field,
-            format!(
-                "the policy counts on the waypoint {at}/{name}, and {missing}; node proxies do not enforce policies with \
-                 targetRefs: nobody enforces this one"
-            ),
+            match closed {
+                Some(why) => format!("the policy counts on the waypoint {at}/{name}, and {missing}: {why}"),
+                None => format!(
+                    "the policy counts on the waypoint {at}/{name}, and {missing}; node proxies do not enforce policies \
+                     with targetRefs: nobody enforces this one"
+                ),
+            },
             fix(at, name),
         ),
         None if !world.settings.waypoints_run => Finding::about(
@@ -250,6 +273,18 @@ fn not_found(read: &ReadObject, field: String, target: &TargetRef, namespace: &s
         ),
         "correct the name, or give the manifests of the target and its waypoint too (-f)",
     )
+}
+
+/// The waypoint that an object's labels name, or else those of its namespace.
+fn chosen(world: &World<'_>, read: &ReadObject) -> Option<(String, String)> {
+    let metadata = &read.object.metadata;
+    let labels = if metadata.labels.contains_key(USE_WAYPOINT_LABEL) {
+        metadata.labels.clone()
+    } else {
+        world.namespace_labels(&metadata.namespace)
+    };
+    let (at, name) = named(&labels, &metadata.namespace)?;
+    Some((at.to_owned(), name.to_owned()))
 }
 
 /// The waypoint that labels name: namespace and name.
