@@ -14,8 +14,11 @@ use crate::finding::Finding;
 use crate::input::Settings;
 use crate::world::World;
 
+/// The reason of a waypoint that has no address yet.
+const NOT_READY: &str = "WaypointIsNotReady";
+
 /// What says which waypoint stands in front of what: a compiler that knows what names and makes waypoints, and counts
-/// Gateways that no controller has seen yet as ready.
+/// Gateways that no controller has seen yet as ready where one will.
 pub(crate) fn compiler<'a>(objects: impl Iterator<Item = &'a ReadObject>, settings: &Settings) -> Compiler {
     const KINDS: [Kind; 7] = [
         Kind::Namespace,
@@ -33,7 +36,10 @@ pub(crate) fn compiler<'a>(objects: impl Iterator<Item = &'a ReadObject>, settin
     let known = objects.filter(|read| KINDS.contains(&read.object.kind()));
     let changes: Vec<_> = known
         .map(|read| {
-            let object = compile::as_ready(&Arc::new(read.object.clone()), compiler.settings());
+            let mut object = Arc::new(read.object.clone());
+            if settings.waypoints_run {
+                object = compile::as_ready(&object, compiler.settings());
+            }
             (object.key(), Some(object))
         })
         .collect();
@@ -143,7 +149,10 @@ fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &Target
             let Some(service) = world.get(kind, namespace, &target.name) else {
                 return not_found(read, field, target, namespace);
             };
-            if let Some(told) = unusable(world, service) {
+            // Where no waypoints run, that one is not ready is the lesser news.
+            let told = unusable(world, service)
+                .filter(|told| world.settings.waypoints_run || told.reason != NOT_READY);
+            if let Some(told) = told {
                 let effect = match refused(world, service) {
                     Some(_) => "no waypoint can enforce the policy",
                     None => "nobody enforces the policy",
@@ -230,10 +239,15 @@ fn attached(world: &World<'_>, read: &ReadObject, field: String, target: &Target
             read,
             Code::TargetWithoutWaypoint,
             field,
-            format!(
-                "the policy counts on the waypoint {at}/{name}, and this control plane runs no waypoints yet; node \
-                 proxies do not enforce policies with targetRefs: nobody enforces this one"
-            ),
+            match closed {
+                Some(why) => format!(
+                    "the policy counts on the waypoint {at}/{name}, and this control plane runs no waypoints yet: {why}"
+                ),
+                None => format!(
+                    "the policy counts on the waypoint {at}/{name}, and this control plane runs no waypoints yet; node \
+                     proxies do not enforce policies with targetRefs: nobody enforces this one"
+                ),
+            },
             "for callers and ports only, use a selector in place of targetRefs; for HTTP, a control plane that runs \
              waypoints",
         ),

@@ -101,18 +101,22 @@ fn each_is_compiled_or_refused_by_name() {
 }
 
 #[test]
-fn where_no_waypoints_run_nobody_enforces_what_counts_on_them() {
+fn where_no_waypoints_run_what_counts_on_them_closes() {
     let text = std::fs::read_to_string(guide().join("waypoint.yaml")).expect("text");
     let settings = Settings {
         waypoints_run: false,
         ..Settings::default()
     };
     let found = findings("waypoint.yaml", &text, &settings);
-    assert_eq!(found.len(), 1, "{}", listed(&found));
-    assert_eq!(
-        (found[0].code, found[0].severity),
-        (Code::TargetWithoutWaypoint, Severity::Error)
-    );
+    let said: Vec<_> = found
+        .iter()
+        .map(|finding| (finding.code, finding.severity))
+        .collect();
+    let expected = [
+        (Code::TargetWithoutWaypoint, Severity::Error),
+        (Code::WaypointNotUsable, Severity::Error),
+    ];
+    assert_eq!(said, expected, "{}", listed(&found));
 }
 
 #[test]

@@ -35,12 +35,20 @@ fn nobody_enforces_is_said_only_where_connections_are_not_refused() {
         gateway("remote-class", "all").replace("HBONE", "HTTP"),
         gateway("istio-waypoint", "workload"),
     );
+    let good = gateway("istio-waypoint", "all");
     let mut closed = 0;
-    for (name, objects, gateway) in [
-        ("not there", SERVICE, None),
-        ("not there, by its namespace", &inherited, None),
-        ("of another class", SERVICE, Some(&other)),
-        ("for other traffic", SERVICE, Some(&workload)),
+    for (name, objects, gateway, waypoints_run) in [
+        ("not there", SERVICE, None, true),
+        ("not there, by its namespace", &inherited, None, true),
+        ("of another class", SERVICE, Some(&other), true),
+        ("for other traffic", SERVICE, Some(&workload), true),
+        ("where none run", SERVICE, Some(&good), false),
+        (
+            "for other traffic, where none run",
+            SERVICE,
+            Some(&workload),
+            false,
+        ),
     ] {
         for policy in [service("DENY"), service("AUDIT"), gate("DENY"), gate("AUDIT")] {
             let mut text = format!("{policy}---\n{objects}");
@@ -54,7 +62,10 @@ fn nobody_enforces_is_said_only_where_connections_are_not_refused() {
                 format!("{MESH}---\n{text}")
             };
             let input = input(&text);
-            let settings = Settings::default();
+            let settings = Settings {
+                waypoints_run,
+                ..Settings::default()
+            };
             let compiler = crate::waypoints::compiler(input.objects.iter(), &settings);
             let key = ObjectKey::new(Kind::Service, "shop", "backend");
             let is_closed = matches!(compiler.in_front_of(&key), InFront::Closed(_));
@@ -62,7 +73,12 @@ fn nobody_enforces_is_said_only_where_connections_are_not_refused() {
             let found = lint(&input, &settings);
             let about: Vec<&Finding> = found
                 .iter()
-                .filter(|finding| matches!(finding.code, Code::WaypointNotFound | Code::WaypointNotUsable))
+                .filter(|finding| {
+                    matches!(
+                        finding.code,
+                        Code::WaypointNotFound | Code::WaypointNotUsable | Code::TargetWithoutWaypoint
+                    )
+                })
                 .collect();
             assert!(!about.is_empty(), "{name}: {policy}{}", listed(&found));
             for finding in about {
