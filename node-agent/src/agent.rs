@@ -104,6 +104,7 @@ pub async fn run(
     };
     let zds = seqpacket::Listener::bind(&settings.zds_socket).map_err(failed(&settings.zds_socket))?;
     let status = status::bind(&settings.status_socket).map_err(failed(&settings.status_socket))?;
+    let (ending, ended) = watch::channel(false);
     let tools = Arc::new(Tools {
         finder,
         firewall,
@@ -112,6 +113,7 @@ pub async fn run(
         board: board.clone(),
         grace: settings.grace,
         check_interval: settings.check_interval,
+        ending: ended,
     });
     let mut services = JoinSet::new();
     services.spawn(status::serve(
@@ -139,6 +141,7 @@ pub async fn run(
         () = pods.follow(tracker, &*source, serve_proxies) => Err(AgentError::SourceEnded),
         () = async {
             stop.await;
+            ending.send_replace(true);
             farewell(&board).await;
         } => Ok(()),
     }

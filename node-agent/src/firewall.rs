@@ -72,7 +72,7 @@ pub enum FirewallError {
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     /// Empty tables could not be removed.
-    #[error("cannot remove empty nftables tables: {0}")]
+    #[error("cannot remove nftables tables: {0}")]
     Tables(std::io::Error),
 }
 
@@ -165,6 +165,8 @@ impl Firewall {
     /// Takes out all that is ours, down to tables which only we have used.
     pub async fn remove(&self, pod: &Namespace) -> Result<(), FirewallError> {
         self.take_out(pod, |_| true).await?;
+        // The node proxy's, for connections that its kernel could not end.
+        nftables::forget_dropped(pod).map_err(FirewallError::Tables)?;
         for family in families(pod)? {
             self.remove_routing(pod, family).await?;
             if self.backend.nftables {

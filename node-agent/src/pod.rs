@@ -26,6 +26,9 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long a write has that removes an annotation, once the agent is about to end.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
 /// What all pods share.
 pub struct Tools {
     /// Finds network namespaces.
@@ -42,6 +45,8 @@ pub struct Tools {
     pub grace: Duration,
     /// How often an enrolled pod is asked whether it still has the same network namespace.
     pub check_interval: Duration,
+    /// Whether the agent is about to end.
+    pub ending: watch::Receiver<bool>,
 }
 
 /// The task of one pod.
@@ -63,6 +68,8 @@ pub struct PodTask {
     error: Option<String>,
     /// The agent has let go of the pod: there is no more news of it.
     released: bool,
+    /// Whether the agent is about to end, as far as this task has heard.
+    ending: watch::Receiver<bool>,
 }
 
 /// Why a step could not be done.
@@ -85,8 +92,10 @@ impl PodTask {
     pub fn new(tools: Arc<Tools>, mut views: watch::Receiver<PodView>, rules: Rules) -> Self {
         let view = views.borrow_and_update().clone();
         let annotation = view.annotation;
+        let ending = tools.ending.clone();
         Self {
             tools,
+            ending,
             views,
             view,
             annotation,
@@ -272,11 +281,22 @@ impl PodTask {
             .tools
             .writer
             .patch_annotation(&view.key, &view.uid, REDIRECTION_ANNOTATION, value);
-        match writing.await {
-            Ok(revision) => self.written = revision,
+        let written = tokio::select! {
+            written = writing => Some(written),
+            () = last_chance(self.tools.ending.clone()), if annotation == Annotation::None => None,
+        };
+        let is_last = annotation == Annotation::None && *self.tools.ending.borrow();
+        match written {
+            Some(Ok(revision)) => self.written = revision,
             // The watch will tell that the pod is gone.
-            Err(WriteError::Gone { .. }) => {}
-            Err(error) => return Err(StepError::Write(error)),
+            Some(Err(WriteError::Gone { .. })) => {}
+            Some(Err(error)) if !is_last => return Err(StepError::Write(error)),
+            // Where a mesh is taken down the permissions go before the agent. That peers still tunnel to a pod is less
+            // than that it is left redirected to nobody.
+            _ => tracing::warn!(
+                pod = %self.view.key,
+                "the annotation {REDIRECTION_ANNOTATION} stays: it cannot be removed, and this agent ends"
+            ),
         }
         self.annotation = annotation;
         if annotation == Annotation::Enabled {
@@ -348,6 +368,8 @@ impl PodTask {
         };
         tokio::select! {
             () = moment => {}
+            // Without its sender there is nothing to hear of.
+            Ok(()) = self.ending.changed() => self.retry = None,
             news = news => {
                 // A change may be the cure.
                 self.retry = None;
@@ -394,6 +416,14 @@ impl PodTask {
             pods.insert(view.uid.clone(), status)
         });
     }
+}
+
+/// Done when the agent has been about to end for [`LAST_CHANCE`].
+async fn last_chance(mut ending: watch::Receiver<bool>) {
+    if ending.wait_for(|ending| *ending).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(LAST_CHANCE).await;
 }
 
 fn state(goal: Goal, actual: Actual) -> PodState {

@@ -19,7 +19,7 @@ use crate::{
 };
 use attributes::Attributes;
 
-pub use connections::drop_connection;
+pub use connections::{drop_connection, forget_dropped};
 
 /// The family of a table as iptables makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,12 @@
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use object_store::Directory;
+use futures_util::future::BoxFuture;
+use object_store::{Directory, StatusWrite, WriteError};
 use objects::{Kind, ObjectKey, REDIRECTION_ANNOTATION};
 use sys::{Namespace, link::Netlink};
 use tokio::{
@@ -24,6 +30,39 @@ struct Node {
     pins: BTreeMap<String, Namespace>,
     agent: Option<tokio::task::JoinHandle<Result<(), AgentError>>>,
     terminate: Option<oneshot::Sender<()>>,
+    /// Whether the agent may write.
+    permitted: Arc<AtomicBool>,
+}
+
+/// A store that is written to with permission.
+struct Permitted {
+    store: Directory,
+    permitted: Arc<AtomicBool>,
+}
+
+impl ObjectWriter for Permitted {
+    fn patch_annotation(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        annotation: &str,
+        value: Option<&str>,
+    ) -> BoxFuture<'static, Result<u64, WriteError>> {
+        if self.permitted.load(Ordering::Relaxed) {
+            return self.store.patch_annotation(key, uid, annotation, value);
+        }
+        let (key, problem) = (key.clone(), "Unauthorized".to_owned());
+        Box::pin(async move { Err(WriteError::Remote { key, problem }) })
+    }
+
+    fn write_status(
+        &self,
+        _: &ObjectKey,
+        _: &str,
+        _: StatusWrite,
+    ) -> BoxFuture<'static, Result<u64, WriteError>> {
+        unreachable!("the agent writes no status")
+    }
 }
 
 impl Node {
@@ -40,6 +79,7 @@ impl Node {
             pins: BTreeMap::new(),
             agent: None,
             terminate: None,
+            permitted: Arc::new(AtomicBool::new(true)),
         }
     }
 
@@ -62,10 +102,14 @@ impl Node {
         let store = Arc::new(self.store.clone());
         let (terminate, terminated) = oneshot::channel();
         self.terminate = Some(terminate);
+        let writer = Arc::new(Permitted {
+            store: self.store.clone(),
+            permitted: self.permitted.clone(),
+        });
         let stop = async move {
             let _ = terminated.await;
         };
-        self.agent = Some(tokio::spawn(run(settings, store.clone(), store, finder, stop)));
+        self.agent = Some(tokio::spawn(run(settings, store, writer, finder, stop)));
     }
 
     /// As SIGTERM does it.
@@ -393,6 +437,38 @@ async fn an_agent_killed_while_draining_cleans_up_later() {
     let status = node.until_settled(revision).await;
     assert_eq!(status["pods"][0]["state"], "direct");
     assert_eq!(traces(&node.pins[&uid]).await, before);
+}
+
+/// Helm removes roles and accounts before the agents have ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_agent_lets_go_of_leaving_pods_without_permission_too() {
+    if needs_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let uid = node.pod("web", "10.9.0.5").await;
+    let revision = node.label_namespace(Some("ambient"));
+    node.start();
+    let _proxy = FakeProxy::connect(&node.path("zds")).await;
+    node.until_settled(revision).await;
+    node.permitted.store(false, Ordering::Relaxed);
+    node.label_namespace(None);
+    eventually("it may not write", async || {
+        let error = node.status_of("web").await["error"].to_string();
+        error.contains("Unauthorized")
+    })
+    .await;
+    let firewall = Preflight::run(Path::new("/proc/sys/net"), None)
+        .await
+        .ready()
+        .unwrap();
+    // As long as it does not end, peers must not tunnel to a pod that takes no tunnels.
+    let found = firewall.inspect(&node.pins[&uid]).await.unwrap();
+    assert_eq!(found, Found::Redirection);
+    node.terminate().await;
+    let found = firewall.inspect(&node.pins[&uid]).await.unwrap();
+    assert_ne!(found, Found::Redirection);
+    assert_eq!(node.annotation("web").as_deref(), Some("enabled"));
 }
 
 /// What uninstalling does: labels go, and at once agent and proxy.

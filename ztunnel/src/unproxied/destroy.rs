@@ -14,8 +14,8 @@ pub(crate) enum Ended {
     DroppedBefore,
 }
 
-/// Ends `socket` in `namespace`: destroys it where the kernel can, else drops its packets from now on. The rule disappears
-/// with the pod's namespace.
+/// Ends `socket` in `namespace`: destroys it where the kernel can, else drops its packets from now on. The node agent takes
+/// the rule away when the pod leaves the mesh.
 pub(crate) fn end(namespace: &Namespace, socket: &SocketInfo) -> std::io::Result<Ended> {
     if diag::destroy(namespace, socket)? {
         return Ok(Ended::Destroyed);

@@ -17,7 +17,7 @@ use super::{Attributes, Change, TableFamily, Transaction};
 use crate::Namespace;
 
 /// Drops every packet of the connection between `local` and `remote` in the namespace, in both directions, from now on. Says
-/// whether that is new. What is dropped stays so until the namespace is gone.
+/// whether that is new. What is dropped stays so until [`forget_dropped`].
 pub fn drop_connection(namespace: &Namespace, local: SocketAddr, remote: SocketAddr) -> io::Result<bool> {
     let (local, remote) = (canonical(local), canonical(remote));
     let family = match local.ip() {
@@ -43,6 +43,23 @@ pub fn drop_connection(namespace: &Namespace, local: SocketAddr, remote: SocketA
             errno => return Err(io::Error::from_raw_os_error(errno)),
         }
     }
+}
+
+/// Takes back all that [`drop_connection`] has done in the namespace.
+pub fn forget_dropped(namespace: &Namespace) -> io::Result<()> {
+    for family in [TableFamily::V4, TableFamily::V6] {
+        let table = Change {
+            kind: super::NFT_MSG_DELTABLE,
+            flags: 0,
+            attributes: Attributes::default().text(super::NFTA_TABLE_NAME, TABLE),
+        };
+        match Transaction::open(namespace, family)?.send([table])? {
+            // A kernel without nftables has no tables either.
+            0 | libc::ENOENT | libc::EOPNOTSUPP | libc::EINVAL | libc::EAFNOSUPPORT => {}
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+    Ok(())
 }
 
 const ATTEMPTS: usize = 2;

@@ -88,5 +88,13 @@ fn a_dropped_connection_is_dropped_both_ways_and_no_other() {
         let (local, remote) = (other.1.local_addr().unwrap(), other.1.peer_addr().unwrap());
         assert!(drop_connection(&namespace, local, remote).unwrap());
         assert!(!says(&mut other.0, &mut other.1), "{address}: another one");
+        forget_dropped(&namespace).unwrap();
+        forget_dropped(&namespace).unwrap();
+        other.1.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // Sent again by TCP, it arrives.
+        assert!(
+            other.1.read_exact(&mut [0; 4]).is_ok(),
+            "{address}: nothing is left"
+        );
     }
 }
