@@ -158,7 +158,7 @@ fn refused(object: &Object, message: String) -> Condition {
 
 /// Whether a namespace may speak for the mesh: whoever may write only in another one must not turn aside what the whole
 /// mesh sends elsewhere.
-fn is_trusted(settings: &Settings, namespace: &str) -> bool {
+pub(crate) fn is_trusted(settings: &Settings, namespace: &str) -> bool {
     let mut others = settings.trusted_entry_namespaces.iter();
     namespace == settings.root_namespace || others.any(|other| other == "*" || other == namespace)
 }

@@ -106,8 +106,14 @@ pub(crate) fn workload(
         ..shared(index, settings, &subject, parts.workload_name)
     };
     let mut conditions = Vec::from_iter(bound.condition);
+    let is_elsewhere = network != network::of_mesh(index, settings);
+    if is_elsewhere && !claim::is_trusted(settings, &metadata.namespace) {
+        // Whose addresses another network's are is not known here, and its gateway is found by one of them. Nobody here
+        // dials what is there by its own address, so an endpoint loses nothing.
+        made.network_mode = NetworkMode::HostNetwork.into();
+    }
     if let Some(EntryAddress::Ip(address)) = &entry.address
-        && network == network::of_mesh(index, settings)
+        && !is_elsewhere
         && claim::endpoint::is_foreign(index, settings, parts.object, *address)
     {
         let is_tunnelled = made.tunnel_protocol() != TunnelProtocol::None;

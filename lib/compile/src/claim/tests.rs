@@ -9,6 +9,7 @@ use crate::testing::{compiled, puts, service};
 use crate::{Compiler, Settings};
 
 mod blocks;
+mod networks;
 
 fn entry(namespace: &str, name: &str, second: u8, spec: &str, status: &str) -> String {
     format!(

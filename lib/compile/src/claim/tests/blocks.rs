@@ -327,12 +327,8 @@ fn an_endpoint_does_not_stand_for_an_address_of_somebody_else() {
             assert_order_is_no_matter(&[PLACES, &net, &vm, &thief]);
         }
     }
-    // Its own namespace's, an address on another network, and one that nobody has.
-    for (namespace, address) in [
-        ("victim", "203.0.113.7"),
-        ("a-thief", "10.7.7.7"),
-        ("a-thief", "10.6.0.1, network: far"),
-    ] {
+    // Its own namespace's, and one that nobody has.
+    for (namespace, address) in [("victim", "203.0.113.7"), ("a-thief", "10.7.7.7")] {
         let text = text.clone() + &machine(namespace, "own", 2, address, "{}");
         let compiler = compiled(&text);
         let uid = format!("Kubernetes/networking.istio.io/WorkloadEntry/{namespace}/own");
@@ -417,5 +413,50 @@ fn what_decides_about_others_is_followed() {
         // Deleted and written again.
         compiler.apply(puts(&service(second)));
         assert_eq!(found(&compiler, "10.0.0.9")[1].is_some(), is_given, "{second}");
+    }
+}
+
+/// An entry that is limited, or is no more, gives up a single address too, and takes it back.
+#[test]
+fn a_single_address_changes_hands_with_what_limits_the_older() {
+    let older = redirecting("a", "older", 1, "203.0.113.7, 10.50.0.0/24");
+    let younger = redirecting("b", "younger", 2, "203.0.113.7");
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: c, name: p, uid: u}\nspec: {containers: [{name: a}]}\n\
+               status: {phase: Running, podIP: 10.50.0.9}\n";
+    let without = older.clone() + &younger;
+    let with = without.clone() + pod;
+    let mut compiler = compiled(&with);
+    for (is_there, text) in [(false, &without), (true, &with), (false, &without)] {
+        let changes = puts(pod).into_iter();
+        compiler.apply(changes.map(|(key, object)| (key, object.filter(|_| is_there))));
+        let fresh = compiled(text);
+        let expected = if is_there {
+            "b/younger.example"
+        } else {
+            "a/older.example"
+        };
+        assert_eq!(found(&fresh, "203.0.113.7")[1].as_deref(), Some(expected));
+        assert_eq!(compiler.addresses(), fresh.addresses(), "{is_there}");
+        assert_eq!(compiler.conditions(), fresh.conditions(), "{is_there}");
+    }
+}
+
+/// The same where a label on the namespace limits it.
+#[test]
+fn a_single_address_changes_hands_with_a_label_on_the_olders_namespace() {
+    let space = |labels: &str| {
+        format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: a, labels: {labels}}}\n")
+    };
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: c, name: p, uid: u}\nspec: {containers: [{name: a}]}\n\
+               status: {phase: Running, podIP: 10.50.0.9}\n";
+    let rest = passing("a", "older", 1, "203.0.113.7, 10.50.0.0/24")
+        + &redirecting("b", "younger", 2, "203.0.113.7")
+        + pod;
+    let mut compiler = compiled(&(space("{}") + &rest));
+    for labels in ["{istio.io/use-waypoint: w}", "{}"] {
+        compiler.apply(puts(&space(labels)));
+        let fresh = compiled(&(space(labels) + &rest));
+        assert_eq!(compiler.addresses(), fresh.addresses(), "{labels}");
+        assert_eq!(compiler.conditions(), fresh.conditions(), "{labels}");
     }
 }
