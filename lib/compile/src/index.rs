@@ -15,7 +15,7 @@ mod links;
 mod selectors;
 
 use addresses::Addresses;
-pub(crate) use addresses::{blocks, endpoints, held, wanted};
+pub(crate) use addresses::{blocks, endpoints, given, held, wanted};
 use links::Links;
 use selectors::{Selectors, selector_of};
 

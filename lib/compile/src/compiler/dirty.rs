@@ -10,7 +10,7 @@ use objects::{
 };
 
 use crate::block;
-use crate::index::{Index, blocks, endpoints, held, slice_of_service, target_pods, wanted};
+use crate::index::{Index, blocks, endpoints, given, held, slice_of_service, target_pods, wanted};
 use crate::settings::Settings;
 use crate::workload::locality;
 use crate::{authorization_policy, network, service, waypoint};
@@ -39,9 +39,9 @@ pub(super) struct Dirty {
     addresses: BTreeSet<IpAddr>,
     /// The entries that have addresses, blocks or endpoints in these.
     blocks: BTreeSet<IpBlock>,
-    /// The same of these entries' blocks.
+    /// The same of these entries' addresses and blocks.
     claims: BTreeSet<ObjectKey>,
-    /// The same of the blocks of all entries of these namespaces.
+    /// The same of those of all entries of these namespaces.
     relabelled: BTreeSet<String>,
     /// What names these waypoints, by namespace and name.
     waypoints: BTreeSet<(String, String)>,
@@ -293,18 +293,21 @@ impl Dirty {
             }
         }
         let addresses = index.addresses();
-        for address in &self.addresses {
-            self.keys.extend(addresses.given(*address).cloned());
-            self.keys.extend(addresses.endpoints(*address).cloned());
-        }
-        // What an entry may keep from others decides about what lies in its blocks; nothing decides about that in turn.
+        // What an entry may keep from others decides about what lies in its blocks, and about the younger with an address
+        // of its own; nothing decides about that in turn.
         let claims = self.claims.iter().filter_map(|key| index.get_key(key));
         let relabelled = self
             .relabelled
             .iter()
             .flat_map(|namespace| index.of(Kind::ServiceEntry, namespace));
-        let claimed = claims.chain(relabelled).flat_map(|object| blocks(object));
-        self.blocks.extend(claimed);
+        for object in claims.chain(relabelled) {
+            self.blocks.extend(blocks(object));
+            self.addresses.extend(given(object));
+        }
+        for address in &self.addresses {
+            self.keys.extend(addresses.given(*address).cloned());
+            self.keys.extend(addresses.endpoints(*address).cloned());
+        }
         for block in &self.blocks {
             self.keys.extend(addresses.inside(*block).cloned());
         }

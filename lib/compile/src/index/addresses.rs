@@ -186,7 +186,8 @@ pub(crate) fn endpoints(object: &Object) -> Vec<IpAddr> {
     addresses.collect()
 }
 
-fn given(object: &Object) -> Vec<IpAddr> {
+/// The single addresses of a ServiceEntry: its author chose them, or they were chosen for it.
+pub(crate) fn given(object: &Object) -> Vec<IpAddr> {
     let Some(entry) = object.as_service_entry() else {
         return Vec::new();
     };

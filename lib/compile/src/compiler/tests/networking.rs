@@ -88,7 +88,7 @@ pub(super) fn object() -> impl Strategy<Value = String> {
     let entry = (
         (namespace(), name(), labels(), second()),
         prop::sample::select(vec!["a.example", "b.example", "x.demo.svc.cluster.local", "*.example"]),
-        0u8..10,
+        0u8..11,
         0u8..4,
         0u8..4,
     )
@@ -104,6 +104,8 @@ pub(super) fn object() -> impl Strategy<Value = String> {
                 6 => "resolution: STATIC, addresses: [10.0.0.0/8], endpoints: [{address: 10.6.0.1}]".to_owned(),
                 7 => "resolution: NONE, addresses: [10.0.0.0/30, 10.6.0.0/16]".to_owned(),
                 8 => "resolution: STATIC, addresses: [10.0.0.4, 10.6.0.1, 11.0.0.0/7]".to_owned(),
+                // An address that the one before has too, without a block.
+                10 => "resolution: STATIC, addresses: [10.0.0.4]".to_owned(),
                 9 => "resolution: STATIC, addresses: [10.6.0.0/24, 10.0.0.2/31]".to_owned(),
                 _ => format!("resolution: STATIC, addresses: [240.240.0.{}]", status + 1),
             };
