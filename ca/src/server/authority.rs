@@ -270,7 +270,10 @@ fn certify(
     }
     let (earliest, latest) = now.signing();
     let not_before = whole_seconds(earliest - BACKDATE.0.min(ttl / BACKDATE.1));
-    let not_after = (latest + ttl).min(earliest + MAX_TTL).min(material.not_after());
+    // Whoever renews in the middle of the life must not do it at once: a quarter of what was asked for is left before it.
+    let evened = now.likely + now.likely.duration_since(not_before).unwrap_or_default() + ttl / 2;
+    let not_after = (latest + ttl).max(evened);
+    let not_after = not_after.min(earliest + MAX_TTL).min(material.not_after());
     let not_after = whole_seconds(not_after);
     let serial = serial();
     let mut params = CertificateParams::default();

@@ -188,9 +188,12 @@ impl SettledClock {
             self.others.forget(over);
             self.written = self.written.filter(|_| over.is_zero());
         }
+        // What another clock says may be asked more seldom than slots are kept.
+        let differs = self.differing(wall, since);
         let shown = || {
             let shown = self.slots().flat_map(|slot| [slot.least, slot.greatest]);
-            shown.chain(self.written).map(|shown| on(shown, since))
+            let shown = shown.chain(self.written).chain(differs);
+            shown.map(|shown| on(shown, since))
         };
         Moment {
             wall,
@@ -266,10 +269,15 @@ impl SettledClock {
         (since.saturating_sub(at) <= WORD_LASTS).then_some(shown)
     }
 
+    /// The same, where it is another time than this one's.
+    fn differing(&self, wall: SystemTime, since: Duration) -> Option<SystemTime> {
+        let other = self.other(since);
+        other.filter(|other| apart(*other, back(wall, since)) > MAX_DIFFERENCE)
+    }
+
     /// Where this clock was set and another one goes on as this one did, two say the same.
     fn likely(&self, wall: SystemTime, since: Duration) -> SystemTime {
-        let other = self.other(since);
-        let other = other.filter(|other| apart(*other, back(wall, since)) > MAX_DIFFERENCE);
+        let other = self.differing(wall, since);
         let was_so = |other: &SystemTime| {
             let shown = self.own.slots.iter().flat_map(|slot| [slot.least, slot.greatest]);
             shown

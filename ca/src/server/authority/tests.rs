@@ -148,6 +148,30 @@ fn while_the_time_is_in_doubt_a_certificate_is_valid_at_each_of_them_and_never_t
     }
 }
 
+/// Others renew in the middle of the life, and would otherwise ask again at once, over and over.
+#[test]
+fn while_the_time_is_in_doubt_a_good_part_of_the_life_is_left_before_its_middle() {
+    let authority = authority();
+    let request = KeyAndRequest::generate(&identity()).unwrap().request_pem;
+    let began = std::time::Instant::now();
+    let truth = now() + 20 * HOUR;
+    for ttl in [HOUR, 12 * HOUR, 24 * HOUR] {
+        for ahead in [ttl / 2, ttl, 24 * HOUR] {
+            let mut clock = SettledClock::new(HOUR, truth, began);
+            let moment = clock.look(truth + ahead, began);
+            assert!(moment.is_doubtful && moment.likely == truth + ahead);
+            let issued = authority.sign(&request, &identity(), ttl, moment).unwrap();
+            let (not_before, not_after) = life(&issued.chain[0]);
+            assert!(not_before <= truth, "{ttl:?} {ahead:?}");
+            let middle = not_before + not_after.duration_since(not_before).unwrap() / 2;
+            // Certificates count in seconds.
+            let left = middle + Duration::from_secs(1);
+            assert!(left >= moment.likely + ttl / 4, "{ttl:?} {ahead:?}");
+            assert!(not_after <= moment.likely + 24 * HOUR + ttl, "{ttl:?} {ahead:?}");
+        }
+    }
+}
+
 #[test]
 fn a_life_ends_with_the_roots() {
     let authority = authority();

@@ -204,6 +204,24 @@ fn the_word_of_another_clock_ends_with_it() {
     assert_eq!(machine.look(), Moment::from(machine.truth()));
 }
 
+/// A short time of settling is shorter than the time between two words of another clock.
+#[test]
+fn nothing_is_over_by_this_clock_as_long_as_the_word_of_another_counts() {
+    let settled_after = 12 * SECOND;
+    let (began, ahead) = (Instant::now(), 2 * HOUR);
+    let mut clock = SettledClock::new(settled_after, start() + ahead, began);
+    for second in 0..600 {
+        let passed = SECOND * second;
+        let (truth, monotonic) = (start() + passed, began + passed);
+        if second % 60 == 0 {
+            assert!(!clock.heard(truth, truth + ahead, monotonic));
+        }
+        let moment = clock.look(truth + ahead, monotonic);
+        assert!(moment.is_doubtful);
+        assert_eq!(moment.earliest, truth, "after {second} s");
+    }
+}
+
 #[test]
 fn a_list_is_never_dated_ahead_and_lasts_long_enough() {
     let mut machine = Machine::new(0);
