@@ -105,11 +105,12 @@ impl Scopes {
                 works.entry(cluster.clone()).or_default();
             }
         }
+        // First of all, so that there is room for the one that comes instead.
+        for (cluster, _) in works.iter().filter(|(_, work)| work.forget) {
+            self.by_cluster.remove(cluster);
+            add(&mut whole, clusters.remove(cluster));
+        }
         for (cluster, work) in works {
-            if work.forget {
-                self.by_cluster.remove(&cluster);
-                add(&mut whole, clusters.remove(&cluster));
-            }
             if work.forget && work.changes.is_empty() {
                 continue;
             }

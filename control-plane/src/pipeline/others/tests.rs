@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
+use compile::MAX_CLUSTERS;
 use object_store::StoreChange;
 use objects::{Kind, Object, ObjectKey};
 use serde_json::json;
 
 use super::*;
+use crate::mesh_settings::Flags;
 
 fn namespace(name: &str) -> StoreChange {
     let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -12,8 +14,12 @@ fn namespace(name: &str) -> StoreChange {
 }
 
 fn news(initial: bool, changes: Vec<StoreChange>) -> News {
+    news_of("west", initial, changes)
+}
+
+fn news_of(cluster: &str, initial: bool, changes: Vec<StoreChange>) -> News {
     News::Batch {
-        cluster: "west".to_owned(),
+        cluster: cluster.to_owned(),
         batch: Batch {
             revision: 1,
             changes,
@@ -65,4 +71,26 @@ fn a_cluster_that_went_is_forgotten_before_it_comes_again() {
     assert_eq!(brief(&works), ["!", "c"]);
     append(&mut held, works);
     assert_eq!(brief(&held), ["!", "c"]);
+}
+
+/// Whatever the two are called: work is done in the order of names.
+#[test]
+fn where_no_more_are_taken_one_takes_the_place_of_another() {
+    let mut clusters = Clusters::new(compile::Settings::default());
+    let mut mesh = MeshSettings::new("istio-system", Flags::default(), "");
+    let (mut scopes, mut waiting) = (Scopes::default(), Waiting::default());
+    let names = (0..MAX_CLUSTERS).map(|number| format!("m{number}"));
+    for name in names {
+        waiting.add(news_of(&name, true, vec![namespace("demo")]));
+    }
+    scopes.compile(&mut clusters, &mut mesh, waiting.take());
+    assert_eq!(clusters.report().len(), MAX_CLUSTERS);
+    for (gone, comes) in [("m7", "a"), ("a", "z")] {
+        waiting.add(News::Gone(gone.to_owned()));
+        waiting.add(news_of(comes, true, vec![namespace("demo")]));
+        scopes.compile(&mut clusters, &mut mesh, waiting.take());
+        let report = clusters.report();
+        assert_eq!(report.len(), MAX_CLUSTERS);
+        assert!(report.contains_key(comes) && !report.contains_key(gone));
+    }
 }
