@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use objects::{NetworkPeer, Protocol};
 
-use super::peers::means;
+use super::peers::may_mean;
 use super::subject::Subject;
 use super::{Code, Direction, Finding, TUNNEL_PORT, World, selecting, some};
 use crate::lockout::{metrics_ports, probed_ports, scrapers};
@@ -90,7 +90,7 @@ fn scraped(world: &World<'_>, subject: &Subject<'_>, scraper: &Workload, port: O
         peers.is_empty()
             || peers
                 .iter()
-                .any(|peer| means(world, subject.namespace, peer, scraper))
+                .any(|peer| may_mean(world, subject.namespace, peer, scraper))
     };
     lets_in(world, subject, port, &from)
 }

@@ -22,16 +22,20 @@ pub(super) fn mesh_peers(world: &World<'_>, own: &str, peers: &[NetworkPeer]) ->
     }
 }
 
-/// Whether a peer means a workload.
+/// Whether a peer may mean a workload: the addresses of one that has none yet could be in any block.
+pub(super) fn may_mean(world: &World<'_>, own: &str, peer: &NetworkPeer, workload: &Workload) -> bool {
+    let is_block = matches!(peer, NetworkPeer::Block { .. });
+    is_block && workload.pod().status.pod_ips.is_empty() || means(world, own, peer, workload)
+}
+
+/// Whether a peer means a workload as it is written.
 pub(super) fn means(world: &World<'_>, own: &str, peer: &NetworkPeer, workload: &Workload) -> bool {
     match peer {
         NetworkPeer::Block { block, except } => {
-            // Addresses of a workload that has none yet could be any.
-            let addresses = &workload.pod().status.pod_ips;
-            addresses.is_empty()
-                || addresses.iter().any(|address| {
-                    block.contains(*address) && !except.iter().any(|inner| inner.contains(*address))
-                })
+            let mut addresses = workload.pod().status.pod_ips.iter();
+            addresses.any(|address| {
+                block.contains(*address) && !except.iter().any(|inner| inner.contains(*address))
+            })
         }
         NetworkPeer::Pods { namespaces, pods } => {
             in_namespaces(world, own, namespaces.as_ref(), workload.namespace())

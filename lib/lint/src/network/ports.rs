@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use objects::{NetworkPolicy, NetworkPort, NetworkRule, Protocol, ReadObject, TargetPort};
 
-use super::peers::{means, mesh_peers};
+use super::peers::{may_mean, means, mesh_peers};
 use super::{
     Code, Direction, Finding, Mode, Severity, Subject, TUNNEL_PORT, Workload, World, passes, selecting, some,
 };
@@ -113,7 +113,7 @@ fn tunnels_pass(world: &World<'_>, subject: &Subject<'_>, direction: Direction, 
         let rules = direction.rules(policy).unwrap_or_default();
         rules.iter().any(|rule| {
             let mut peers = rule.peers.iter();
-            (rule.peers.is_empty() || peers.any(|named| means(world, own, named, peer)))
+            (rule.peers.is_empty() || peers.any(|named| may_mean(world, own, named, peer)))
                 && rule.lets_port_through(Protocol::Tcp, TUNNEL_PORT, |name| {
                     subject.names_port(direction, name, Protocol::Tcp, TUNNEL_PORT)
                 })

@@ -154,6 +154,30 @@ fn a_tunnel_port_that_is_open_to_others_is_closed_to_the_peers_of_a_rule() {
         !mended.contains("hbone-blocked") && mended.contains("restricts nothing there"),
         "{mended}"
     );
+    // Others whose addresses nobody wrote are no peers of a rule that also names a block.
+    let with_block = |cidr: &str, ip: &str| {
+        let other = format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: other, namespace: shop, labels: {{app: other}}}}\nspec: \
+             {{containers: [{{name: a}}]}}\n{ip}"
+        );
+        let set = set("{podSelector: {matchLabels: {app: web}}}");
+        let named = "from: [{podSelector: {matchLabels: {app: web}}}]";
+        let with =
+            format!("from: [{{podSelector: {{matchLabels: {{app: web}}}}}}, {{ipBlock: {{cidr: {cidr}}}}}]");
+        assert!(set.contains(named));
+        other + &set.replacen(named, &with, 1)
+    };
+    let text = said(&with_block("203.0.113.0/24", "")).join("\n");
+    assert!(
+        !text.contains("hbone-blocked") && text.contains("restricts nothing there"),
+        "{text}"
+    );
+    let inside = "status: {podIP: 203.0.113.9}\n";
+    let text = said(&with_block("203.0.113.0/24", inside)).join("\n");
+    assert!(
+        text.contains("hbone-blocked") && text.contains("Pod shop/other (Deployment shop/backend)"),
+        "{text}"
+    );
     // The way out: tunnels to a block in which the peer is not.
     let peer = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: db, namespace: shop, labels: {app: db}}\nspec: {containers: \
                 [{name: a}]}\nstatus: {podIP: 10.1.0.9}\n";
