@@ -47,10 +47,8 @@ impl Change {
         let address: wire::Address = match prost::Message::decode(bytes) {
             Ok(address) => address,
             Err(error) => {
-                return Self::RejectedAddress(Rejected::new(
-                    name,
-                    format!("is no valid Address message: {error}"),
-                ));
+                let reason = format!("is no valid Address message: {error}");
+                return Self::unread_address(name, [], reason);
             }
         };
         let read = match address.r#type {
@@ -70,10 +68,7 @@ impl Change {
                     .map(Self::Service)
                     .map_err(|error| (error, addresses))
             }
-            None => Err((
-                Rejected::new(name, "is neither a workload nor a service"),
-                Vec::new(),
-            )),
+            None => return Self::unread_address(name, [], "is neither a workload nor a service"),
         };
         read.unwrap_or_else(|(rejected, addresses)| {
             Self::RejectedAddress(Rejected {
@@ -83,22 +78,16 @@ impl Change {
         })
     }
 
-    /// A workload or service of which nothing is known but its names, `network/ip` among them where it was asked for by
-    /// such a one.
+    /// A workload or service of which nothing is known but its names, `network/ip` or `network/ip/length` among them where
+    /// it has addresses, or was asked for by one: the name itself may be such a one.
     pub fn unread_address<'a>(
-        name: &str,
+        name: &'a str,
         aliases: impl IntoIterator<Item = &'a str>,
         reason: impl Into<String>,
     ) -> Self {
-        let addresses = aliases.into_iter().filter_map(|alias| {
-            let (network, ip) = alias.rsplit_once('/')?;
-            Some(ServiceAddress {
-                network: network.into(),
-                prefix: IpPrefix::host(ip.parse().ok()?),
-            })
-        });
+        let names = std::iter::once(name).chain(aliases);
         Self::RejectedAddress(Rejected {
-            addresses: addresses.collect(),
+            addresses: names.filter_map(address_in_name).collect(),
             ..Rejected::new(name, reason)
         })
     }
@@ -115,6 +104,22 @@ impl Change {
             Err(rejected) => Self::RejectedPolicy(rejected.named(name)),
         }
     }
+}
+
+/// The address or block of a name `network/ip` or `network/ip/length`.
+fn address_in_name(name: &str) -> Option<ServiceAddress> {
+    let (before, last) = name.rsplit_once('/')?;
+    let (network, prefix) = match last.parse() {
+        Ok(ip) => (before, IpPrefix::host(ip)),
+        Err(_) => {
+            let (network, ip) = before.rsplit_once('/')?;
+            (network, IpPrefix::new(ip.parse().ok()?, last.parse().ok()?).ok()?)
+        }
+    };
+    Some(ServiceAddress {
+        network: network.into(),
+        prefix,
+    })
 }
 
 /// An address of 4 or 16 bytes, or the block of that length around it.

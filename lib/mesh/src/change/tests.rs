@@ -61,6 +61,19 @@ fn what_came_without_a_message_is_closed_at_the_addresses_that_it_was_asked_for_
     };
     assert_eq!(written(&rejected), ["net/10.0.0.1/32", "/fd00::1/128"]);
     assert_eq!(rejected.to_string(), "uid: no body");
+    // It may come under the name that was asked for, and a service has blocks.
+    let aliases = ["net/10.9.0.0/16", "/fd00::/64", "shop/cart/16", "net/10.0.0.9/33"];
+    let Change::RejectedAddress(rejected) = Change::unread_address("net/10.0.0.1", aliases, "no body") else {
+        panic!()
+    };
+    let all = ["net/10.0.0.1/32", "net/10.9.0.0/16", "/fd00::/64"];
+    assert_eq!(written(&rejected), all);
+    for bytes in [&[][..], &[0xff, 0xff]] {
+        let Change::RejectedAddress(rejected) = Change::decode_address("net/10.0.0.1", bytes) else {
+            panic!()
+        };
+        assert_eq!(written(&rejected), ["net/10.0.0.1/32"]);
+    }
 }
 
 fn written(rejected: &Rejected) -> Vec<String> {
