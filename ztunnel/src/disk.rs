@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tracing::{info, warn};
-use xds_client::{Rejection, Update};
+use xds_client::{Rejection, ResourceUpdate, Unreadable, Update};
 
 /// The largest file written or read, bytes. A mesh beyond it is not kept.
 const MAX_BYTES: usize = 512 << 20;
@@ -58,8 +58,41 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Resources of one type: name to version and encoded message. A clone is cheap and does not change.
-type Stored = rpds::RedBlackTreeMapSync<String, (String, Bytes)>;
+/// Resources of one type, by name. A clone is cheap and does not change.
+pub(crate) type Stored = rpds::RedBlackTreeMapSync<String, Entry>;
+
+/// What is kept of a resource.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// Its encoded message. The version is empty where it was refused.
+    Message { version: String, payload: Bytes },
+    /// It came without a message, and no version of it is in force.
+    Unreadable { aliases: Vec<String> },
+}
+
+impl Entry {
+    /// Whether a version is in force.
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Message { version, .. } if !version.is_empty())
+    }
+}
+
+impl From<&ResourceUpdate> for Entry {
+    fn from(resource: &ResourceUpdate) -> Self {
+        Self::Message {
+            version: resource.version.clone(),
+            payload: resource.payload.clone(),
+        }
+    }
+}
+
+impl From<&Unreadable> for Entry {
+    fn from(resource: &Unreadable) -> Self {
+        Self::Unreadable {
+            aliases: resource.aliases.clone(),
+        }
+    }
+}
 
 /// Keeps the state on disk. Cheap to clone.
 #[derive(Clone)]
@@ -95,14 +128,11 @@ impl Disk {
         };
         let mut kept = Kept::default();
         if let Some(loaded) = &loaded {
-            for (stored, resources) in [
+            for (stored, update) in [
                 (&mut kept.addresses, &loaded.addresses),
                 (&mut kept.policies, &loaded.policies),
             ] {
-                for resource in resources {
-                    let value = (resource.version.clone(), resource.payload.clone());
-                    stored.insert_mut(resource.name.clone(), value);
-                }
+                *stored = entries(update);
             }
         }
         let disk = Self {
@@ -117,7 +147,8 @@ impl Disk {
     }
 
     /// Notes an update that is in force now. Of a resource that was refused the last good version is kept; where there
-    /// is none the refused one is, without a version, so that it closes what it concerns after a restart as well.
+    /// is none the refused one is, without a version, so that it closes what it concerns after a restart as well. So
+    /// does what came without a message.
     pub(crate) fn note(&self, update: &Update, rejections: &[Rejection]) {
         let refused: HashSet<&str> = rejections.iter().map(|one| one.name.as_str()).collect();
         let mut kept = self.lock();
@@ -127,20 +158,21 @@ impl Disk {
             &mut kept.policies
         };
         for resource in &update.resources {
-            let is_refused = refused.contains(resource.name.as_str());
-            if is_refused
-                && stored
-                    .get(&resource.name)
-                    .is_some_and(|(version, _)| !version.is_empty())
-            {
-                continue;
+            let mut entry = Entry::from(resource);
+            if refused.contains(resource.name.as_str()) {
+                if stored.get(&resource.name).is_some_and(Entry::is_good) {
+                    continue;
+                }
+                if let Entry::Message { version, .. } = &mut entry {
+                    version.clear();
+                }
             }
-            let version = if is_refused {
-                String::new()
-            } else {
-                resource.version.clone()
-            };
-            stored.insert_mut(resource.name.clone(), (version, resource.payload.clone()));
+            stored.insert_mut(resource.name.clone(), entry);
+        }
+        for resource in &update.unreadable {
+            if !stored.get(&resource.name).is_some_and(Entry::is_good) {
+                stored.insert_mut(resource.name.clone(), resource.into());
+            }
         }
         for name in &update.removed {
             stored.remove_mut(name);
@@ -197,6 +229,13 @@ impl Disk {
     }
 }
 
+/// What a file held, to be written again.
+pub(crate) fn entries(update: &Update) -> Stored {
+    let resources = update.resources.iter().map(|one| (one.name.clone(), one.into()));
+    let unreadable = update.unreadable.iter().map(|one| (one.name.clone(), one.into()));
+    resources.chain(unreadable).collect()
+}
+
 /// What is kept at `path`. Nothing there is no error.
 fn load(path: &Path, scope: &Scope, limit: Duration) -> Result<Option<Loaded>, String> {
     let mut file = match File::open(path) {
@@ -219,8 +258,8 @@ fn load(path: &Path, scope: &Scope, limit: Duration) -> Result<Option<Loaded>, S
     let loaded = file::decode(&bytes, scope, SystemTime::now(), limit).map_err(|error| error.to_string())?;
     info!(
         path = %path.display(),
-        addresses = loaded.addresses.len(),
-        policies = loaded.policies.len(),
+        addresses = loaded.addresses.resources.len(),
+        policies = loaded.policies.resources.len(),
         "read the state on disk; it is used if the control plane does not answer"
     );
     Ok(Some(loaded))

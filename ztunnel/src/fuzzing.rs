@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use xds_client::ResourceUpdate;
 
-use crate::disk::{Scope, file};
+use crate::disk::{Scope, entries, file};
 use crate::http::admin::logging::Change;
 use crate::{local_file, trust_bundle};
 
@@ -48,21 +48,15 @@ pub fn state_file(input: &[u8]) -> bool {
     assert!(loaded.written <= now + Duration::from_secs(1));
     assert!(now.duration_since(loaded.written).unwrap_or_default() <= limit);
     // Written again, it is read the same.
-    let stored = |resources: &[ResourceUpdate]| {
-        let named = resources.iter();
-        named
-            .map(|one| (one.name.clone(), (one.version.clone(), one.payload.clone())))
-            .collect()
-    };
-    let (addresses, policies) = (stored(&loaded.addresses), stored(&loaded.policies));
+    let (addresses, policies) = (entries(&loaded.addresses), entries(&loaded.policies));
     let written: SystemTime = loaded.written;
     let Ok(again) = file::encode(&scope, written, &addresses, &policies) else {
         panic!("what was read can be written");
     };
     let again = file::decode(&again, &scope, now, limit);
     let again = again.unwrap_or_else(|error| panic!("what was written cannot be read: {error}"));
-    assert_eq!(stored(&again.addresses), addresses);
-    assert_eq!(stored(&again.policies), policies);
+    assert_eq!(entries(&again.addresses), addresses);
+    assert_eq!(entries(&again.policies), policies);
     true
 }
 

@@ -358,35 +358,29 @@ impl Handler for StateHandler {
 }
 
 /// What `addresses` and `policies`, as once received, come to; and the names and versions that are in force by it.
-pub(crate) fn restored(
-    addresses: Vec<ResourceUpdate>,
-    policies: Vec<ResourceUpdate>,
-) -> (Vec<Change>, Vec<(String, String, String)>) {
+pub(crate) fn restored(addresses: Update, policies: Update) -> (Vec<Change>, Vec<(String, String, String)>) {
     let mut held = Vec::new();
     let mut all = Vec::new();
-    for (type_url, resources) in [(ADDRESS_TYPE_URL, addresses), (AUTHORIZATION_TYPE_URL, policies)] {
-        let versions = resources
+    for (type_url, update) in [(ADDRESS_TYPE_URL, addresses), (AUTHORIZATION_TYPE_URL, policies)] {
+        let versions = update
+            .resources
             .iter()
             .map(|one| (one.name.clone(), one.version.clone()));
         let mut versions: std::collections::BTreeMap<String, String> = versions.collect();
-        let update = Update {
-            type_url: type_url.to_owned(),
-            resources,
-            ..Update::default()
-        };
         let (changes, rejections) = if type_url == ADDRESS_TYPE_URL {
             address_changes(&update)
         } else {
             policy_changes(&update)
         };
-        for rejection in rejections {
+        let unreadable = update.unreadable.into_iter().map(|one| (one.name, one.reason));
+        let rejections = rejections.into_iter().map(|one| (one.name, one.reason));
+        for (name, reason) in rejections.chain(unreadable) {
             warn!(
-                resource = rejection.name,
-                reason = rejection.reason,
-                "resource from disk refused; what it concerns is closed"
+                resource = name,
+                reason, "resource from disk refused; what it concerns is closed"
             );
             // Not in force in any version; the name is told all the same, so that its end is heard of.
-            versions.insert(rejection.name, String::new());
+            versions.insert(name, String::new());
         }
         all.extend(changes);
         held.extend(

@@ -1,14 +1,14 @@
 //! The file: a line that says what it is, a digest of the rest, a header as JSON, and two discovery responses, first
 //! workloads and services, then policies.
 
-use super::{Scope, Stored};
+use super::{Entry, Scope, Stored};
 use aws_lc_rs::digest;
 use prost::Message;
 use proto::discovery::{DeltaDiscoveryResponse, Resource};
 use proto::security::AUTHORIZATION_TYPE_URL;
 use proto::workload::ADDRESS_TYPE_URL;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use xds_client::ResourceUpdate;
+use xds_client::{ResourceUpdate, Unreadable, Update};
 
 /// The first line; another format has another one.
 const MAGIC: &[u8] = b"ztunnel state 1\n";
@@ -36,9 +36,9 @@ pub(crate) struct Loaded {
     /// When it was written.
     pub(crate) written: SystemTime,
     /// Workloads and services.
-    pub(crate) addresses: Vec<ResourceUpdate>,
+    pub(crate) addresses: Update,
     /// Policies.
-    pub(crate) policies: Vec<ResourceUpdate>,
+    pub(crate) policies: Update,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -67,14 +67,21 @@ pub(crate) fn encode(
     bytes.resize(content_at(), 0);
     header.encode_length_delimited(&mut bytes).ok();
     for (type_url, stored) in [(ADDRESS_TYPE_URL, addresses), (AUTHORIZATION_TYPE_URL, policies)] {
-        let resource = |(name, (version, payload)): (&String, &(String, prost::bytes::Bytes))| Resource {
-            name: name.clone(),
-            version: version.clone(),
-            resource: Some(prost_types::Any {
-                type_url: type_url.to_owned(),
-                value: payload.to_vec(),
-            }),
-            ..Resource::default()
+        let resource = |(name, entry): (&String, &Entry)| match entry {
+            Entry::Message { version, payload } => Resource {
+                name: name.clone(),
+                version: version.clone(),
+                resource: Some(prost_types::Any {
+                    type_url: type_url.to_owned(),
+                    value: payload.to_vec(),
+                }),
+                ..Resource::default()
+            },
+            Entry::Unreadable { aliases } => Resource {
+                name: name.clone(),
+                aliases: aliases.clone(),
+                ..Resource::default()
+            },
         };
         let response = DeltaDiscoveryResponse {
             type_url: type_url.to_owned(),
@@ -129,17 +136,26 @@ pub(crate) fn decode(
         if response.type_url != type_url {
             return Err(FileError::Damaged("its parts are in another order"));
         }
-        let update = |resource: Resource| ResourceUpdate {
-            name: resource.name,
-            aliases: Vec::new(),
-            version: resource.version,
-            payload: resource
-                .resource
-                .map(|body| body.value)
-                .unwrap_or_default()
-                .into(),
+        let mut update = Update {
+            type_url: response.type_url,
+            ..Update::default()
         };
-        lists.push(response.resources.into_iter().map(update).collect());
+        for resource in response.resources {
+            match resource.resource {
+                Some(body) => update.resources.push(ResourceUpdate {
+                    name: resource.name,
+                    aliases: Vec::new(),
+                    version: resource.version,
+                    payload: body.value.into(),
+                }),
+                None => update.unreadable.push(Unreadable {
+                    name: resource.name,
+                    aliases: resource.aliases,
+                    reason: "came without a message of its type before this proxy was started".to_owned(),
+                }),
+            }
+        }
+        lists.push(update);
     }
     let policies = lists.pop().unwrap_or_default();
     let addresses = lists.pop().unwrap_or_default();

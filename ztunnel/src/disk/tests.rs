@@ -67,16 +67,16 @@ async fn what_was_noted_is_there_at_the_next_start() {
 
     let (again, loaded) = open(&directory);
     let loaded = loaded.unwrap();
-    assert_eq!(named(&loaded.addresses), [("a", "2")]);
-    assert_eq!(loaded.addresses[0].payload, "a 2");
-    assert_eq!(named(&loaded.policies), [("p", "7")]);
+    assert_eq!(named(&loaded.addresses.resources), [("a", "2")]);
+    assert_eq!(loaded.addresses.resources[0].payload, "a 2");
+    assert_eq!(named(&loaded.policies.resources), [("p", "7")]);
     assert!(loaded.written.elapsed().unwrap() < Duration::from_secs(60));
     // What was read counts as kept: a later change does not lose it.
     again.note(&update(ADDRESS_TYPE_URL, vec![resource("c", "1")], &[]), &[]);
     again.write().await.unwrap();
     let loaded = open(&directory).1.unwrap();
-    assert_eq!(named(&loaded.addresses), [("a", "2"), ("c", "1")]);
-    assert_eq!(named(&loaded.policies), [("p", "7")]);
+    assert_eq!(named(&loaded.addresses.resources), [("a", "2"), ("c", "1")]);
+    assert_eq!(named(&loaded.policies.resources), [("p", "7")]);
 }
 
 #[tokio::test]
@@ -98,8 +98,55 @@ async fn of_a_refused_resource_the_last_good_version_is_kept_or_else_the_refused
     );
     disk.write().await.unwrap();
     let loaded = open(place.path()).1.unwrap();
-    assert_eq!(named(&loaded.policies), [("good", "1"), ("new", "")]);
-    assert_eq!(loaded.policies[1].payload, "new 2");
+    assert_eq!(named(&loaded.policies.resources), [("good", "1"), ("new", "")]);
+    assert_eq!(loaded.policies.resources[1].payload, "new 2");
+}
+
+#[tokio::test]
+async fn what_came_without_a_message_is_closed_again_after_a_restart() {
+    let place = tempfile::tempdir().unwrap();
+    let (disk, _) = open(place.path());
+    let unreadable = |name: &str| Unreadable {
+        name: name.into(),
+        aliases: vec!["/10.0.0.77".into()],
+        reason: "the resource has no body".into(),
+    };
+    let all = ["good", "new", "gone", "mended"];
+    for type_url in [ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL] {
+        let without = Update {
+            unreadable: all.map(unreadable).to_vec(),
+            ..update(type_url, vec![resource("good", "1")], &[])
+        };
+        disk.note(&without, &[]);
+        disk.note(&update(type_url, vec![resource("mended", "2")], &["gone"]), &[]);
+    }
+    disk.write().await.unwrap();
+    let loaded = open(place.path()).1.unwrap();
+    for update in [&loaded.addresses, &loaded.policies] {
+        assert_eq!(named(&update.resources), [("good", "1"), ("mended", "2")]);
+        let left: Vec<&str> = update.unreadable.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(left, ["new"]);
+    }
+    // What was read counts as kept.
+    let (again, _) = open(place.path());
+    again.note(&update(ADDRESS_TYPE_URL, vec![resource("c", "1")], &[]), &[]);
+    again.write().await.unwrap();
+    let loaded = open(place.path()).1.unwrap();
+
+    let (changes, held) = crate::state::restored(loaded.addresses, loaded.policies);
+    for type_url in [ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL] {
+        // The control plane is told the name, so that it says when the resource is gone.
+        assert!(held.contains(&(type_url.into(), "new".into(), String::new())));
+    }
+    let mut snapshot = mesh::Snapshot::new();
+    snapshot.apply(changes);
+    let rejected: Vec<&str> = snapshot
+        .rejected_policies()
+        .map(|one| one.name.as_str())
+        .collect();
+    assert!(rejected.contains(&"new"), "{rejected:?}");
+    let address = mesh::NetworkAddress::new("", "10.0.0.77".parse().unwrap());
+    assert!(snapshot.not_understood(&address).is_some());
 }
 
 #[tokio::test]

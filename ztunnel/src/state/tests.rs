@@ -231,7 +231,10 @@ async fn what_is_restored_decides_only_after_the_fall_back_and_until_the_control
         payload: Bytes::from_static(b"\xff\xff"),
         ..policy("bad")
     };
-    let (changes, held) = restored(vec![workload("cart")], vec![policy("good"), garbage]);
+    let (changes, held) = restored(
+        update(ADDRESS_TYPE_URL, vec![workload("cart")], &[]),
+        update(AUTHORIZATION_TYPE_URL, vec![policy("good"), garbage], &[]),
+    );
     let version = |name: &str| held.iter().find(|(_, held, _)| held == name).unwrap().2.clone();
     assert_eq!(version("Kubernetes//Pod/shop/cart"), "1");
     assert_eq!(
