@@ -10,7 +10,7 @@ use crate::unproxied::{self, Ended};
 use mesh::authorize::{self, Decision, Verdict};
 use mesh::route::Rules;
 use mesh::standing;
-use mesh::{Snapshot, Workload};
+use mesh::{Snapshot, TunnelProtocol, Workload};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,19 +109,19 @@ impl Enforcement {
     }
 
     /// Ends the connections of `pod` that are older than its enrolment and that policy refuses. Of a pod that has left the
-    /// mesh, what does not come through this proxy is none of its business.
+    /// mesh, or is about to, what does not come through this proxy is none of its business.
     pub(crate) async fn sweep(&self, pod: Arc<Pod>, snapshot: Arc<Snapshot>) {
-        if !self.pods.is_in_mesh(&pod) {
-            return;
-        }
         let (Some(workload), Some(mark)) = (self.workload(&pod, &snapshot), self.mark) else {
             return;
         };
-        let (searched, judged, pods) = (pod.clone(), snapshot.clone(), self.pods.clone());
+        if !self.is_reached_through_us(&pod, &snapshot) {
+            return;
+        }
+        let (searched, judged, this) = (pod.clone(), snapshot.clone(), self.clone());
         let search = tokio::task::spawn_blocking(move || {
             let denied = denied_directly(&searched, &workload, &judged, mark)?.into_iter();
             // It may have left in the meantime.
-            let denied = denied.take_while(|_| pods.is_in_mesh(&searched));
+            let denied = denied.take_while(|_| this.is_reached_through_us(&searched, &this.state.snapshot()));
             let ended = denied.map(|(socket, decision)| {
                 let ended = unproxied::end(&searched.network, &socket);
                 (socket, decision, ended)
@@ -141,6 +141,16 @@ impl Enforcement {
                 warn!(pod = pod.full_name(), %error, "the search for connections older than enrolment failed");
             }
         }
+    }
+
+    /// Whether everything that reaches `pod` is to come through this proxy.
+    ///
+    /// A pod that leaves takes no tunnels first, then its redirection ends, and only then the proxy is told. One that joins
+    /// takes them last, and that change judges what it has open (see `Writer::write`).
+    fn is_reached_through_us(&self, pod: &Arc<Pod>, snapshot: &Snapshot) -> bool {
+        let workload = self.workload(pod, snapshot);
+        let takes_tunnels = workload.is_some_and(|workload| workload.tunnel == TunnelProtocol::Hbone);
+        takes_tunnels && self.pods.is_in_mesh(pod)
     }
 
     fn note(&self, pod: &Pod, socket: &SocketInfo, decision: &Decision, ended: &std::io::Result<Ended>) {
