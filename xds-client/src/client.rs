@@ -294,7 +294,11 @@ impl<H: Handler> Client<H> {
         let Some(demands) = &self.demands else {
             return;
         };
-        let want = self.state.want(&demands.type_url, &name, now());
+        let (type_url, now) = (&demands.type_url, now());
+        let mut want = self.state.want(type_url, &name, now);
+        if want == Want::Full && self.state.make_room(type_url, now, || self.handler.in_use()) {
+            want = self.state.want(type_url, &name, now);
+        }
         let demand = Demand { name, answer };
         match want {
             Want::Exists | Want::Missing => {

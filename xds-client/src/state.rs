@@ -21,7 +21,7 @@ mod on_demand;
 mod tests;
 
 pub use backoff::{Backoff, FIRST_WAIT, LONGEST_WAIT};
-pub use on_demand::{IDLE_LIFE, MAX_NAMES, MISSING_LIFE, Want};
+pub use on_demand::{IDLE_LIFE, MAX_NAMES, MISSING_LIFE, NO_ROOM_LIFE, ROOM, Want};
 use on_demand::{OnDemand, WILDCARD};
 
 /// How many resources of one type are held. Those beyond it are rejected by name.
@@ -244,6 +244,18 @@ impl State {
     pub fn want(&mut self, type_url: &str, name: &str, now: Instant) -> Want {
         let names = self.of_type(type_url).and_then(|state| state.on_demand.as_mut());
         names.map_or(Want::Missing, |names| names.want(name, now))
+    }
+
+    /// Gives up names that nothing is called by, unless what `in_use` gives says that one is in use, and says whether there
+    /// is room for a name now. Called when [`State::want`] said [`Want::Full`].
+    pub fn make_room<F: Fn(&str) -> bool>(
+        &mut self,
+        type_url: &str,
+        now: Instant,
+        in_use: impl FnOnce() -> F,
+    ) -> bool {
+        let names = self.of_type(type_url).and_then(|state| state.on_demand.as_mut());
+        names.is_some_and(|names| names.make_room(now, in_use))
     }
 
     /// Whether [`State::next_request`] has something to say.

@@ -17,6 +17,12 @@ pub const IDLE_LIFE: Duration = Duration::from_secs(600);
 /// time is given up, and earlier where its place is needed.
 pub const MISSING_LIFE: Duration = Duration::from_secs(30);
 
+/// How many names of nothing are given up at a time to make room.
+pub const ROOM: usize = MAX_NAMES / 16;
+
+/// Where there was no room to be made, it is not looked for again for this long: it takes a look at every name.
+pub const NO_ROOM_LIFE: Duration = Duration::from_secs(1);
+
 /// The wildcard. A first request that both subscribes to and withdraws it asks for nothing yet.
 pub(super) const WILDCARD: &str = "*";
 
@@ -29,7 +35,7 @@ pub enum Want {
     Missing,
     /// It is asked for; it will be among [`super::Answer::answered`].
     Asked,
-    /// There are [`MAX_NAMES`] names already, and something is, or may be, called by each of them.
+    /// There are [`MAX_NAMES`] names already; [`super::State::make_room`] gives up some of them, if any can be.
     Full,
 }
 
@@ -37,9 +43,11 @@ pub enum Want {
 #[derive(Debug, Default)]
 pub(super) struct OnDemand {
     names: BTreeMap<String, Name>,
-    /// The names that do not exist, those that have not for the longest time first. Whoever scans addresses makes as many
-    /// of them as there is room for, so they make room for others.
+    /// The names that do not exist and lead to nothing, those that have not for the longest time first. Whoever scans
+    /// addresses makes as many of them as there is room for, so they make room for others.
     missing: BTreeSet<(Instant, String)>,
+    /// When there was no room to be made.
+    no_room: Option<Instant>,
     /// By resource, the names that led to it.
     led_by: BTreeMap<String, BTreeSet<String>>,
     /// To be told to the control plane on this stream.
@@ -80,10 +88,7 @@ impl OnDemand {
             };
         }
         if self.names.len() >= MAX_NAMES {
-            let Some((_, longest_missing)) = self.missing.first().cloned() else {
-                return Want::Full;
-            };
-            self.forget(&longest_missing);
+            return Want::Full;
         }
         let fresh = Name {
             known: Known::Pending,
@@ -94,6 +99,30 @@ impl OnDemand {
         self.withdraw.remove(name);
         self.subscribe.insert(name.to_owned());
         Want::Asked
+    }
+
+    /// Gives up names that do not exist and lead to nothing, [`ROOM`] of them at most, unless `in_use` says that one is.
+    /// Returns whether there is room. No resource is lost by it: such a name is only asked for again.
+    pub(super) fn make_room<F: Fn(&str) -> bool>(
+        &mut self,
+        now: Instant,
+        in_use: impl FnOnce() -> F,
+    ) -> bool {
+        if self.names.len() < MAX_NAMES {
+            return true;
+        }
+        let just_looked = |at: Instant| now.saturating_duration_since(at) < NO_ROOM_LIFE;
+        if self.missing.is_empty() || self.no_room.is_some_and(just_looked) {
+            return false;
+        }
+        let in_use = in_use();
+        let unused = self.missing.iter().map(|(_, text)| text);
+        let unused: Vec<String> = unused.filter(|text| !in_use(text)).take(ROOM).cloned().collect();
+        for text in &unused {
+            self.forget(text);
+        }
+        self.no_room = unused.is_empty().then_some(now);
+        !unused.is_empty()
     }
 
     /// A resource has come; gives the names that it answers and that were not answered yet.
@@ -128,8 +157,14 @@ impl OnDemand {
                 continue;
             };
             known.leads_to.remove(removed);
-            if known.leads_to.is_empty() && known.known == Known::Exists {
-                self.note(&name, Known::Missing { since: now });
+            if !known.leads_to.is_empty() {
+                continue;
+            }
+            match known.known {
+                Known::Exists => self.note(&name, Known::Missing { since: now }),
+                // It leads to nothing from here on.
+                Known::Missing { since } => self.note(&name, Known::Missing { since }),
+                Known::Pending => {}
             }
         }
         answered
@@ -216,7 +251,10 @@ impl OnDemand {
         if let Known::Missing { since } = before {
             self.missing.remove(&(since, text.to_owned()));
         }
-        if let Known::Missing { since } = known {
+        let leads_nowhere = name.leads_to.is_empty();
+        if let Known::Missing { since } = known
+            && leads_nowhere
+        {
             self.missing.insert((since, text.to_owned()));
         }
     }

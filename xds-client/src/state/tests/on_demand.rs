@@ -173,6 +173,10 @@ fn the_number_of_names_is_bounded() {
         state.want(POLICY, &number.to_string(), now);
     }
     assert_eq!(state.want(POLICY, "one more", now), Want::Full);
+    assert!(
+        !state.make_room(POLICY, now, || |_: &str| false),
+        "all of them may exist"
+    );
     assert_eq!(state.want(POLICY, "0", now), Want::Asked);
     state.give_up_idle(now + IDLE_LIFE, |_| false);
     assert_eq!(state.want(POLICY, "one more", now + IDLE_LIFE), Want::Asked);
@@ -188,7 +192,7 @@ fn names_of_nothing_make_room_for_others() {
         .map(|number| format!("/scanned {number}"))
         .collect();
     for name in &scanned {
-        assert_eq!(state.want(POLICY, name, now), Want::Asked, "{name}");
+        assert_eq!(want_with_room(&mut state, name, now, &[]), Want::Asked, "{name}");
         take(&mut state, response("n", vec![], &[name.as_str()]), &[]);
     }
     assert_eq!(state.want(POLICY, "real", now), Want::Exists);
@@ -197,7 +201,8 @@ fn names_of_nothing_make_room_for_others() {
     assert_eq!(state.want(POLICY, &scanned[0], now), Want::Asked);
     // What the control plane is told in the end: the newest names, and not those that were given up.
     let first = state.connected(now).remove(1);
-    assert_eq!(first.resource_names_subscribe.len(), 1 + MAX_NAMES);
+    let told = first.resource_names_subscribe.len();
+    assert!(told > MAX_NAMES - ROOM && told <= 1 + MAX_NAMES, "{told}");
     assert!(!first.resource_names_subscribe.contains(&scanned[1]));
 
     // And nothing is kept for names of nothing that nobody asks for again.
@@ -206,6 +211,87 @@ fn names_of_nothing_make_room_for_others() {
     state.give_up_idle(later, |_| false);
     let first = state.connected(later).remove(1);
     assert_eq!(first.resource_names_subscribe, ["*", "/scanned 0", "real"]);
+}
+
+/// Wants a name as the client does, while these are in use.
+fn want_with_room(state: &mut State, name: &str, now: Instant, in_use: &[&str]) -> Want {
+    match state.want(POLICY, name, now) {
+        Want::Full if state.make_room(POLICY, now, || |name: &str| in_use.contains(&name)) => {
+            state.want(POLICY, name, now)
+        }
+        want => want,
+    }
+}
+
+/// A name may be gone while what it led to is there, such as an address that a pod no longer has.
+#[test]
+fn names_that_lead_to_something_or_are_in_use_make_no_room() {
+    let (mut state, start) = (on_demand(), Instant::now());
+    for name in ["net/led", "net/used"] {
+        state.want(POLICY, name, start);
+    }
+    let found = response("n", vec![also_called("uid", &["net/led"])], &["net/used"]);
+    take_at(&mut state, found, start);
+    take_at(&mut state, response("n", vec![], &["net/led"]), start);
+    assert_eq!(state.want(POLICY, "net/led", start), Want::Missing);
+    let asked = |state: &mut State| state.connected(start).remove(1).resource_names_subscribe;
+    // These have not existed for a shorter time.
+    let later = start + Duration::from_millis(1);
+    for number in 0..MAX_NAMES + 2 * ROOM {
+        let name = format!("/scanned {number}");
+        let want = want_with_room(&mut state, &name, later, &["net/used"]);
+        assert_eq!(want, Want::Asked, "{name}");
+        take_at(&mut state, response("n", vec![], &[name.as_str()]), later);
+    }
+    let told = asked(&mut state);
+    for name in ["net/led", "net/used"] {
+        assert!(told.iter().any(|one| one == name), "{name}");
+    }
+    assert!(held(&state).contains(&("uid", "1")));
+
+    // Where all are in use, that is not looked at for every question.
+    let looks = Cell::new(0);
+    let make_room = |state: &mut State, now| {
+        state.make_room(POLICY, now, || {
+            looks.set(looks.get() + 1);
+            |_: &str| true
+        })
+    };
+    let mut number = 0;
+    while state.want(POLICY, &format!("/more {number}"), start) != Want::Full {
+        number += 1;
+    }
+    for _ in 0..3 {
+        assert!(!make_room(&mut state, start));
+    }
+    assert_eq!(looks.get(), 1);
+    assert!(!make_room(&mut state, start + NO_ROOM_LIFE));
+    assert_eq!(looks.get(), 2);
+
+    // What only such a name led to is given up with it in its time, and told.
+    let updates = state.give_up_idle(start + MISSING_LIFE, |_| false);
+    assert_eq!(updates.len(), 1);
+    assert_eq!(updates[0].removed, ["uid"]);
+    assert_eq!(held(&state), []);
+}
+
+/// Once what it led to is gone as well, it makes room.
+#[test]
+fn a_name_whose_resource_goes_after_it_makes_room() {
+    let (mut state, now) = (on_demand(), Instant::now());
+    state.want(POLICY, "net/led", now);
+    take_at(
+        &mut state,
+        response("n", vec![also_called("uid", &["net/led"])], &[]),
+        now,
+    );
+    for number in 1..MAX_NAMES {
+        state.want(POLICY, &number.to_string(), now);
+    }
+    take_at(&mut state, response("n", vec![], &["net/led"]), now);
+    assert_eq!(want_with_room(&mut state, "one more", now, &[]), Want::Full);
+    take_at(&mut state, response("n", vec![], &["uid"]), now);
+    assert_eq!(want_with_room(&mut state, "one more", now, &[]), Want::Asked);
 }
 
 #[test]
