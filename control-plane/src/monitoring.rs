@@ -16,7 +16,7 @@ use crate::debug::Debug;
 use crate::http::{Answer, Pages, Question};
 use crate::leadership::Leadership;
 use crate::progress::Progress;
-use crate::standstill::Standstill;
+use crate::standstill::{Now, Standstill};
 use crate::xds::proxies::Proxies;
 
 /// What answers are made of. Cheap to clone.
@@ -45,7 +45,7 @@ impl Pages for Monitoring {
                 self.metrics.set_queue(self.progress.waiting());
                 Answer::text(StatusCode::OK, OPENMETRICS_CONTENT_TYPE, self.metrics.encode())
             }
-            "/ready" | "/healthz/ready" => self.ready(Instant::now()),
+            "/ready" | "/healthz/ready" => self.ready(Now::read()),
             "/live" | "/healthz/live" => self.live(Instant::now()),
             "/version" => Answer::json(StatusCode::OK, &version()),
             _ => {
@@ -60,7 +60,7 @@ impl Pages for Monitoring {
 impl Monitoring {
     /// Ready is who serves proxies: everything has been read and compiled once. The server's own words for what is
     /// wrong are in the log.
-    fn ready(&self, now: Instant) -> Answer {
+    fn ready(&self, now: Now) -> Answer {
         if self.standstill.is_behind(now) {
             let error = json!({ "error": "this process stood still, and reads everything anew" });
             return Answer::json(StatusCode::SERVICE_UNAVAILABLE, &error);

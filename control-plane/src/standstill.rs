@@ -6,7 +6,7 @@
 //! streams before that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 
@@ -16,51 +16,65 @@ const BEAT: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Cheap to clone; every clone sees the same.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Standstill {
     shared: Arc<Shared>,
 }
 
+/// What the clocks show.
+#[derive(Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) monotonic: Instant,
+    /// The monotonic one does not count while the machine is paused. A wall clock that was set ahead looks the same, and
+    /// costs that everything is read once more.
+    pub(crate) wall: SystemTime,
+}
+
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     noticed: Notify,
 }
 
+#[derive(Default)]
 struct State {
-    looked: Instant,
+    /// `None` before the first time: nothing is known that could be old.
+    looked: Option<Now>,
     /// How often it stood still.
     times: u64,
     /// After which of these it has read everything.
     caught_up: u64,
 }
 
-impl Standstill {
-    pub(crate) fn new(now: Instant) -> Standstill {
-        let state = State {
-            looked: now,
-            times: 0,
-            caught_up: 0,
-        };
-        Standstill {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                noticed: Notify::new(),
-            }),
+impl Now {
+    pub(crate) fn read() -> Now {
+        Now {
+            monotonic: Instant::now(),
+            wall: SystemTime::now(),
         }
     }
 
-    /// Looks at the clock, until the future is dropped.
+    /// By the clock by which that was longer ago.
+    fn since(&self, earlier: &Now) -> Duration {
+        let by_wall = self.wall.duration_since(earlier.wall);
+        let by_monotonic = self.monotonic.saturating_duration_since(earlier.monotonic);
+        by_monotonic.max(by_wall.unwrap_or_default())
+    }
+}
+
+impl Standstill {
+    /// Looks at the clocks, from when reading begins until the future is dropped.
     pub(crate) async fn watch(self) {
         loop {
-            self.look(Instant::now());
+            self.look(Now::read());
             tokio::time::sleep(BEAT).await;
         }
     }
 
-    pub(crate) fn look(&self, now: Instant) {
+    pub(crate) fn look(&self, now: Now) {
         let mut state = self.lock();
-        let stood = now.saturating_duration_since(state.looked);
-        state.looked = now;
+        let stood = state.stood(&now);
+        state.looked = Some(now);
         if stood > LIMIT {
             tracing::warn!(?stood, "this process stood still: everything is read anew");
             state.times += 1;
@@ -68,11 +82,11 @@ impl Standstill {
         }
     }
 
-    /// Whether what this process knows may be older than it thinks. True from the first moment, before anybody has
-    /// looked at the clock.
-    pub(crate) fn is_behind(&self, now: Instant) -> bool {
+    /// Whether what this process knows may be older than it thinks. True from the first moment after it stood still,
+    /// before anybody has looked at the clocks.
+    pub(crate) fn is_behind(&self, now: Now) -> bool {
         let state = self.lock();
-        state.times != state.caught_up || now.saturating_duration_since(state.looked) > LIMIT
+        state.times != state.caught_up || state.stood(&now) > LIMIT
     }
 
     /// Waits until it is noticed that the process stood still; says how often it has by now.
@@ -96,28 +110,11 @@ impl Standstill {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn who_stood_still_is_behind_until_it_has_read_everything() {
-        let begin = Instant::now();
-        let standstill = Standstill::new(begin);
-        standstill.look(begin + LIMIT);
-        assert!(!standstill.is_behind(begin + LIMIT + BEAT));
-        // Before the clock is looked at, and after.
-        let later = begin + LIMIT + LIMIT + BEAT;
-        assert!(standstill.is_behind(later));
-        standstill.look(later);
-        assert!(standstill.is_behind(later));
-        assert_eq!(standstill.noticed().await, 1);
-        standstill.look(later + BEAT);
-        assert!(standstill.is_behind(later + BEAT), "nothing was read yet");
-        // What is served was read before it stood still.
-        standstill.caught_up(0);
-        assert!(standstill.is_behind(later + BEAT));
-        standstill.caught_up(1);
-        assert!(!standstill.is_behind(later + BEAT));
+impl State {
+    fn stood(&self, now: &Now) -> Duration {
+        self.looked.map_or(Duration::ZERO, |looked| now.since(&looked))
     }
 }
+
+#[cfg(test)]
+mod tests;

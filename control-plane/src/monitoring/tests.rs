@@ -39,7 +39,7 @@ async fn who_is_not_ready_says_why_in_a_word_and_not_what_the_api_said() {
         debug: Debug::new(proxies.clone(), None),
         proxies,
         progress: Progress::default(),
-        standstill: Standstill::new(Instant::now()),
+        standstill: Standstill::default(),
         leadership: Leadership::always(),
         source: Arc::new(Failing),
         authority: Arc::default(),

@@ -1,7 +1,6 @@
 //! What all parts are given.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use ca::{IssueLog, JwtAuthenticator};
 use object_store::ObjectSource;
@@ -59,7 +58,7 @@ impl Shared {
             debug: Debug::new(proxies.clone(), config.log.clone()),
             metrics: config.metrics(),
             progress: Progress::default(),
-            standstill: Standstill::new(Instant::now()),
+            standstill: Standstill::default(),
             config,
             cluster,
             leadership,

@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use ca::rotation::Holder;
 use ca::{Authenticator, Caller, bearer_token};
@@ -34,7 +33,7 @@ use crate::config::DryRunPolicies;
 use crate::events::Events;
 use crate::places::Places;
 use crate::pods::Pods;
-use crate::standstill::Standstill;
+use crate::standstill::{Now, Standstill};
 
 /// The longest request of a node proxy that is read, in bytes. A proxy that comes back names every resource that it
 /// holds: 9 MB for 100 000 pods. It has shown its token before anything is read.
@@ -183,7 +182,7 @@ where
     {
         return Err(Status::unimplemented("requests are not read compressed"));
     }
-    if shared.settings.standstill.is_behind(Instant::now()) {
+    if shared.settings.standstill.is_behind(Now::read()) {
         shared.settings.metrics.stream_refused("behind");
         return Err(Status::unavailable(
             "this replica stood still and reads everything anew; come again, or go to another",

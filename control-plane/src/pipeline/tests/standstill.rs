@@ -8,6 +8,7 @@ use telemetry::ControlPlaneMetrics;
 
 use super::*;
 use crate::mesh_settings::Flags;
+use crate::standstill::Now;
 
 /// Each stream tells one batch, and nothing after that.
 struct Source(Mutex<Vec<Batch>>);
@@ -33,7 +34,7 @@ async fn what_went_while_the_process_stood_still_goes_and_it_is_behind_until_the
     // A source that is begun anew counts anew.
     let after = batch(1, true, vec![pod("stays", "10.0.0.1"), pod("comes", "10.0.0.3")]);
     let source = Arc::new(Source(Mutex::new(vec![after, before])));
-    let standstill = Standstill::new(Instant::now());
+    let standstill = Standstill::default();
     let told = Told {
         pods: Pods::default(),
         conditions: None,
@@ -58,7 +59,9 @@ async fn what_went_while_the_process_stood_still_goes_and_it_is_behind_until_the
     let found = names(&views.borrow_and_update());
     assert_eq!(found, BTreeMap::from([(name("stays"), 7), (name("goes"), 7)]));
 
-    let later = Instant::now() + Duration::from_secs(3600);
+    let now = Now::read();
+    standstill.look(now);
+    let later = now.after(Duration::from_secs(3600));
     standstill.look(later);
     assert!(standstill.is_behind(later));
     views.changed().await.unwrap();
