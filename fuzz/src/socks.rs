@@ -16,9 +16,11 @@ pub(crate) fn client(input: &[u8]) -> bool {
     match destination {
         Destination::Address(address) => assert!(address.port() != 0),
         Destination::Name(name, port) => {
-            assert!(port != 0 && !name.is_empty() && name.len() <= 253);
+            // A dot at its end says that it is whole.
+            let labels = name.strip_suffix('.').unwrap_or(&name);
+            assert!(port != 0 && !labels.is_empty() && labels.len() <= 253);
             assert_eq!(name, name.to_ascii_lowercase());
-            assert!(name.split('.').all(|label| (1..=63).contains(&label.len())));
+            assert!(labels.split('.').all(|label| (1..=63).contains(&label.len())));
         }
     }
     true
