@@ -108,7 +108,11 @@ pub(crate) async fn is_served(network: &Namespace) -> bool {
         ..Default::default()
     };
     let at = "127.0.0.1:15001".parse().unwrap();
-    sys::socket::connect(network, &options, at).await.is_ok()
+    match sys::socket::connect(network, &options, at).await {
+        Ok(_) => true,
+        // Who is not redirected there is reset at once, maybe before this end has looked.
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
 }
 
 /// A file that is no namespace.
