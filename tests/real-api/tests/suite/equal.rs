@@ -21,11 +21,16 @@ type Served = BTreeMap<(&'static str, String), Vec<u8>>;
 async fn served(source: &dyn ObjectSource) -> Served {
     let mut stream = source.watch();
     let mut objects: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
-    let first = tokio::time::timeout(PATIENCE, stream.next())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    // A server that closes a connection, as it does when it learns of new kinds, is asked again.
+    let first = async {
+        loop {
+            match stream.next().await.unwrap() {
+                Ok(first) => break first,
+                Err(error) => eprintln!("{error}; waiting"),
+            }
+        }
+    };
+    let first = tokio::time::timeout(PATIENCE, first).await.unwrap();
     for change in first.changes {
         if let StoreChange::Put(object) = change {
             objects.insert(object.key(), object);
