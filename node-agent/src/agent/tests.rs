@@ -112,6 +112,15 @@ impl Node {
         self.agent = Some(tokio::spawn(run(settings, store, writer, finder, stop)));
     }
 
+    /// Starts with the namespace in the mesh, beside a proxy that takes every pod; returns when all are enrolled.
+    async fn enrolled(&mut self) -> FakeProxy {
+        let revision = self.label_namespace(Some("ambient"));
+        self.start();
+        let proxy = FakeProxy::connect(&self.path("zds")).await;
+        self.until_settled(revision).await;
+        proxy
+    }
+
     /// As SIGTERM does it.
     async fn terminate(&mut self) {
         self.terminate.take().unwrap().send(()).unwrap();
@@ -315,10 +324,7 @@ async fn a_change_of_mind_while_draining_enrols_again() {
     }
     let mut node = Node::new();
     let uid = node.pod("web", "10.9.0.5").await;
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let proxy = node.enrolled().await;
     let enrolled = traces(&node.pins[&uid]).await;
 
     // Before the proxy is told, and after.
@@ -352,10 +358,7 @@ async fn a_restarted_agent_goes_on_where_it_was() {
     let lost = node.pod("lost", "10.9.0.6").await;
     let leaves = node.pod("leaves", "10.9.0.7").await;
     let before = traces(&node.pins[&leaves]).await;
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let proxy = node.enrolled().await;
     let enrolled = traces(&node.pins[&stays]).await;
     node.stop().await;
     drop(proxy);
@@ -423,10 +426,7 @@ async fn an_agent_killed_while_draining_cleans_up_later() {
     let mut node = Node::new();
     let uid = node.pod("web", "10.9.0.5").await;
     let before = traces(&node.pins[&uid]).await;
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let proxy = node.enrolled().await;
     let revision = node.label_namespace(None);
     node.until_annotated("web", None).await;
     node.stop().await;
@@ -447,10 +447,7 @@ async fn a_terminated_agent_lets_go_of_leaving_pods_without_permission_too() {
     }
     let mut node = Node::new();
     let uid = node.pod("web", "10.9.0.5").await;
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let _proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let _proxy = node.enrolled().await;
     node.permitted.store(false, Ordering::Relaxed);
     node.label_namespace(None);
     eventually("it may not write", async || {
@@ -487,10 +484,7 @@ async fn a_terminated_agent_leaves_no_leaving_pod_captured() {
     }
     let stays = node.pod("stays", "10.9.1.5").await;
     node.label_pod("stays", "ambient");
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let _proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let _proxy = node.enrolled().await;
     let enrolled = traces(&node.pins[&stays]).await;
 
     let revision = node.label_namespace(None);
@@ -576,10 +570,7 @@ async fn ended_and_deleted_pods_are_let_go_at_once() {
     let mut node = Node::new();
     let deleted = node.pod("deleted", "10.9.0.5").await;
     let ended = node.pod("ended", "10.9.0.6").await;
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let proxy = node.enrolled().await;
 
     let (_, revision) = node
         .store
@@ -606,10 +597,7 @@ async fn a_sandbox_made_anew_is_enrolled_again() {
     }
     let mut node = Node::new();
     let uid = node.pod("web", "10.9.0.5").await;
-    let revision = node.label_namespace(Some("ambient"));
-    node.start();
-    let proxy = FakeProxy::connect(&node.path("zds")).await;
-    node.until_settled(revision).await;
+    let proxy = node.enrolled().await;
     let enrolled = traces(&node.pins[&uid]).await;
     node.pin(&uid, "10.9.0.5").await;
     let given = async || proxy.heard(|heard| heard.namespaces[&uid].id()) == node.pins[&uid].id();
