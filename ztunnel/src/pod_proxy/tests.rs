@@ -25,6 +25,20 @@ async fn joined() -> (Namespace, Namespace) {
     (pod, client)
 }
 
+/// The pod in a namespace of its own, with its proxy: its client, its application, and what keeps it going.
+async fn proxied(node: &Node) -> (Namespace, TcpListener, PodProxy, crate::identities::Held) {
+    let (network, client) = joined().await;
+    let (served, held) = node.pod("server");
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, APPLICATION));
+    let application = socket::listen(&network, any, &ListenOptions::default()).unwrap();
+    let pod = Pod {
+        network,
+        ..(*served).clone()
+    };
+    let proxy = PodProxy::start(node.context.clone(), Arc::new(pod)).await;
+    (client, application, proxy.unwrap(), held)
+}
+
 /// A connection that passes by the proxy, both ends.
 async fn direct(application: &TcpListener, client: &Namespace) -> (TcpStream, TcpStream) {
     let to = SocketAddr::from((POD, APPLICATION));
@@ -65,17 +79,7 @@ async fn a_pod_that_takes_no_tunnels_is_reached_directly() {
     };
     let leaves = vec![workload(TunnelProtocol::None)];
     let mut node = Node::new(&issuer, &[], vec![], leaves.clone(), vec![]).await;
-    let (network, client) = joined().await;
-    let (served, _held) = node.pod("server");
-    let pod = Pod {
-        network: network.clone(),
-        ..(*served).clone()
-    };
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, APPLICATION));
-    let application = socket::listen(&network, any, &ListenOptions::default()).unwrap();
-    let _proxy = PodProxy::start(node.context.clone(), Arc::new(pod))
-        .await
-        .unwrap();
+    let (client, application, _proxy, _held) = proxied(&node).await;
     // The proxy has not been told that it leaves, and every change of the policies or of its workload judges it.
     let mut connection = direct(&application, &client).await;
     node.allow_only("nobody").await;
@@ -97,17 +101,7 @@ async fn what_a_pod_that_leaves_accepts_directly_is_none_of_our_business() {
     let settings = [("TERMINATION_GRACE_PERIOD_SECONDS", "60")];
     let workloads = vec![pod("server", POD.into())];
     let mut node = Node::new(&issuer, &settings, vec![], workloads, vec![]).await;
-    let (network, client) = joined().await;
-    let (served, _held) = node.pod("server");
-    let pod = Pod {
-        network: network.clone(),
-        ..(*served).clone()
-    };
-    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, APPLICATION));
-    let application = socket::listen(&network, any, &ListenOptions::default()).unwrap();
-    let proxy = PodProxy::start(node.context.clone(), Arc::new(pod))
-        .await
-        .unwrap();
+    let (client, application, proxy, _held) = proxied(&node).await;
 
     // While it is in the mesh, what is older than that is judged.
     let _older = direct(&application, &client).await;
